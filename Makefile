@@ -1,0 +1,66 @@
+# `make demo` and `make test` need python3 (3.11 or newer), g++ and make; they install the rest into .venv.
+#
+# PYTHON=python3.12        another interpreter
+# PIP_TORCH="--index-url <index>"   another torch build (CUDA, ROCm, CPU only); the default is pip's own choice
+
+PYTHON    ?= python3
+PIP_TORCH ?=
+VENV      := .venv
+BIN       := $(VENV)/bin
+STAMP     := $(VENV)/.installed
+BENCHMARKS = $(wildcard benchmarks/[!_]*.py)
+
+export OMP_NUM_THREADS ?= 1
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format drills bench clean cluster-down .venv
+
+help:
+	@echo "make demo          everything once, on synthetic data, with a report to look at"
+	@echo "make test          lint, types and all tests"
+	@echo "make lint format   the checks alone; let ruff repair what it can"
+	@echo "make bench drills  benchmarks; fault drills in their long form"
+	@echo "make cluster-down  end a local cluster that was left running"
+	@echo "make clean         remove caches and runs/demo (keeps .venv)"
+
+.venv: $(STAMP)
+
+# Byte-compiling 150 packages takes longer than compiling what is imported, when it is.
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON): is Python " + sys.version.split()[0] + ". Name 3.11 or newer: make PYTHON=python3.12")'
+	@command -v $${CXX:-g++} >/dev/null || { echo "error: g++: not found. DeepSpeed builds its CPU communication with it; install a C++ compiler." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(PIP_TORCH) torch
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m jobs.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+drills: $(STAMP)
+	$(BIN)/python -m pytest tests/drills --override-ini=timeout=3600
+
+bench: $(STAMP)
+	@test -n "$(BENCHMARKS)" || { echo "error: benchmarks/: holds no benchmark. Add benchmarks/<name>.py." >&2; exit 2; }
+	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit 1; done
+
+cluster-down: $(STAMP)
+	@$(BIN)/e2llm cluster down --dir runs/demo/.cluster
+	@$(BIN)/e2llm cluster down
+
+clean:
+	rm -rf runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

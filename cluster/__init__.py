@@ -1,0 +1,1 @@
+"""Where it runs: Ray (Train, Data, Serve), SLURM, KubeRay and capacity planning."""

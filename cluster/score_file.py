@@ -1,0 +1,50 @@
+"""Scoring one recording on this machine, by the same path as a whole store."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cluster.plans import ScoringPlan
+from cluster.scoring import WindowScorer, eeg_settings
+from storage.errors import InputError
+from storage.ingest import SignalConfig, ingest_recording
+from storage.labels import LabelSet
+from storage.readers import FilesSource
+from storage.readers.base import RecordingRef
+from storage.store import create_store
+
+_UNLABELLED = LabelSet(name="unlabelled", names=("unknown", "other"))
+
+
+def score_file(model: Path, recording: Path) -> pd.DataFrame:
+    """Score every window of one file.
+
+    Parameters
+    ----------
+    model : Path
+        Model directory of stage 3.
+    recording : Path
+        Anything that MNE reads. Statistics for the model's adaptation rule come from this file alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per window; columns as in `cluster.scoring`.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, lacks a channel of the model, or is shorter than a window.
+    """
+    if not (model / "config.json").exists():
+        raise InputError(str(model), "is no model directory", "Give a run's `model` folder.")
+    settings = eeg_settings(model)
+    with tempfile.TemporaryDirectory() as folder:
+        source = FilesSource(root=recording.parent, pattern=r"(?P<subject>.*)", labels=_UNLABELLED)
+        store = create_store(Path(folder) / "store.zarr", dataset="file", label_set=_UNLABELLED)
+        ref = RecordingRef("recording", "file", "1", recording)
+        ingest_recording(store, source, ref, SignalConfig(sfreq_hz=settings.sfreq_hz))
+        scorer = WindowScorer(ScoringPlan(store=store.root, model=model, stride_seconds=settings.window_seconds))
+        return scorer.score(np.arange(scorer.num_windows))

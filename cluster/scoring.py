@@ -1,0 +1,127 @@
+"""Batch scoring with Ray Data: recordings in, one Parquet row per window out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cluster.plans import ScoringPlan
+from cluster.session import Resources, require_resources
+from e2llm_core.tower import EEGSettings
+from storage.errors import InputError
+from storage.splits import resolve_split
+from storage.store import Store, open_store
+from storage.windows import WindowConfig, Windows
+
+_WINDOWS_PER_BATCH = 64
+COLUMNS = ("recording_id", "subject", "session", "trial", "start", "stop")
+
+
+class WindowScorer:
+    """Scores windows given by number; holds one copy of the model.
+
+    Parameters
+    ----------
+    plan : ScoringPlan
+        Absolute paths.
+    """
+
+    def __init__(self, plan: ScoringPlan) -> None:
+        from e2llm_core.inference import Predictor, Question
+
+        self._predictor = Predictor(plan.model)
+        self._windows = model_windows(self._predictor, plan)
+        self._question = Question.emotion(self._predictor.labels)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of the store."""
+        return len(self._windows)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Turn window numbers (column ``id``) into rows of the result."""
+        return self.score(batch["id"]).to_dict("list")
+
+    def score(self, numbers: np.ndarray) -> pd.DataFrame:
+        """One row per window: where it is, the emotion, the probabilities, the rationale."""
+        segments = self._windows.read(numbers)[:, None]
+        probabilities = self._predictor.likelihood(self._question, segments)
+        generated = self._predictor.generate(self._question, segments)
+        table = self._windows.describe(numbers)[list(COLUMNS)].copy()
+        table["start_seconds"] = table["start"] / self._windows.sfreq_hz
+        table["emotion"] = [one.answer for one in generated]
+        for place, label in enumerate(self._question.options):
+            table[f"p_{label}"] = probabilities[:, place].astype(float)
+        table["text"] = [one.text for one in generated]
+        return table
+
+
+def model_windows(predictor: Any, plan: ScoringPlan) -> Windows:
+    """A store's windows, cut and normalised as the model was trained."""
+    eeg = predictor.model.tower.eeg
+    config = WindowConfig(
+        window_seconds=eeg.window_seconds,
+        stride_seconds=plan.stride_seconds,
+        channels=eeg.channels,
+        normalisation=eeg.normalisation,
+        adaptation=eeg.adaptation,
+    )
+    store = open_store(plan.store)
+    windows = Windows(store, config, scored_subjects(plan, store))
+    if windows.sfreq_hz != eeg.sfreq_hz:
+        raise InputError(
+            str(store.root),
+            f"is sampled at {windows.sfreq_hz:g} Hz, the model takes {eeg.sfreq_hz:g} Hz",
+            f"Ingest with signal.sfreq_hz={eeg.sfreq_hz:g}.",
+        )
+    return windows
+
+
+def scored_subjects(plan: ScoringPlan, store: Store) -> tuple[str, ...] | None:
+    """Subjects to score; None for all."""
+    return None if plan.split is None else getattr(resolve_split(plan.split, store.trials), plan.side)
+
+
+def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:
+    """Score a store's windows into ``<folder>/scores`` (Parquet).
+
+    Returns
+    -------
+    Path
+        Folder of the Parquet files.
+    """
+    import ray
+
+    require_resources(resources)
+    count = _count_windows(plan)
+    target = folder / "scores"
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    print(f"[score] {count} windows", flush=True)
+    numbers = ray.data.range(count, override_num_blocks=max(1, -(-count // _WINDOWS_PER_BATCH)))
+    scored = numbers.map_batches(
+        WindowScorer,
+        fn_constructor_args=(plan,),
+        batch_size=_WINDOWS_PER_BATCH,
+        concurrency=resources.workers,
+        num_cpus=resources.cpus_per_worker,
+        num_gpus=resources.gpus_per_worker or None,
+    )
+    scored.write_parquet(str(target), mode=ray.data.SaveMode.OVERWRITE)
+    return target
+
+
+def _count_windows(plan: ScoringPlan) -> int:
+    """Number of windows, from the model's settings alone."""
+    settings = eeg_settings(plan.model)
+    store = open_store(plan.store)
+    config = WindowConfig(
+        window_seconds=settings.window_seconds, stride_seconds=plan.stride_seconds, channels=settings.channels
+    )
+    return len(Windows(store, config, scored_subjects(plan, store)))
+
+
+def eeg_settings(model: Path) -> EEGSettings:
+    """What a model's segments are, without loading the model."""
+    return EEGSettings.from_dict(json.loads((model / "config.json").read_text())["eeg"])

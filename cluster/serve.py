@@ -1,0 +1,75 @@
+"""The model behind Ray Serve: replicas that answer questions about EEG segments."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cluster.progress import gather_responses
+from cluster.session import Resources
+from e2llm_core.inference import Generated, Question
+
+APPLICATION = "e2llm"
+_ITEMS_PER_REQUEST = 50
+
+
+class Replica:
+    """One copy of the model.
+
+    Parameters
+    ----------
+    folder : str
+        Model directory.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from e2llm_core.inference import Predictor
+
+        self._predictor = Predictor(Path(folder))
+
+    def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
+        """Option probabilities (items, options) of segments (items, num_segments, n_chans, n_times)."""
+        return self._predictor.likelihood(question, segments)
+
+    def generate(self, question: Question, segments: np.ndarray) -> list[Generated]:
+        """Generated answers, one per item."""
+        return self._predictor.generate(question, segments)
+
+
+class Client:
+    """Asks the deployment, a few items per request, spread over its replicas."""
+
+    def __init__(self, handle: object) -> None:
+        self._handle = handle
+
+    def likelihood(self, name: str, question: Question, batches: list[np.ndarray]) -> np.ndarray:
+        """Probabilities of all items of `batches`, each (items, num_segments, n_chans, n_times)."""
+        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches))  # type: ignore[attr-defined]
+
+    def generate(self, name: str, question: Question, batches: list[np.ndarray]) -> list[Generated]:
+        """Generated answers of all items."""
+        parts = gather_responses(name, self._handle.generate, question, batches)  # type: ignore[attr-defined]
+        return [answer for part in parts for answer in part]
+
+
+@contextmanager
+def deployed(folder: Path, resources: Resources) -> Iterator[Client]:
+    """Host a model on the connected cluster while the block runs; handles only, no port is opened."""
+    from ray import serve
+    from ray.serve.config import ProxyLocation
+
+    serve.start(proxy_location=ProxyLocation.Disabled)
+    options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
+    deployment = serve.deployment(Replica).options(
+        num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1
+    )
+    try:
+        yield Client(serve.run(deployment.bind(str(folder)), name=APPLICATION, route_prefix=None))
+    finally:
+        serve.shutdown()
+
+
+def batches_of(segments: np.ndarray) -> list[np.ndarray]:
+    """Split items into requests."""
+    return [segments[start : start + _ITEMS_PER_REQUEST] for start in range(0, len(segments), _ITEMS_PER_REQUEST)]

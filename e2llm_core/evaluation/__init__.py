@@ -1,0 +1,1 @@
+"""Scores, intervals, controls, the classical baseline and the report of an evaluation."""

@@ -1,0 +1,33 @@
+"""Settings of an evaluation."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from e2llm_core.stages.config import DataConfig, Task
+
+
+class PrimaryEndpoint(BaseModel):
+    """The one number that was declared before training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task = "IED"
+    metric: str = "balanced_accuracy"
+    readout: Literal["likelihood", "generation"] = "generation"
+
+
+class EvaluationPlan(BaseModel):
+    """What is evaluated, on whom, and against what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataConfig
+    model: Path = Field(description="model directory of stage 3")
+    tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
+    primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
+    num_pairs: int = Field(600, ge=10, description="pairs of test windows for EPC")
+    stages: dict[str, Path] = Field(default_factory=dict, description="training runs whose curves are shown")
+    twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
+    seed: int = Field(0, ge=0)

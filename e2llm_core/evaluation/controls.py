@@ -1,0 +1,225 @@
+"""Predictors that see no EEG, and the score that each of them must reach.
+
+A fixed order of clips lets the *schedule* of an experiment give the label away. These controls measure how
+far. Their expected values follow from the table of trials alone, so a measured value elsewhere is a fault of
+the code.
+
+Balanced accuracy for the published order of SEED-VII (4 sessions of 20 clips, 5 of 7 emotions per session):
+
+=====================  ==========  ==========================================================================
+``session_only``       0.20-0.238  0.20 guessing among the session's emotions, 5/21 with the best one of each
+``session_position``   1.0         the order is the same for everybody: a shortcut *ceiling*, not chance
+uninformative answer   1/7         kappa 0
+=====================  ==========  ==========================================================================
+
+Tables have one row per item (a trial, or a window of it) with the columns ``subject, session, label`` and,
+for the position, ``position`` (of the trial in its session). For pairs ``label`` is ``same`` or ``different``
+and ``position_b`` is the position of the second trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from e2llm_core.evaluation.scores import scores_from_counts
+
+SAME, DIFFERENT = "same", "different"
+"""Labels of the pair comparison."""
+
+
+def _require(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"the table lacks the columns {missing}")
+    if table.empty:
+        raise ValueError("the table is empty")
+
+
+def _best_label_per_session(train: pd.DataFrame) -> dict[Any, str]:
+    """Label with the largest share n(session, label) / n(label), which balanced accuracy is the sum of.
+
+    Among equally frequent labels of a session this picks the one that is rare elsewhere; what is still tied
+    falls to the first in alphabetical order.
+    """
+    counts = pd.crosstab(train["session"], train["label"])
+    return dict((counts / counts.sum(axis=0)).idxmax(axis=1))
+
+
+def session_only(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
+    """Predict from the session alone, as well as balanced accuracy allows.
+
+    Parameters
+    ----------
+    train, test
+        Tables with the columns ``session, label`` and ``session``. Pairs use the same function.
+
+    Returns
+    -------
+    array of str, one per row of `test`
+        A session that training never saw gets the most frequent training label.
+    """
+    _require(train, ["session", "label"])
+    _require(test, ["session"])
+    best = _best_label_per_session(train)
+    default = train["label"].value_counts().sort_index().idxmax()
+    return np.array([best.get(session, default) for session in test["session"]], dtype=object)
+
+
+def expected_session_only(table: pd.DataFrame) -> dict[str, float]:
+    """Scores of `session_only` that the design of `table` implies.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or the table is empty.
+    """
+    _require(table, ["session", "label"])
+    labels = sorted(table["label"].unique())
+    counts = np.zeros((len(labels), len(labels) + 1))
+    for session, label in _best_label_per_session(table).items():
+        shown = table.loc[table["session"] == session, "label"].value_counts()
+        counts[:, labels.index(label)] += shown.reindex(labels, fill_value=0).to_numpy()
+    return {name: float(value) for name, value in scores_from_counts(counts).items()}
+
+
+def session_only_range(table: pd.DataFrame) -> tuple[float, float]:
+    """Balanced accuracy of guessing evenly among the session's labels, and of the best label per session.
+
+    For the order of SEED-VII (0.20, 0.238).
+    """
+    _require(table, ["session", "label"])
+    counts = pd.crosstab(table["session"], table["label"]).to_numpy(dtype=float)
+    evenly = 1.0 / (counts > 0).sum(axis=1, keepdims=True)
+    shares = counts / counts.sum(axis=0, keepdims=True)
+    return float((shares * evenly).sum() / counts.shape[1]), float(shares.max(axis=1).sum() / counts.shape[1])
+
+
+def _most_frequent(train: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], str]:
+    counts = train.groupby([*keys, "label"], sort=True).size().reset_index(name="count")
+    best = counts.sort_values("count", ascending=False, kind="stable").drop_duplicates(keys)
+    return {tuple(row): label for row, label in zip(best[keys].itertuples(index=False), best["label"], strict=True)}
+
+
+def session_position(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
+    """Predict from the session and the position of the trial in it.
+
+    Where the order of clips is the same for everybody this is right on every item: it is the ceiling of what
+    a model can score by recognising *when* a window was recorded.
+
+    Parameters
+    ----------
+    train, test
+        Tables with the columns ``session, position, label`` and ``session, position``.
+
+    Returns
+    -------
+    array of str, one per row of `test`
+        A position that training never saw is answered as by `session_only`.
+    """
+    _require(train, ["session", "position", "label"])
+    _require(test, ["session", "position"])
+    known = _most_frequent(train, ["session", "position"])
+    backed_off = session_only(train, test)
+    places = zip(test["session"], test["position"], strict=True)
+    return np.array([known.get(key, other) for key, other in zip(places, backed_off, strict=True)], dtype=object)
+
+
+def session_position_pairs(train_trials: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.object_]:
+    """Compare the labels that `session_position` gives to the two trials of each pair.
+
+    Parameters
+    ----------
+    train_trials
+        Single trials or windows of the training subjects: ``session, position, label`` (the emotion).
+    pairs
+        Columns ``session, position, position_b``.
+
+    Returns
+    -------
+    array of str
+        ``same`` or ``different`` per pair.
+    """
+    _require(pairs, ["session", "position", "position_b"])
+    first = session_position(train_trials, pairs)
+    second = session_position(train_trials, pairs.drop(columns="position").rename(columns={"position_b": "position"}))
+    return np.where(first == second, SAME, DIFFERENT).astype(object)
+
+
+def _held_out_hits(trials: pd.DataFrame) -> pd.DataFrame:
+    """How surely the majority of the *other* subjects names each label at its session and position."""
+    subjects = trials.groupby(["session", "position", "label"])["subject"].nunique()
+    n_labels = trials["label"].nunique()
+    hits = []
+    for place, votes in subjects.groupby(level=["session", "position"]):
+        by_label = votes.droplevel(["session", "position"])
+        for label in by_label.index:
+            others = by_label.copy()
+            others[label] -= 1
+            top = others[others == others.max()]
+            known = others.max() > 0
+            hit = (1.0 / len(top) if label in top.index else 0.0) if known else 1.0 / n_labels
+            hits.append((*place, label, hit))
+    return pd.DataFrame(hits, columns=["session", "position", "label", "hit"])
+
+
+def expected_session_position(table: pd.DataFrame) -> dict[str, float]:
+    """Balanced accuracy and accuracy of `session_position` on a subject it was not trained on.
+
+    Counted from the table by leaving one subject out: 1.0 where everybody saw the same order, about 1/K where
+    each subject saw an order of their own.
+
+    Parameters
+    ----------
+    table
+        Columns ``subject, session, position, label``, of at least two subjects; one label per place and
+        subject.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, the table is empty, or it holds one subject only.
+    """
+    _require(table, ["subject", "session", "position", "label"])
+    if table["subject"].nunique() < 2:
+        raise ValueError("the order of clips can only be compared between at least two subjects")
+    scored = table.merge(_held_out_hits(table), on=["session", "position", "label"], how="left")
+    expected = {
+        "balanced_accuracy": float(scored.groupby("label")["hit"].mean().mean()),
+        "accuracy": float(scored["hit"].mean()),
+    }
+    if expected["accuracy"] == 1.0:
+        expected |= {"cohen_kappa": 1.0, "weighted_f1": 1.0}
+    return expected
+
+
+def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, float]:
+    """Scores of `session_position_pairs` that the order of trials implies; leaves one subject out.
+
+    Parameters
+    ----------
+    trials
+        Columns ``subject, session, position, label`` of all subjects.
+    pairs
+        Columns ``subject, session, position, position_b, label``; their subjects occur in `trials`.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a table is empty, or there is one subject only.
+    """
+    _require(trials, ["subject", "session", "position", "label"])
+    _require(pairs, ["subject", "session", "position", "position_b", "label"])
+    if trials["subject"].nunique() < 2:
+        raise ValueError("the order of clips can only be compared between at least two subjects")
+    names = [SAME, DIFFERENT]
+    counts = np.zeros((2, 3))
+    for subject, part in pairs.groupby("subject"):
+        answers = session_position_pairs(trials[trials["subject"] != subject], part)
+        for truth, answer in zip(part["label"], answers, strict=True):
+            counts[names.index(truth), names.index(answer)] += 1
+    return {name: float(value) for name, value in scores_from_counts(counts).items()}

@@ -1,0 +1,130 @@
+"""Confidence intervals that treat the subject, not the window, as the unit that was sampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+MIN_SUBJECTS_FOR_BOOTSTRAP = 10
+"""Below this many subjects the percentile bootstrap is too narrow, and a t-interval is used."""
+
+Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""Maps how often each subject was drawn, shape (n_resamples, n_subjects), to one value per resample."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval and the method that made it.
+
+    Attributes
+    ----------
+    low, high
+        The ends; both NaN where no interval can be given (one subject).
+    method
+        ``"subject_bootstrap"``, ``"t_subjects"`` or ``"none"``.
+    """
+
+    low: float
+    high: float
+    method: str
+
+
+def t_interval(
+    values: Sequence[float] | NDArray[np.float64],
+    *,
+    centre: float | None = None,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Student's t-interval from one value per subject.
+
+    Parameters
+    ----------
+    values
+        One score per subject.
+    centre
+        The estimate to put the interval around, by default the mean of `values`. (The score pooled over all
+        items differs a little from the mean of subjects where they have different numbers of items.)
+    level
+        Coverage.
+    bounds
+        Smallest and largest possible value of the score; the ends are clipped to it.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two subjects, or a value that is not finite.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size < 2:
+        raise ValueError(f"a t-interval needs one value for each of at least two subjects, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"scores of subjects must be finite: {sample.tolist()}")
+    middle = float(sample.mean()) if centre is None else float(centre)
+    half = float(stats.t.ppf(0.5 + level / 2, sample.size - 1)) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    low, high = (float(np.clip(end, *bounds)) for end in (middle - half, middle + half))
+    return Interval(low, high, "t_subjects")
+
+
+def bootstrap_interval(
+    statistic: Statistic, n_subjects: int, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile interval of a statistic over subjects drawn with replacement.
+
+    Parameters
+    ----------
+    statistic
+        See `Statistic`.
+    n_subjects
+        How many subjects there are.
+    level
+        Coverage.
+    n_resamples
+        How many resamples to draw.
+    seed
+        The same seed gives the same interval.
+    """
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(n_subjects, np.full(n_subjects, 1.0 / n_subjects), size=n_resamples)
+    tail = (1.0 - level) / 2
+    low, high = np.quantile(statistic(draws.astype(np.int64)), [tail, 1.0 - tail])
+    return Interval(float(low), float(high), "subject_bootstrap")
+
+
+def subject_interval(
+    values: Sequence[float] | NDArray[np.float64],
+    statistic: Statistic | None = None,
+    *,
+    centre: float | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Choose the interval by the number of subjects.
+
+    From `MIN_SUBJECTS_FOR_BOOTSTRAP` subjects up a subject-clustered percentile bootstrap of `statistic` (by
+    default the mean of `values`), below that a t-interval over `values`, with one subject none (NaN ends).
+
+    Raises
+    ------
+    ValueError
+        If there is no subject.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("no subjects to build an interval from")
+    if sample.size == 1:
+        return Interval(math.nan, math.nan, "none")
+    if sample.size < MIN_SUBJECTS_FOR_BOOTSTRAP:
+        return t_interval(sample, centre=centre, level=level, bounds=bounds)
+
+    def mean_of_values(draws: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(draws @ sample / sample.size, dtype=np.float64)
+
+    return bootstrap_interval(statistic or mean_of_values, sample.size, level=level, n_resamples=n_resamples, seed=seed)

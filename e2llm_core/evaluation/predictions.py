@@ -1,0 +1,164 @@
+"""The table of predictions: one row per task, model, condition, readout and item."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+KEYS = ("task", "model", "condition", "readout")
+"""Columns that name a set of answers."""
+
+ITEM_COLUMNS = (
+    "item_id",
+    "subject",
+    "session",
+    "recording_id",
+    "trial",
+    "clip",
+    "start",
+    "stop",
+    "position",
+    "trial_b",
+    "start_b",
+    "stop_b",
+)
+"""Columns that describe the item; the last three are null for tasks with one segment."""
+
+PAIR_COLUMNS = ("trial_b", "start_b", "stop_b")
+"""Columns of the second segment."""
+
+COLUMNS = (*KEYS, *ITEM_COLUMNS, "truth", "answer", "probabilities", "labels", "text", "seed")
+"""All columns of predictions.parquet, in order."""
+
+
+def prediction_rows(
+    items: pd.DataFrame,
+    *,
+    task: str,
+    model: str,
+    condition: str,
+    labels: Sequence[str],
+    answers: Sequence[str | None] | NDArray[Any],
+    readout: str = "likelihood",
+    probabilities: NDArray[Any] | None = None,
+    texts: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Build the rows of one set of answers.
+
+    Parameters
+    ----------
+    items
+        One row per item with the columns `ITEM_COLUMNS` (those of the second segment may be absent) and
+        ``label``, the true answer.
+    task, model, condition, readout
+        What was asked, who answered, from what input, and how the answer was read: ``"generation"`` from
+        text, ``"likelihood"`` as the label with the highest score.
+    labels
+        The label set, in the order of `probabilities`.
+    answers
+        One answer per item; what is not in `labels` is stored as null.
+    probabilities
+        Shape (n_items, n_labels); scores that sum to one. Null where the model has none.
+    texts
+        The generated text, rationale included.
+    seed
+        The seed of the run.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or the lengths disagree.
+    """
+    missing = [name for name in (*ITEM_COLUMNS, "label") if name not in items and name not in PAIR_COLUMNS]
+    if missing:
+        raise ValueError(f"the table of items lacks the columns {missing}")
+    n_items, known = len(items), set(labels)
+    for name, given in (("answers", answers), ("probabilities", probabilities), ("texts", texts)):
+        if given is not None and len(given) != n_items:
+            raise ValueError(f"{n_items} items but {len(given)} {name}")
+    rows = items.reset_index(drop=True).reindex(columns=list(ITEM_COLUMNS))
+    rows["item_id"] = rows["item_id"].astype(str)
+    for name in PAIR_COLUMNS:
+        rows[name] = rows[name].astype("Int64")
+    rows["truth"] = items["label"].astype(str).to_numpy()
+    rows["answer"] = pd.Series([name if name in known else None for name in answers], dtype=object)
+    rows["probabilities"] = pd.Series(
+        [None] * n_items if probabilities is None else [np.asarray(row, float).tolist() for row in probabilities],
+        dtype=object,
+    )
+    rows["labels"] = pd.Series([list(labels)] * n_items, dtype=object)
+    rows["text"] = pd.Series([None] * n_items if texts is None else list(texts), dtype=object)
+    for name, value in (("task", task), ("model", model), ("condition", condition), ("readout", readout)):
+        rows[name] = value
+    rows["seed"] = seed
+    return rows[list(COLUMNS)]
+
+
+def check_predictions(predictions: pd.DataFrame) -> None:
+    """Refuse a table that is not a table of predictions.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or an item occurs twice in one set of answers.
+    """
+    missing = [name for name in COLUMNS if name not in predictions]
+    if missing:
+        raise ValueError(f"the table of predictions lacks the columns {missing}")
+    keys = [*KEYS, "item_id"]
+    twice = predictions.duplicated(keys)
+    if twice.any():
+        first = predictions.loc[twice, keys].iloc[0].to_dict()
+        raise ValueError(f"{int(twice.sum())} predictions occur twice, the first is {first}")
+
+
+def _schema(predictions: pd.DataFrame) -> pa.Schema:
+    """Arrow schema: explicit, so that a column of nulls keeps its type."""
+    integers = {"trial", "clip", "start", "stop", "position", *PAIR_COLUMNS, "seed"}
+    lists = {"probabilities": pa.list_(pa.float64()), "labels": pa.list_(pa.string())}
+    identifiers = {
+        name: pa.int64() if pd.api.types.is_integer_dtype(predictions[name]) else pa.string()
+        for name in ("subject", "session")
+    }
+    return pa.schema(
+        [
+            (
+                name,
+                lists.get(name) or identifiers.get(name) or (pa.int64() if name in integers else pa.string()),
+            )
+            for name in COLUMNS
+        ]
+    )
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Write the table as Parquet, atomically.
+
+    Raises
+    ------
+    ValueError
+        As `check_predictions`.
+    """
+    check_predictions(predictions)
+    table = pa.Table.from_pandas(predictions[list(COLUMNS)], schema=_schema(predictions), preserve_index=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a table that `write_predictions` wrote; integers of a second segment come back nullable."""
+    predictions = pq.read_table(path).to_pandas()
+    for name in PAIR_COLUMNS:
+        predictions[name] = predictions[name].astype("Int64")
+    check_predictions(predictions)
+    return predictions

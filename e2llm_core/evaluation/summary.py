@@ -1,0 +1,293 @@
+"""summary.json: one row per number, with its interval, its chance level and what it was computed from."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from e2llm_core.evaluation.intervals import subject_interval
+from e2llm_core.evaluation.scores import (
+    METRIC_BOUNDS,
+    METRICS,
+    chance_levels,
+    confusion_counts,
+    scores_from_counts,
+)
+
+SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
+"""First line of every report on synthetic recordings."""
+
+Readout = Literal["likelihood", "generation"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Provenance(_Frozen):
+    """What the rows of one model have in common.
+
+    Attributes
+    ----------
+    split, split_digest, fold
+        The split, the digest of its file and, in cross-validation, the fold.
+    seed
+        Seed of the model, and of the bootstrap.
+    adaptation
+        ``none``, ``causal`` or ``transductive-unlabelled``.
+    prompt
+        Name of the prompt; null for models that read none.
+    model_digest
+        Digest of the model's weights; null for a model without weights.
+    """
+
+    split: str
+    split_digest: str
+    fold: int | None = None
+    seed: int = 0
+    adaptation: str = "none"
+    prompt: str | None = None
+    model_digest: str | None = None
+
+
+class ResultRow(_Frozen):
+    """One number. `chance` is the expected value under this row's own null hypothesis."""
+
+    task: str
+    model: str
+    condition: str
+    metric: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    chance: float | None
+    n: int = Field(gt=0)
+    n_subjects: int = Field(gt=0)
+    split: str
+    split_digest: str
+    fold: int | None
+    seed: int
+    adaptation: str
+    readout: Readout
+    prompt: str | None
+    ci_method: str
+    model_digest: str | None
+    primary: bool
+
+
+class SubjectScore(_Frozen):
+    """One number of one subject."""
+
+    task: str
+    model: str
+    condition: str
+    readout: Readout
+    metric: str
+    subject: str
+    value: float
+    n: int = Field(gt=0)
+
+
+class Summary(_Frozen):
+    """What summary.json holds.
+
+    Attributes
+    ----------
+    notice
+        What a reader must know before the first number.
+    results
+        One row per number.
+    invalid_rate
+        Share of unparsable answers per task.
+    wall_seconds
+        Duration of each step.
+    environment
+        Versions, machine, seeds.
+    per_subject
+        The same scores for each subject.
+    """
+
+    notice: str
+    results: list[ResultRow]
+    invalid_rate: dict[str, float] = {}
+    wall_seconds: dict[str, float] = {}
+    environment: dict[str, Any] = {}
+    per_subject: list[SubjectScore] = []
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically: a reader sees the old file or the new one."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Summary:
+        """Read a file that `write` wrote.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If the file does not follow this schema.
+        """
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def select(predictions: pd.DataFrame, *, task: str, model: str, condition: str, readout: str) -> pd.DataFrame:
+    """Rows of one set of answers.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    wanted = {"task": task, "model": model, "condition": condition, "readout": readout}
+    mask = np.logical_and.reduce([predictions[name] == value for name, value in wanted.items()])
+    rows = predictions[mask]
+    if rows.empty:
+        raise ValueError(f"no predictions for {wanted}")
+    return rows
+
+
+def subject_counts(rows: pd.DataFrame) -> tuple[list[Any], NDArray[np.int64], list[str]]:
+    """Count answers per subject.
+
+    Parameters
+    ----------
+    rows
+        Predictions of one set of answers.
+
+    Returns
+    -------
+    subjects
+        In sorted order.
+    counts
+        Shape (n_subjects, K, K + 1), see `scores.confusion_counts`.
+    labels
+        The K labels.
+
+    Raises
+    ------
+    ValueError
+        If the rows do not share one label set.
+    """
+    label_sets = {tuple(names) for names in rows["labels"]}
+    if len(label_sets) != 1:
+        raise ValueError(f"predictions with different label sets cannot be scored together: {sorted(label_sets)}")
+    labels = list(label_sets.pop())
+    groups = {subject: part for subject, part in rows.groupby("subject", sort=True)}
+    counts = [confusion_counts(part["truth"], part["answer"], labels) for part in groups.values()]
+    return list(groups), np.stack(counts), labels
+
+
+def _resampled_score(metric: str, counts: NDArray[np.int64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score of each resample of subjects; shapes (n_subjects, K, K + 1) and (n_resamples, n_subjects)."""
+    return scores_from_counts(np.tensordot(draws, counts, axes=1))[metric]
+
+
+def rows_for(
+    predictions: pd.DataFrame,
+    *,
+    task: str,
+    model: str,
+    condition: str,
+    provenance: Provenance,
+    readout: Readout = "likelihood",
+    chance: Mapping[str, float] | None = None,
+    primary: str | None = None,
+    n_resamples: int = 2000,
+) -> list[ResultRow]:
+    """Score one set of answers by every metric, with intervals over subjects.
+
+    The value is the score over all items of all subjects; the interval treats subjects as the sample.
+
+    Parameters
+    ----------
+    predictions
+        A table with the columns of `predictions.COLUMNS`.
+    task, model, condition, readout
+        Which answers to score.
+    provenance
+        What these rows have in common.
+    chance
+        Expected value of each metric under the null of these rows; by default that of an answer that knows
+        nothing.
+    primary
+        Name of the metric that was declared the primary endpoint before training, if it is among these rows.
+    n_resamples
+        Resamples of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        If nothing matches, or the label sets differ.
+    """
+    rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
+    _, counts, labels = subject_counts(rows)
+    pooled = scores_from_counts(counts.sum(axis=0))
+    single = scores_from_counts(counts)
+    expected = chance_levels(rows["truth"], labels) if chance is None else chance
+    results = []
+    for metric in METRICS:
+        interval = subject_interval(
+            single[metric],
+            partial(_resampled_score, metric, counts),
+            centre=float(pooled[metric]),
+            n_resamples=n_resamples,
+            seed=provenance.seed,
+            bounds=METRIC_BOUNDS[metric],
+        )
+        ends = [None if math.isnan(end) else end for end in (interval.low, interval.high)]
+        results.append(
+            ResultRow(
+                task=task,
+                model=model,
+                condition=condition,
+                readout=readout,
+                metric=metric,
+                value=float(pooled[metric]),
+                ci_low=ends[0],
+                ci_high=ends[1],
+                ci_method=interval.method,
+                chance=expected.get(metric),
+                n=int(counts.sum()),
+                n_subjects=len(counts),
+                primary=metric == primary,
+                **provenance.model_dump(),
+            )
+        )
+    return results
+
+
+def subject_scores_for(
+    predictions: pd.DataFrame, *, task: str, model: str, condition: str, readout: Readout = "likelihood"
+) -> list[SubjectScore]:
+    """Score one set of answers by every metric for each subject alone; raises as `rows_for`."""
+    rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
+    subjects, counts, _ = subject_counts(rows)
+    single = scores_from_counts(counts)
+    return [
+        SubjectScore(
+            task=task,
+            model=model,
+            condition=condition,
+            readout=readout,
+            metric=metric,
+            subject=str(subject),
+            value=float(single[metric][number]),
+            n=int(counts[number].sum()),
+        )
+        for metric in METRICS
+        for number, subject in enumerate(subjects)
+    ]

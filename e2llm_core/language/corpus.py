@@ -1,0 +1,45 @@
+"""The project's own text corpus: dialogues about segments that are described in words instead of shown.
+
+It teaches a language model from scratch the words and forms of the tasks, and nothing about EEG: claims and labels are
+drawn at random and independently of each other.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from e2llm_core.language import dialogues
+from e2llm_core.language.claims import Claim
+from e2llm_core.language.dialogues import Dialogue
+from e2llm_core.language.measures import BURST_BANDS, Quantity
+from storage.bands import BANDS
+from storage.channels import REGIONS
+
+_QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region in REGIONS) + tuple(
+    Quantity("bursts", band, region) for band in BURST_BANDS for region in REGIONS
+)
+
+
+def corpus_dialogue(number: int, labels: Sequence[str], seed: int) -> Dialogue:
+    """Dialogue `number` of the corpus; the same for the same seed."""
+    rng = np.random.default_rng([seed, number])
+    kind = rng.choice(["describe", "emotion", "pair"], p=[0.35, 0.35, 0.3])
+    label_a, claims = _drawn(rng, labels)
+    if kind == "describe":
+        return dialogues.describe(claims, label_a, rng, f"Notes: {dialogues.rationale(claims, label_a)}")
+    if kind == "emotion":
+        return dialogues.emotion(labels, claims, label_a, rng, f"Notes: {dialogues.rationale(claims, label_a)}")
+    label_b, other = _drawn(rng, labels)
+    if rng.random() < 0.4:
+        label_b = label_a
+    notes = (
+        f"Notes: {claims[0].sentence()} This points to {label_a}.",
+        f"Notes: {other[0].sentence()} This points to {label_b}.",
+    )
+    return dialogues.pair(label_a, label_b, rng, notes)
+
+
+def _drawn(rng: np.random.Generator, labels: Sequence[str]) -> tuple[str, list[Claim]]:
+    places = rng.choice(len(_QUANTITIES), dialogues.CLAIMS_PER_RATIONALE, replace=False)
+    claims = [Claim(_QUANTITIES[place], bool(rng.random() < 0.5)) for place in places]
+    return str(labels[rng.integers(len(labels))]), claims

@@ -1,0 +1,261 @@
+"""Files of a model folder: strict, safetensors only, no remote code.
+
+Layout::
+
+    config.json            E2LLMConfig
+    tower.json tower.safetensors
+    projector.safetensors
+    llm/                   a transformers folder, unless config.json names a source
+    adapter/               a PEFT adapter of the inner language model, if any
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from e2llm_core.encoders.eegpt_weights import load_strict
+from e2llm_core.tower import refuse_empty, save_tensors
+
+PROJECTOR_WEIGHTS = "projector.safetensors"
+LLM_FOLDER = "llm"
+ADAPTER_FOLDER = "adapter"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+logger = logging.getLogger(__name__)
+
+
+def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
+    """Load a causal language model strictly from safetensors, without remote code.
+
+    Under an active `HfDeepSpeedConfig` with stage 3 the parameters come partitioned.
+
+    Parameters
+    ----------
+    name_or_path
+        Folder or hub id.
+    **kwargs
+        ``dtype`` of bfloat16 or float16 selects FlashAttention 2 where it is installed and a GPU is there,
+        unless ``attn_implementation`` is given. All are passed to
+        ``AutoModelForCausalLM.from_pretrained``.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not have exactly the model's keys and shapes.
+    """
+    kwargs.setdefault("attn_implementation", choose_attention(kwargs.get("dtype")))
+    logger.info("attention of %s: %s", name_or_path, kwargs["attn_implementation"])
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        str(name_or_path), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
+    )
+    llm, info = loaded
+    missing = sorted(info["missing_keys"])
+    if is_deepspeed_zero3_enabled() and Path(name_or_path).is_dir():
+        missing += _missing_from_files(llm, Path(name_or_path))
+    problems = {
+        "missing": missing,
+        "unexpected": sorted(info["unexpected_keys"]),
+        "wrong shape": sorted(str(key) for key in info["mismatched_keys"]),
+    }
+    found = "; ".join(f"{what} {keys[:4]}" for what, keys in problems.items() if keys)
+    if found:
+        raise ValueError(f"llm {name_or_path}: {found}. Give a complete Qwen folder or hub id")
+    return llm
+
+
+def choose_attention(dtype: Any) -> str:
+    """Choose ``"flash_attention_2"`` for half precision with flash-attn and a GPU, else ``"sdpa"``."""
+    half = str(dtype).removeprefix("torch.") in ("bfloat16", "float16")
+    usable = half and torch.cuda.is_available() and is_flash_attn_2_available()
+    return "flash_attention_2" if usable else "sdpa"
+
+
+def _missing_from_files(llm: Any, folder: Path) -> list[str]:
+    """Keys of a dense model that no safetensors file holds (the ZeRO-3 loader does not report them)."""
+    if "moe" in llm.config.model_type:
+        return []
+    present: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as handle:
+            present.update(handle.keys())
+    tied = set(llm.all_tied_weights_keys)
+    return sorted(key for key, _ in llm.named_parameters() if key not in present and key not in tied)
+
+
+def llm_digest(folder: str | Path) -> str:
+    """Compute the SHA-256 over the names and contents of a folder's ``config.json`` and ``*.safetensors``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no safetensors.
+    """
+    root = Path(folder)
+    files = sorted(root.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"llm {root}: no .safetensors file. Give a folder with safetensors weights")
+    return _files_digest(root, [root / "config.json", *files])
+
+
+def model_digest(folder: str | Path) -> str:
+    """Compute the SHA-256 over ``config.json`` and every safetensors file of a model folder, adapters included."""
+    root = Path(folder)
+    return _files_digest(root, [root / "config.json", *sorted(root.rglob("*.safetensors"))])
+
+
+def _files_digest(root: Path, files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256")
+        total.update(f"{file.relative_to(root).as_posix()} {digest.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def local_folder(name: str, revision: str | None) -> Path:
+    """Return the folder itself, or the local snapshot of a hub id."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+
+
+def make_llm_source(name: str | Path, relative_to: Path, revision: str | None = None) -> dict[str, Any]:
+    """Describe a language model outside the model folder, with its digest.
+
+    A local folder is recorded relative to the model folder, so that a tree of runs can move as a whole.
+    """
+    digest = llm_digest(local_folder(str(name), revision))
+    if Path(name).is_dir():
+        relative = os.path.relpath(Path(name).resolve(), relative_to.resolve())
+        return {"kind": "folder", "name": relative, "revision": None, "digest": digest}
+    return {"kind": "hub", "name": str(name), "revision": revision, "digest": digest}
+
+
+def resolve_llm(model_folder: Path, source: dict[str, Any] | None, override: str | Path | None) -> Path:
+    """Find the folder of a model's language model, digest checked when it lies outside the model folder.
+
+    Raises
+    ------
+    ValueError
+        If it is absent or is not the one the model was trained with.
+    """
+    if source is None and override is None:
+        return model_folder / LLM_FOLDER
+    if override is not None:
+        folder = local_folder(str(override), None)
+    elif source is not None and source["kind"] == "hub":
+        folder = local_folder(source["name"], source["revision"])
+    else:
+        folder = (model_folder / (source or {})["name"]).resolve()
+    if not folder.is_dir():
+        raise ValueError(f"llm {folder}: no such folder. Name the language model with llm=PATH")
+    if source is not None and (found := llm_digest(folder)) != source["digest"]:
+        raise ValueError(
+            f"llm {folder}: digest {found[:12]} is not the recorded {source['digest'][:12]}. "
+            "Give the language model that this model was trained with"
+        )
+    return folder
+
+
+def is_adapted(llm: Any) -> bool:
+    """Whether the language model is wrapped by PEFT."""
+    from peft import PeftModel
+
+    return isinstance(llm, PeftModel)
+
+
+def base_state_dict(llm: Any) -> dict[str, Tensor]:
+    """Collect the state dict of the language model below its adapter, with the keys of the bare model."""
+    state: dict[str, Tensor] = {}
+    base = llm.get_base_model() if is_adapted(llm) else llm
+    for key, value in base.state_dict().items():
+        if any(part.startswith(("lora_", "modules_to_save")) for part in key.split(".")):
+            continue
+        state[key.replace(".base_layer.", ".")] = value
+    return state
+
+
+def save_llm(llm: Any, folder: Path, tensors: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+    """Write the bare language model, without its adapter; `tensors` are its gathered tensors under ZeRO-3.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is empty.
+    """
+    base = llm.get_base_model() if is_adapted(llm) else llm
+    state = tensors or base_state_dict(llm)
+    refuse_empty(state, "llm")
+    base.save_pretrained(folder, state_dict=state, **kwargs)
+
+
+def save_adapter(llm: Any, folder: Path, tensors: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter as PEFT does; `tensors` are the gathered adapter tensors under ZeRO-3."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if tensors is None:
+        tensors = get_peft_model_state_dict(llm, save_embedding_layers=False)
+    save_tensors(tensors, folder / ADAPTER_WEIGHTS)
+    config = llm.peft_config[llm.active_adapter]
+    was, config.inference_mode = config.inference_mode, True
+    try:
+        config.save_pretrained(str(folder))
+    finally:
+        config.inference_mode = was
+
+
+def load_adapter(llm: Any, folder: Path, is_trainable: bool = False) -> Any:
+    """Wrap a bare language model with a saved adapter, strictly.
+
+    Raises
+    ------
+    ValueError
+        If the adapter has no safetensors, or its tensors are not exactly the wrapped model's.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"adapter {folder}: no {ADAPTER_WEIGHTS}. Save the adapter as safetensors")
+    wrapped = PeftModel.from_pretrained(llm, str(folder), is_trainable=is_trainable)
+    with safe_open(weights, framework="pt") as handle:
+        saved = set(handle.keys())
+    wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    if saved != wanted:
+        raise ValueError(
+            f"adapter {folder}: missing {sorted(wanted - saved)[:4]}, "
+            f"unexpected {sorted(saved - wanted)[:4]}. "
+            "Give the adapter of this language model"
+        )
+    return wrapped
+
+
+def load_projector(projector: nn.Module, folder: Path) -> None:
+    """Load ``projector.safetensors`` strictly, keeping its dtype.
+
+    Raises
+    ------
+    ValueError
+        If the file is absent or does not fit.
+    """
+    path = folder / PROJECTOR_WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"model {folder}: no {PROJECTOR_WEIGHTS}. Give a run's 'model' folder")
+    tensors = load_file(path)
+    projector.to(next(iter(tensors.values())).dtype)
+    load_strict(projector, tensors, place=f"projector {path}")

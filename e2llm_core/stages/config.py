@@ -1,0 +1,175 @@
+"""Typed settings of the stages. Light to import: specs are validated from here before anything heavy is loaded."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from e2llm_core.training.config import TrainConfig
+from storage.labels import LabelSet
+from storage.splits import SplitConfig
+from storage.windows import WindowConfig
+
+Task = Literal["IED", "EPC"]
+
+
+class FolderOrHub:
+    """Marks a string that names a local folder or, where there is none, a model on the hub."""
+
+
+class DataConfig(BaseModel):
+    """Where the EEG is, how it is cut, and the split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Path
+    windows: WindowConfig = Field(default_factory=WindowConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+
+
+class TowerConfig(BaseModel):
+    """Size and start of the EEG tower. The defaults are EEGPT large with its published checkpoint's layout."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["eegpt"] = "eegpt"
+    weights: Path | None = Field(None, description="published EEGPT checkpoint, .safetensors or .ckpt")
+    start: Literal["random", "fourier"] = Field("random", description="without weights: how a new encoder starts")
+    dim: int = 512
+    depth: int = 8
+    num_heads: int = 8
+    n_summary: int = 4
+    mlp_ratio: float = 4.0
+    init_std: float = 0.02
+    temporal_dim: int = 512
+    temporal_depth: int = 4
+    temporal_heads: int = 8
+
+
+class Stage1Config(BaseModel):
+    """Weights of stage 1's loss terms; 0 switches a term off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    contrastive: float = Field(0.1, ge=0, description="supervised contrastive loss on the summary of a window")
+    measures: float = Field(0.5, ge=0, description="regression of the window's band powers and bursts by region")
+    patch_powers: float = Field(0.5, ge=0, description="regression of every patch's band powers by region")
+    temperature: float = Field(0.2, gt=0)
+    augment: bool = Field(True, description="random polarity and circular shift in time")
+
+
+class ProjectorConfig(BaseModel):
+    """The map from tower tokens to the language model's embeddings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field("mlp", pattern="^(mlp|resampler)$")
+    hidden: int | None = Field(None, ge=8, description="width of the MLP; None for the language model's")
+    num_queries: int | None = Field(None, ge=1, description="tokens per segment of the resampler")
+
+    def settings(self) -> dict[str, object]:
+        """The projector's own settings."""
+        return self.model_dump(exclude_none=True)
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters on the language model's linear layers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+class TinyLLMConfig(BaseModel):
+    """Size of the stand-in for a pretrained Qwen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocab_size: int = Field(640, ge=300)
+    hidden_size: int = Field(128, ge=16)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(2, ge=1)
+    intermediate: int = Field(384, ge=16)
+    corpus_size: int = Field(20_000, ge=100)
+
+
+class Stage3TrainConfig(TrainConfig):
+    """Training settings of stage 3."""
+
+    lora: LoraSettings | None = Field(default_factory=LoraSettings, description="null trains the whole model")
+
+
+class AlignedModel(BaseModel):
+    """What stage 2 joins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tower: Path = Field(description="model directory of stage 1")
+    llm: Annotated[str, FolderOrHub] = Field(description="Qwen2.5 or Qwen3: a folder or a hub id")
+    projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
+
+
+class TunedModel(BaseModel):
+    """What stage 3 tunes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Path = Field(description="model directory of stage 2")
+    llm: str | None = Field(None, description="must be the language model that stage 2 aligned; null to take it")
+
+
+class TinyLLMPlan(BaseModel):
+    """The `tiny-llm` job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: LabelSet
+    model: TinyLLMConfig = Field(default_factory=TinyLLMConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+
+class Stage1Plan(BaseModel):
+    """Stage 1, emotion-discriminative pretraining."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataConfig
+    model: TowerConfig = Field(default_factory=TowerConfig)
+    losses: Stage1Config = Field(default_factory=Stage1Config)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+
+class Stage2Plan(BaseModel):
+    """Stage 2, cross-modal alignment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataConfig
+    model: AlignedModel
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+
+class Stage3Plan(BaseModel):
+    """Stage 3, instruction tuning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataConfig
+    model: TunedModel
+    tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
+    train: Stage3TrainConfig = Field(default_factory=Stage3TrainConfig)
+
+
+Plan = TinyLLMPlan | Stage1Plan | Stage2Plan | Stage3Plan

@@ -1,0 +1,169 @@
+"""Stage 1, emotion-discriminative pretraining: the EEG tower learns to tell the classes apart."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import balanced_accuracy_score
+from torch import Tensor, nn
+
+from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.language.measures import Reference, SignalMeasures
+from e2llm_core.stages.config import Stage1Config, TowerConfig
+from e2llm_core.stages.contrastive import gathered_supervised_contrastive
+from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
+from e2llm_core.stages.probe import Probe, save_probe
+from e2llm_core.tower import EEGTower
+from e2llm_core.training.sharding import MicroBatch
+from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Stage
+from e2llm_core.training.world import World
+
+_READ = 64
+
+
+def build_tower(config: TowerConfig, data: EEGData) -> EEGTower:
+    """Make the tower for a data set's windows."""
+    encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio", "init_std"})
+    temporal = {
+        "dim": config.temporal_dim,
+        "depth": config.temporal_depth,
+        "num_heads": config.temporal_heads,
+    }
+    tower = EEGTower.build(data.settings, encoder=encoder, temporal=temporal, encoder_weights=config.weights)
+    if config.weights is None and config.start == "fourier":
+        fourier_start(tower.encoder)
+    return tower
+
+
+class Pretraining(nn.Module):
+    """The tower with the heads of stage 1."""
+
+    def __init__(self, tower: EEGTower, num_labels: int, num_measures: int, num_patch_powers: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.label_head = nn.Linear(tower.dim, num_labels)
+        self.contrast_head = nn.Linear(tower.dim, 64)
+        self.measure_head = nn.Linear(tower.dim, num_measures)
+        encoder = tower.encoder
+        self.patch_head = nn.Linear(encoder.n_summary * encoder.dim, num_patch_powers)
+
+    def forward(self, eeg_BCT: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return label logits, unit contrast vectors, measures, and patch powers (B, N, P)."""
+        encoded_BNSD = self.tower.encode(eeg_BCT)
+        summary_BE = self.tower.temporal(encoded_BNSD)[:, 0]
+        contrast = F.normalize(self.contrast_head(summary_BE), dim=-1)
+        return (
+            self.label_head(summary_BE),
+            contrast,
+            self.measure_head(summary_BE),
+            self.patch_head(encoded_BNSD.flatten(2)),
+        )
+
+
+class Stage1(Stage):
+    """Emotion-discriminative pretraining of the tower.
+
+    Parameters
+    ----------
+    data : EEGData
+        Store, windows and split.
+    tower : TowerConfig
+        What is trained.
+    config : Stage1Config
+        Loss terms.
+    seed : int
+        Of the augmentations.
+    """
+
+    name = "stage1"
+
+    def __init__(self, data: EEGData, tower: TowerConfig, config: Stage1Config, seed: int) -> None:
+        self.data, self.tower_config, self.config, self.seed = data, tower, config, seed
+        self.windows = data.windows(data.split.fitted_by_stage1)
+        self._labels = self.windows.table["label_id"].to_numpy()
+        measured = data.measured(data.split.fitted_by_stage1)
+        self.measures = SignalMeasures(measured.channels, measured.sfreq_hz, measured.n_times)
+        chunks = np.array_split(np.arange(len(measured)), -(-len(measured) // _READ))
+        values = np.concatenate([self.measures(measured.read(chunk)) for chunk in chunks])
+        self.reference = Reference.fit(values)
+        self._measures = self.reference.standardise(values)
+        self._measured = measured
+        self._patch_size = round(0.25 * measured.sfreq_hz)
+        patches = self.measures.patch_powers(measured.read(chunks[0]), self._patch_size)
+        self._patch_mean, self._patch_std = patches.mean(axis=(0, 1)), patches.std(axis=(0, 1)) + 1e-6
+
+    @property
+    def size(self) -> int:
+        """Windows of the subjects that stage 1 fits."""
+        return len(self.windows)
+
+    def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
+        """Make the tower and its heads; all of it trains, the encoder at a rate of its own if the spec says so."""
+        tower = build_tower(self.tower_config, self.data)
+        model = Pretraining(tower, len(self.data.labels), self._measures.shape[1], len(self._patch_mean))
+        encoder = list(tower.encoder.parameters())
+        known = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
+        return model, [ParameterGroup("encoder", encoder), ParameterGroup("heads", rest)]
+
+    def prepare(self, micro: MicroBatch) -> Batch:
+        """Read and augment windows; targets are labels, measures and patch powers of the same windows."""
+        seeds = [[self.seed, int(position)] for position in micro.positions] if self.config.augment else None
+        eeg, measured = read_augmented(self.windows, self._measured, micro.ids, seeds)
+        patches = self.measures.patch_powers(measured, self._patch_size)
+        tensors = {
+            "eeg": torch.from_numpy(eeg),
+            "labels": torch.from_numpy(self._labels[micro.ids]),
+            "measures": torch.from_numpy(self._measures[micro.ids]),
+            "patches": torch.from_numpy((patches - self._patch_mean) / self._patch_std),
+            "weights": torch.from_numpy(micro.weights),
+        }
+        return Batch(tensors, float(micro.weights.sum()))
+
+    def losses(self, model: nn.Module, batch: Batch) -> Losses:
+        """Weighted sums over the micro-batch's windows."""
+        given, config = batch.tensors, self.config
+        logits, contrast, measures, patches = model(given["eeg"])
+        weights = given["weights"]
+        smoothed = F.cross_entropy(logits, given["labels"], reduction="none", label_smoothing=config.label_smoothing)
+        rows = {
+            "classification": smoothed,
+            "contrastive": gathered_supervised_contrastive(contrast, given["labels"], weights, config.temperature),
+            "measures": F.mse_loss(measures, given["measures"], reduction="none").mean(dim=1),
+            "patch_powers": F.mse_loss(patches, given["patches"], reduction="none").mean(dim=(1, 2)),
+        }
+        scale = {"classification": 1.0} | config.model_dump(include={"contrastive", "measures", "patch_powers"})
+        sums = {name: (row * weights).sum() for name, row in rows.items()}
+        total = torch.stack([scale[name] * value for name, value in sums.items()]).sum()
+        return Losses(total, sums)
+
+    def validate(self, model: nn.Module, world: World) -> dict[str, float]:
+        """Balanced accuracy on validation and reserved subjects, and on fitted ones: the gap is over-fitting."""
+        split = self.data.split
+        groups = {
+            "validation": split.validation,
+            "reserved": split.reserved,
+            "fitted": split.fitted_by_stage1[:3],
+        }
+        found = {name: self._balanced_accuracy(model, who, world) for name, who in groups.items() if who}
+        metrics = {f"balanced_accuracy_{name}": value for name, value in found.items()}
+        unseen = found.get("validation", found.get("reserved", found["fitted"]))
+        return metrics | {"score": unseen, "gap": found["fitted"] - unseen}
+
+    def _balanced_accuracy(self, model: nn.Module, subjects: tuple[str, ...], world: World) -> float:
+        windows = self.data.windows(subjects)
+        truth = windows.table["label_id"].to_numpy()
+        votes = np.zeros((len(windows), len(self.data.labels)))
+        for ids in ranks_share(len(windows), _READ, world):
+            logits = model(torch.from_numpy(windows.read(ids)).to(world.device))[0]
+            votes[ids] = logits.float().cpu().numpy()
+        counted = np.array(world.sum(votes.ravel())).reshape(votes.shape)
+        return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))
+
+    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        """Write the tower, and its label head and reference of measures as the stage's probe."""
+        head = {name: state[f"label_head.{name}"] for name in ("weight", "bias")}
+        tower = {name.removeprefix("tower."): value for name, value in state.items() if name.startswith("tower.")}
+        assert isinstance(model, Pretraining)
+        save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.reference))

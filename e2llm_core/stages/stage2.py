@@ -1,0 +1,68 @@
+"""Stage 2, cross-modal alignment: only the projector trains, on descriptions of the EEG."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from e2llm_core import model_io
+from e2llm_core.language import dialogues
+from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
+from e2llm_core.stages.config import ProjectorConfig
+from e2llm_core.stages.data import EEGData
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite
+from e2llm_core.stages.probe import load_probe
+from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.stage import ParameterGroup
+
+
+class Stage2(LanguageStage):
+    """Alignment of the projector with a frozen tower and a frozen language model.
+
+    Parameters
+    ----------
+    data : EEGData
+        Store, windows and split.
+    tower : Path
+        Model directory of stage 1.
+    llm : str
+        Folder or hub id of a Qwen model.
+    projector : ProjectorConfig
+        Its shape.
+    train : TrainConfig
+        For precision and seed.
+    """
+
+    name = "stage2"
+
+    def __init__(self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: TrainConfig) -> None:
+        self._tower_folder, self._llm, self._projector, self._train = tower, llm, projector, train
+        self._tower, probe = load_probe(tower)
+        super().__init__(data, probe.reference, train.seed)
+
+    @property
+    def size(self) -> int:
+        """One description per window."""
+        return len(self.training)
+
+    def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
+        """Compose tower, new projector and language model; the projector trains."""
+        tokenizer = load_tokenizer(self._llm)
+        llm = model_io.load_llm(self._llm, dtype="bfloat16" if self._train.precision == "bf16" else "float32")
+        ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
+        labels = list(self.data.labels)
+        model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
+        self.processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, self.data.settings)
+        return model, [ParameterGroup("projector", list(model.projector.parameters()))]
+
+    def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
+        """A description of one window."""
+        claims = source.claims(number)
+        return Sample(dialogues.describe(claims, source.label(number), rng), (number,))
+
+    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        """Write the composite with the trained projector; the language model stays where it is."""
+        assert isinstance(model, E2LLMForConditionalGeneration)
+        tensors = {"projector": part(state, "projector.")}
+        save_composite(model, self.processor, folder, tower_from=self._tower_folder, llm=self._llm, tensors=tensors)

@@ -1,0 +1,110 @@
+"""Stage 3, instruction tuning with chain of thought: projector and LoRA (or the whole language model) train."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from e2llm_core.language import dialogues
+from e2llm_core.language.pairs import PairSampler
+from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.processing_e2llm import E2LLMProcessor
+from e2llm_core.stages.config import LoraSettings, Task
+from e2llm_core.stages.data import EEGData
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite
+from e2llm_core.stages.probe import load_reference
+from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.stage import ParameterGroup
+
+
+class Stage3(LanguageStage):
+    """Instruction tuning on the tasks' dialogues, half of them with a chain of thought.
+
+    Parameters
+    ----------
+    data : EEGData
+        Store, windows and split.
+    model : Path
+        Model directory of stage 2.
+    lora : LoraSettings or None
+        Adapters; None trains the whole language model.
+    tasks : tuple of str
+        Tasks to train, in equal shares.
+    train : TrainConfig
+        For precision and seed.
+    """
+
+    name = "stage3"
+
+    def __init__(
+        self,
+        data: EEGData,
+        model: Path,
+        lora: LoraSettings | None,
+        tasks: tuple[Task, ...],
+        train: TrainConfig,
+    ) -> None:
+        self._model_folder, self._lora, self._tasks, self._train = model, lora, tasks, train
+        super().__init__(data, load_reference(model), train.seed)
+        self.processor = E2LLMProcessor.from_pretrained(model)
+        if "EPC" in tasks:
+            self._pairs = {id(self.training): PairSampler(self.training.table)}
+
+    @cached_property
+    def validation(self) -> DescribedWindows:
+        """As in every language stage, with its pairs."""
+        source = DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
+        if "EPC" in self._tasks:
+            self._pairs[id(source)] = PairSampler(source.table)
+        return source
+
+    @property
+    def size(self) -> int:
+        """One dialogue per window and task."""
+        return len(self.training) * len(self._tasks)
+
+    def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
+        """Load stage 2's model and add adapters."""
+        dtype = "bfloat16" if self._train.precision == "bf16" else "float32"
+        model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, dtype=dtype)
+        projector = ParameterGroup("projector", list(model.projector.parameters()))
+        if self._lora is None:
+            return model, [projector, ParameterGroup("llm", list(model.llm.parameters()))]
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(
+            r=self._lora.r,
+            lora_alpha=self._lora.alpha,
+            target_modules=list(self._lora.target_modules),
+            task_type="CAUSAL_LM",
+        )
+        model.llm = get_peft_model(model.llm, settings)
+        adapters = [value for name, value in model.llm.named_parameters() if "lora_" in name]
+        return model, [projector, ParameterGroup("lora", adapters)]
+
+    def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
+        """One dialogue of a task: the window's emotion, or a comparison of two windows."""
+        window, place = number % len(source), number // len(source)
+        task = self._tasks[place] if source is self.training else self._tasks[number % len(self._tasks)]
+        if task == "EPC":
+            first, second, _ = self._pairs[id(source)].draw(rng)
+            return Sample(dialogues.pair(source.label(first), source.label(second), rng), (first, second))
+        return Sample(dialogues.emotion(self.data.labels, source.claims(window), source.label(window), rng), (window,))
+
+    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        """Write the composite: projector and adapter with a reference to the language model, or all of it."""
+        assert isinstance(model, E2LLMForConditionalGeneration)
+        tensors = {"projector": part(state, "projector.")}
+        if self._lora is None:
+            tensors["llm"] = part(state, "llm.")
+        else:
+            tensors["adapter"] = adapter_tensors(part(state, "llm."))
+        source = model.config.llm_source
+        llm = "" if source is None else str((self._model_folder / source["name"]).resolve())
+        save_composite(model, self.processor, folder, tower_from=self._model_folder, llm=llm, tensors=tensors)
+
+
+def adapter_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gathered LoRA parameters under the names that PEFT gives them on disk."""
+    return {name.replace(".default.", "."): value for name, value in state.items()}

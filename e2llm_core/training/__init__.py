@@ -1,0 +1,1 @@
+"""The training engine: one loop, one class that touches DeepSpeed, checkpoints that survive kills."""

@@ -1,0 +1,33 @@
+"""Settings of the training loop, the same for every stage."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainConfig(BaseModel):
+    """How long, how fast and how a stage trains. Batch sizes count samples over all workers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_steps: int = Field(1000, ge=1)
+    global_batch: int = Field(64, ge=1)
+    micro_batch: int = Field(32, ge=1, description="samples per worker and forward pass")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rates: dict[str, float] = Field(
+        default_factory=dict, description="own rate of a parameter group, e.g. {lora: 2.0e-4}"
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    gradient_clip: float = Field(1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 3
+    activation_checkpointing: bool = False
+    offload: Literal["none", "cpu"] = "none"
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(10, ge=1)
+    validate_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(50, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    select: Literal["last", "best"] = Field("last", description="weights handed on: last, or best on validation")

@@ -1,0 +1,184 @@
+"""The only place that touches DeepSpeed."""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.sharding import num_micro_steps
+from e2llm_core.training.stage import ParameterGroup
+from e2llm_core.training.world import World
+
+_TAG = "zero"
+
+
+def start_distributed(world: World) -> None:
+    """Join the process group (gloo on CPU, NCCL on GPU) unless the launcher already did; quiets DeepSpeed's log."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch\.distributed|deepspeed)")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    os.environ.setdefault("LOCAL_RANK", str(world.local_rank))
+    import deepspeed
+
+    backend = "nccl" if world.device.type == "cuda" else "gloo"
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    if not dist.is_initialized() and world.size == 1:
+        store = dist.HashStore()
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def stop_distributed() -> None:
+    """Leave the process group; without it processes abort at exit now and then."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
+    """DeepSpeed's settings for one run."""
+    steps = num_micro_steps(config.global_batch, config.micro_batch, world.size)
+    micro = -(-(-(-config.global_batch // world.size)) // steps)
+    offload = {"offload_optimizer": {"device": "cpu"}} if config.offload == "cpu" else {}
+    return {
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": steps,
+        "train_batch_size": micro * steps * world.size,
+        "gradient_clipping": config.gradient_clip,
+        "bf16": {"enabled": config.precision == "bf16"},
+        "zero_optimization": {"stage": config.zero_stage, **offload},
+        "zero_allow_untested_optimizer": True,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": config.learning_rate,
+                "betas": list(config.betas),
+                "weight_decay": config.weight_decay,
+                "torch_adam": config.offload == "none",
+            },
+        },
+        "steps_per_print": 10**9,
+    }
+
+
+@contextlib.contextmanager
+def zero3_loading(config: TrainConfig, world: World) -> Iterator[None]:
+    """While open, `from_pretrained` partitions weights over ranks as they are read (ZeRO-3 only)."""
+    if config.zero_stage != 3:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    keep_alive = HfDeepSpeedConfig(deepspeed_config(config, world))
+    try:
+        yield
+    finally:
+        del keep_alive
+        unset_hf_deepspeed_config()
+
+
+class Engine:
+    """A model under DeepSpeed: backward, step, checkpoint, gather.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Built inside `zero3_loading`.
+    groups : list of ParameterGroup
+        What trains; every other parameter is frozen here.
+    config : TrainConfig
+        Batch sizes, rates, precision, ZeRO stage.
+    world : World
+        This rank's place.
+    """
+
+    def __init__(self, model: nn.Module, groups: list[ParameterGroup], config: TrainConfig, world: World) -> None:
+        import deepspeed
+        from transformers import get_scheduler
+
+        self._config, self._world = config, world
+        trainable = {id(parameter) for group in groups for parameter in group.parameters}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in trainable)
+        model.to(world.device)
+        rates = {group.name: config.learning_rates.get(group.name, config.learning_rate) for group in groups}
+        if unknown := sorted(set(config.learning_rates) - set(rates)):
+            raise ValueError(f"train.learning_rates: no group {unknown}; this stage has {sorted(rates)}")
+        settings = deepspeed_config(config, world)
+        self.micro_steps: int = settings["gradient_accumulation_steps"]
+        warmup = round(config.warmup_fraction * config.max_steps)
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            model_parameters=[{"params": g.parameters, "lr": rates[g.name], "name": g.name} for g in groups],
+            config=settings,
+            lr_scheduler=lambda optimizer: get_scheduler(
+                "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
+            ),
+        )
+        self.model: nn.Module = self._engine.module
+        self._trainable_names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def forward_model(self) -> nn.Module:
+        """The callable that trains: DeepSpeed's wrapper of the model."""
+        self._engine.train()
+        return self._engine
+
+    def backward(self, total: Tensor, global_units: float) -> None:
+        """Differentiate a loss sum as its share of the mean over the step's units on all ranks.
+
+        DeepSpeed averages gradients over ranks and micro-steps, so both are multiplied in here.
+        """
+        self._engine.backward(total * (self._world.size * self.micro_steps / global_units))
+
+    def step(self) -> None:
+        """Optimizer step at the accumulation boundary (DeepSpeed counts the micro-steps)."""
+        self._engine.step()
+
+    def learning_rates(self) -> dict[str, float]:
+        """Current rate of every group."""
+        return {group["name"]: float(group["lr"]) for group in self._engine.optimizer.param_groups}
+
+    def gradient_norm(self) -> float:
+        """Global gradient norm of the last step, before clipping."""
+        return float(self._engine.get_global_grad_norm() or 0.0)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""
+        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, folder: Path) -> None:
+        """Resume from a checkpoint of the same number of workers. A collective call."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
+        if path is None:
+            raise RuntimeError(f"{folder}: DeepSpeed found no checkpoint in a folder marked complete")
+
+    def gathered_state(self) -> dict[str, Tensor]:
+        """Whole trainable tensors on the CPU, by name, on every rank. A collective call.
+
+        Raises
+        ------
+        RuntimeError
+            When a gathered tensor is empty.
+        """
+        import deepspeed
+
+        parameters = dict(self.model.named_parameters())
+        chosen = [parameters[name] for name in self._trainable_names]
+        context = (
+            deepspeed.zero.GatheredParameters(chosen, modifier_rank=None)
+            if self._config.zero_stage == 3
+            else contextlib.nullcontext()
+        )
+        with context:
+            state = {name: parameters[name].detach().float().cpu().clone() for name in self._trainable_names}
+        if empty := [name for name, tensor in state.items() if tensor.numel() == 0]:
+            raise RuntimeError(f"empty tensors after gathering: {empty[:3]}")
+        return state

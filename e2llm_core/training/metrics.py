@@ -1,0 +1,83 @@
+"""Metrics of a run: JSON lines on disk, TensorBoard, and one progress line with an ETA."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from e2llm_core.training.world import World
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours from the first hour on."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+class MetricsLog:
+    """Writes rank 0's metrics; on other ranks it does nothing.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    name : str
+        Shown in the progress line.
+    max_steps : int
+        For the ETA.
+    first_step : int
+        Steps already done; later rows of an interrupted run are dropped.
+    """
+
+    def __init__(self, run: Path, name: str, max_steps: int, first_step: int, world: World) -> None:
+        self._active, self._name, self._max_steps = world.is_first, name, max_steps
+        self._first_step, self._started = first_step, time.monotonic()
+        if not self._active:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path, self._progress = run / "metrics.jsonl", run / PROGRESS
+        rows = [row for row in read_metrics(self._path) if row["step"] <= first_step]
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.replace(self._path)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Append one row to the metrics and one line to the progress file."""
+        if not self._active:
+            return
+        seconds = time.monotonic() - self._started
+        row: dict[str, Any] = {"step": step, "split": split, "seconds": round(seconds, 3), **values}
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for key, value in values.items():
+            self._board.add_scalar(f"{split}/{key}", value, step)
+        rate = (step - self._first_step) / max(seconds, 1e-9)
+        shown = "  ".join(f"{key} {value:.3g}" for key, value in values.items() if key in _SHOWN)
+        ahead = (self._max_steps - step) / max(rate, 1e-9)
+        line = f"[{self._name}] step {step}/{self._max_steps}  {split}  {shown}  {rate:.1f} step/s  eta {clock(ahead)}"
+        with self._progress.open("a") as file:
+            file.write(line + "\n")
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self._active:
+            self._board.close()
+
+
+PROGRESS = "progress.log"
+"""Lines for people; whoever started the run shows them."""
+
+_SHOWN = {"loss", "score", "balanced_accuracy", "nll"}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`; a last line cut by a kill is dropped."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

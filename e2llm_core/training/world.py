@@ -1,0 +1,49 @@
+"""Which rank of how many: one value object instead of reads of the environment."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """A process's place among the workers of one training run."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    node_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        """The place that `torchrun` gave this process, or a world of one."""
+        read = {name: int(os.environ.get(name, default)) for name, default in _TORCHRUN.items()}
+        return cls(read["RANK"], read["WORLD_SIZE"], read["LOCAL_RANK"], read["GROUP_RANK"])
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's device."""
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sum float64 values over all ranks; a collective call."""
+        total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total.tolist()
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+
+_TORCHRUN = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "GROUP_RANK": "0"}

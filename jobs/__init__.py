@@ -1,0 +1,1 @@
+"""What can be run: executable YAML specs, their typed schema, and the entry points."""

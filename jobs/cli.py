@@ -1,0 +1,198 @@
+"""The ``e2llm`` command: run and check specs, a local cluster, one recording, a report."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from cluster.local import DEFAULT_DIRECTORY, ClusterInfo
+from jobs.console import exit_discipline
+from storage.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+P = ParamSpec("P")
+_MOST_ROWS = 20
+
+app = typer.Typer(
+    help="EEG to language about emotion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+cluster_app = typer.Typer(help="A private Ray cluster on this machine.", no_args_is_help=True)
+app.add_typer(cluster_app, name="cluster")
+
+Spec = Annotated[Path, typer.Argument(help="Job spec, for example jobs/stage1.yaml.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key.path=value]...", help="Settings that replace the file's.", show_default=False),
+]
+Directory = Annotated[Path, typer.Option("--dir", help="State folder of the cluster.")]
+
+
+def disciplined(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the project's exit statuses (see :mod:`jobs.console`)."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        with exit_discipline():
+            command(*args, **kwargs)
+
+    return wrapped
+
+
+@app.command()
+@disciplined
+def run(spec: Spec, overrides: Overrides = None) -> None:
+    """Run a job on this machine; no cluster is needed."""
+    from jobs.__main__ import execute
+
+    execute(spec, overrides or [], local=True, check=False)
+
+
+@app.command()
+@disciplined
+def check(spec: Spec, overrides: Overrides = None) -> None:
+    """Validate a job spec and print the digest of its settings."""
+    from jobs.__main__ import execute
+
+    execute(spec, overrides or [], local=True, check=True)
+
+
+@app.command()
+@disciplined
+def schema(
+    output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of all job specs, for editors."""
+    from jobs.load import json_schema
+    from jobs.spec import SPECS
+
+    text = json.dumps(json_schema(SPECS), indent=2)
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+@app.command()
+@disciplined
+def demo() -> None:
+    """Everything once, on synthetic data, on a local cluster."""
+    from jobs.demo import main
+
+    main()
+
+
+@app.command()
+@disciplined
+def score(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    recording: Annotated[Path, typer.Argument(help="An EEG file, for example recording.edf.")],
+    output: Annotated[Path | None, typer.Option(help="Also write the rows here: .parquet or .csv.")] = None,
+) -> None:
+    """Name the emotion in one recording, window by window."""
+    if output is not None and output.suffix not in (".parquet", ".csv"):
+        raise InputError(f"--output {output}", "unknown kind of table", "Name a .parquet or .csv file.")
+    _require(model)
+    _require(recording)
+    from cluster.score_file import score_file
+
+    rows = score_file(model, recording)
+    _show(rows, str(recording))
+    if output is not None:
+        rows.to_parquet(output) if output.suffix == ".parquet" else rows.to_csv(output, index=False)
+
+
+@app.command()
+@disciplined
+def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write a run's report again, from its stored results."""
+    _require(run)
+    from e2llm_core.evaluation.report import write_report
+
+    print(write_report(run))
+
+
+@app.command()
+@disciplined
+def info(store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")]) -> None:
+    """Show what a store holds, one row per subject."""
+    from storage.store import open_store
+
+    trials = open_store(store).trials
+    columns = {
+        "sessions": ("session", "nunique"),
+        "trials": ("trial", "size"),
+        "labelled": ("label", "count"),
+        "labels": ("label", "nunique"),
+    }
+    _show(trials.groupby("subject", as_index=False).agg(**columns), store)
+
+
+@cluster_app.command("up")
+@disciplined
+def cluster_up(
+    directory: Directory = DEFAULT_DIRECTORY,
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="Default: all.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start a cluster; prints what a shell needs to submit jobs to it."""
+    from cluster import local
+
+    _print_exports(local.up(directory, num_cpus, host))
+
+
+@cluster_app.command("status")
+@disciplined
+def cluster_status(directory: Directory = DEFAULT_DIRECTORY) -> None:
+    """Show whether a cluster is running, and how to reach it."""
+    from cluster import local
+
+    found = local.status(directory)
+    if found is None:
+        raise InputError(str(directory), "no cluster is running", "Start one with `e2llm cluster up`.")
+    _print_exports(found)
+
+
+@cluster_app.command("down")
+@disciplined
+def cluster_down(directory: Directory = DEFAULT_DIRECTORY) -> None:
+    """End a cluster and remove what it left behind."""
+    from cluster import local
+
+    print(f"{local.down(directory)} processes ended")
+
+
+def _print_exports(cluster: ClusterInfo) -> None:
+    print(f"# running: {cluster.num_cpus} CPUs, dashboard {cluster.dashboard_url}; jobs start in {cluster.root}")
+    for name, value in cluster.client_variables().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise InputError(str(path), "no such file or folder", "Check the path.")
+
+
+def _show(rows: pd.DataFrame, title: str) -> None:
+    """Print the first rows of a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in rows.columns:
+        table.add_column(str(column))
+    for row in rows.head(_MOST_ROWS).itertuples(index=False):
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    Console().print(table)
+    if len(rows) > _MOST_ROWS:
+        print(f"... {len(rows) - _MOST_ROWS} more rows")

@@ -1,0 +1,80 @@
+"""From a validated spec to its work: checks first, then the cluster, then the run's folder is marked done."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.inputs import check_inputs
+from jobs.load import LoadedSpec
+from jobs.paths import CODE, absolute, root_folder
+from jobs.run_folder import RunFolder, chained_digest
+from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec
+
+
+def run(loaded: LoadedSpec, *, local: bool) -> None:
+    """Run a job, unless it is done already.
+
+    Parameters
+    ----------
+    loaded : LoadedSpec
+        The validated spec and its digest.
+    local : bool
+        On a private Ray of this machine instead of the job's cluster.
+
+    Raises
+    ------
+    InputError
+        When an input is missing or does not fit; before any worker starts.
+    """
+    assert isinstance(loaded.spec, Job)
+    spec: Job = absolute(loaded.spec, root_folder())
+    name = str(spec.kind)  # type: ignore[attr-defined]
+    folder = RunFolder(spec.run, chained_digest(loaded.digest, check_inputs(spec)))
+    if folder.is_done():
+        print(f"[{name}] already done: {spec.run}", flush=True)
+        return
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from cluster.environment import environment
+    from cluster.session import ray_session
+
+    facts = environment(CODE)
+    with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
+        _WORK.get(name, _train)(spec, facts)
+    print(f"[{name}] done: {spec.run}", flush=True)
+
+
+def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:
+    from cluster.ingest import ingest, make_twin
+    from cluster.session import require_resources
+
+    require_resources(spec.resources)
+    if spec.twin is not None:
+        make_twin(spec.source.root, spec.twin)
+    ingest(spec.store, spec.source, spec.signal, spec.dataset)
+
+
+def _train(spec: Any, facts: dict[str, Any]) -> None:
+    from cluster.training import train
+
+    train(spec, spec.run, spec.resources)
+
+
+def _evaluate(spec: EvaluateSpec, facts: dict[str, Any]) -> None:
+    from cluster.evaluation import evaluate
+
+    report: Path = evaluate(spec, spec.run, spec.resources, facts)
+    print(f"[evaluate] report: {report}", flush=True)
+
+
+def _score(spec: ScoreSpec, facts: dict[str, Any]) -> None:
+    from cluster.scoring import score
+
+    print(f"[score] rows: {score(spec, spec.run, spec.resources)}", flush=True)
+
+
+_WORK: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+    "ingest": _ingest,
+    "evaluate": _evaluate,
+    "score": _score,
+}

@@ -1,0 +1,91 @@
+"""The job specs: one typed model per kind, composed of the settings that live next to the code they configure.
+
+Relative paths are relative to the repository (or to ``E2LLM_ROOT``). Nothing heavy is imported here.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cluster.plans import ScoringPlan
+from cluster.session import Resources
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
+from storage.ingest import SignalConfig
+from storage.readers import AnySource
+from storage.twin import TwinConfig
+
+
+class Job(BaseModel):
+    """What every spec holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Path = Field(description="folder of the run: spec, metrics, checkpoints, model, results")
+    resources: Resources = Field(default_factory=Resources)
+
+
+class IngestSpec(Job):
+    """EEG recordings into a Zarr store."""
+
+    kind: Literal["ingest"]
+    dataset: str = Field(min_length=1, description="name that results carry")
+    store: Path
+    source: AnySource
+    signal: SignalConfig = Field(default_factory=SignalConfig)
+    twin: TwinConfig | None = Field(None, description="first write a synthetic twin of SEED-VII to source.root")
+
+    @model_validator(mode="after")
+    def _twin_is_seed_vii(self) -> "IngestSpec":
+        if self.twin is not None and self.source.format != "seed-vii":
+            raise ValueError("twin writes SEED-VII's layout, so source.format must be seed-vii")
+        return self
+
+
+class TinyLLMSpec(Job, TinyLLMPlan):
+    """A small Qwen3 and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
+
+    kind: Literal["tiny-llm"]
+
+
+class Stage1Spec(Job, Stage1Plan):
+    """Stage 1: emotion-discriminative pretraining of the EEG tower."""
+
+    kind: Literal["stage1"]
+
+
+class Stage2Spec(Job, Stage2Plan):
+    """Stage 2: cross-modal alignment of the projector."""
+
+    kind: Literal["stage2"]
+
+
+class Stage3Spec(Job, Stage3Plan):
+    """Stage 3: instruction tuning with chain of thought."""
+
+    kind: Literal["stage3"]
+
+
+class EvaluateSpec(Job, EvaluationPlan):
+    """Evaluation of a served model on held-out subjects, with baselines, controls and a report."""
+
+    kind: Literal["evaluate"]
+
+
+class ScoreSpec(Job, ScoringPlan):
+    """Batch scoring of a store into Parquet."""
+
+    kind: Literal["score"]
+
+
+SPECS: dict[str, type[Job]] = {
+    "ingest": IngestSpec,
+    "tiny-llm": TinyLLMSpec,
+    "stage1": Stage1Spec,
+    "stage2": Stage2Spec,
+    "stage3": Stage3Spec,
+    "evaluate": EvaluateSpec,
+    "score": ScoreSpec,
+}
+"""Kind -> model of its spec."""

@@ -1,0 +1,97 @@
+"""Channel names: the field's spellings brought to one (10-05 system, upper case)."""
+
+import re
+from collections.abc import Sequence
+
+from storage.errors import InputError
+
+_SEED_ORDER = (
+    "FP1 FPZ FP2 AF3 AF4 F7 F5 F3 F1 FZ F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8 T7 C5 C3 C1 "
+    "CZ C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8 PO7 PO5 PO3 POZ "
+    "PO4 PO6 PO8 CB1 O1 OZ O2 CB2"
+)
+SEED_CHANNELS: tuple[str, ...] = tuple(_SEED_ORDER.split())
+"""The 62 channels of the SEED family, in file order."""
+
+_OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+_KNOWN = re.compile(
+    r"^(FP[12Z]|AF([1-9]|10|Z)|F([1-9]|10|Z)|FT([7-9]|10)|FC[1-6Z]|T[789]|T10|C[1-6Z]|TP([7-9]|10)|CP[1-6Z]"
+    r"|P([1-9]|10|Z)|PO([1-9]|10|Z)|O[12Z]|I[12Z]|CB[12])$"
+)
+_BIOSEMI = re.compile(r"^[ABDG]([3-9]|[12][0-9]|3[0-2])$")
+"""Positions of BioSemi's own caps (A1..H32). Their C1, F3 and I1 lie elsewhere than the 10-05 system's."""
+
+
+def canonical_channel(name: str) -> str | None:
+    """Bring one channel name to its 10-05 spelling in upper case.
+
+    ``'EEG Fp1-Ref' -> 'FP1'``, ``'Fc5.' -> 'FC5'``, ``'T3' -> 'T7'``. Returns ``None`` for what is not a
+    scalp electrode of the 10-05 system (``'EEG A2-A1'``, ``'ECG ECG'``, ``'Status'``).
+    """
+    bare = re.sub(r"^EEG\s+", "", name.strip(), flags=re.IGNORECASE).rstrip(".")
+    bare = re.sub(r"-(REF|LE|A1|A2|M1|M2|AVG|AV|CAR)$", "", bare, flags=re.IGNORECASE).upper()
+    bare = _OLD_NAMES.get(bare, bare)
+    return bare if _KNOWN.match(bare) else None
+
+
+def select_eeg(names: Sequence[str], place: str) -> tuple[list[int], list[str]]:
+    """Pick the scalp EEG channels out of a file's channels.
+
+    Returns
+    -------
+    rows : list of int
+        Positions of the kept channels in `names`.
+    channels : list of str
+        Their canonical names.
+
+    Raises
+    ------
+    InputError
+        When no channel is a scalp electrode, two have the same canonical name, or the names are those of a
+        BioSemi cap, whose C1 or F3 lie elsewhere than the 10-05 system's.
+    """
+    if biosemi := [name for name in names if _BIOSEMI.match(name.strip().upper())]:
+        raise InputError(
+            place,
+            f"channels {', '.join(biosemi[:3])} ... are positions of a BioSemi cap, not 10-05 names",
+            "Rename the channels.",
+        )
+    pairs = [(row, canonical_channel(name)) for row, name in enumerate(names)]
+    rows = [row for row, channel in pairs if channel is not None]
+    channels = [channel for _, channel in pairs if channel is not None]
+    if not channels:
+        raise InputError(place, f"no channel name of the 10-05 system among {list(names)[:6]}", "Rename the channels.")
+    double = {channel for channel in channels if channels.count(channel) > 1}
+    if double:
+        raise InputError(place, f"channels named twice: {sorted(double)}", "Keep one of each.")
+    return rows, channels
+
+
+REGIONS: tuple[str, ...] = (
+    "left frontal",
+    "right frontal",
+    "central",
+    "left temporal",
+    "right temporal",
+    "parietal",
+    "occipital",
+)
+"""Scalp regions in which band power is described, in a fixed order."""
+
+
+def region_of(channel: str) -> str:
+    """Region of a canonical channel name: by its letters, and by odd (left) or even (right) number."""
+    letters = channel.rstrip("0123456789Z")
+    digits = channel[len(letters) :]
+    left = digits.isdigit() and int(digits) % 2 == 1
+    if letters in {"FP", "AF", "F"}:
+        if digits == "Z":
+            return "central"
+        return "left frontal" if left else "right frontal"
+    if letters in {"FT", "T", "TP"} or channel in {"P7", "P9"} or channel in {"P8", "P10"}:
+        return "left temporal" if left else "right temporal"
+    if letters in {"FC", "C"}:
+        return "central"
+    if letters in {"CP", "P"}:
+        return "parietal"
+    return "occipital"

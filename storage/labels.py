@@ -1,0 +1,36 @@
+"""Label sets: the closed list of classes a store speaks of."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from storage.errors import InputError
+
+
+class LabelSet(BaseModel):
+    """An ordered, named set of class names; the position of a name is its id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    names: tuple[str, ...] = Field(min_length=2)
+
+    @field_validator("names")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"label names must differ, got {names}")
+        return names
+
+    def id_of(self, label: str) -> int:
+        """Return the id of `label`; raises `InputError` when it is not in the set."""
+        if label not in self.names:
+            raise InputError(
+                f"label {label!r}", f"not in label set {self.name}", f"Use one of: {', '.join(self.names)}."
+            )
+        return self.names.index(label)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+SEED_VII = LabelSet(name="SEED-VII", names=("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise"))
+"""SEED-VII's seven emotions in the order of the official ids 0..6."""

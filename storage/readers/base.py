@@ -1,0 +1,84 @@
+"""What every reader hands to ingest."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from storage.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A contiguous stretch of signal with its label.
+
+    `signal_uv` is (n_chans, n_times) float in µV; `intensity` one value in 0..1 per label window, if known.
+    """
+
+    signal_uv: np.ndarray
+    trial: int
+    position: int
+    clip: int
+    label: str | None
+    intensity: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RawRecording:
+    """One recording as read: segments in the order recorded, nothing personal."""
+
+    channels: tuple[str, ...]
+    sfreq_hz: float
+    segments: Sequence[Segment]
+    provenance: dict[str, str | float | list[str] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecordingRef:
+    """Where one recording is found, before it is read; `position` is its place in its session, from 1."""
+
+    recording_id: str
+    subject: str
+    session: str
+    path: Path
+    position: int = 1
+
+
+class Source(BaseModel, ABC):
+    """A typed description of a data set on disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    @abstractmethod
+    def label_set(self) -> LabelSet:
+        """The classes of this source."""
+
+    @abstractmethod
+    def list_recordings(self) -> list[RecordingRef]:
+        """Find the recordings; raises `InputError` when files are missing or contradict each other."""
+
+    @abstractmethod
+    def read(self, ref: RecordingRef) -> RawRecording:
+        """Read one recording."""
+
+    def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
+        """Return every file that a recording's samples and labels come from, the named one first."""
+        return (ref.path,)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; remembered while its size and time of change stay the same."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

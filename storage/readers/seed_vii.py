@@ -1,0 +1,150 @@
+"""SEED-VII as its authors distribute it: `EEG_preprocessed/*.mat`, the label workbook, continuous labels."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from storage.channels import SEED_CHANNELS
+from storage.errors import InputError
+from storage.labels import SEED_VII, LabelSet
+from storage.readers.base import RawRecording, RecordingRef, Segment, Source
+from storage.seed_vii import (
+    CLIP_LABELS,
+    NUM_SESSIONS,
+    SFREQ_HZ,
+    TRIALS_PER_SESSION,
+    WORDS,
+    clip_of,
+)
+
+WORKBOOK = "emotion_label_and_stimuli_order.xlsx"
+
+
+class SeedVIISource(Source):
+    """SEED-VII's preprocessed EEG: per subject one MAT v5 file with keys '1'..'80', (62, T) µV at 200 Hz.
+
+    One recording is one session of one subject; its 20 clips follow each other with gaps, which windows never
+    cross.
+    """
+
+    format: Literal["seed-vii"] = "seed-vii"
+    root: Path
+
+    @property
+    def label_set(self) -> LabelSet:
+        """SEED-VII's seven emotions."""
+        return SEED_VII
+
+    def list_recordings(self) -> list[RecordingRef]:
+        """One reference per subject and session; the user's workbook must agree with the published order."""
+        files = sorted((self.root / "EEG_preprocessed").glob("*.mat"), key=lambda path: (len(path.stem), path.stem))
+        if not files:
+            raise InputError(str(self.root), "no EEG_preprocessed/*.mat", "Point `source.root` at SEED-VII's folder.")
+        if odd := [path for path in files if not path.stem.isascii() or not path.stem.isdigit()]:
+            raise InputError(str(odd[0]), "is not named by a subject's number", "Move it elsewhere.")
+        assert_workbook(self.root / WORKBOOK)
+        return [
+            RecordingRef(f"sub-{int(path.stem):02d}_ses-{session}", f"{int(path.stem):02d}", str(session), path)
+            for path in files
+            for session in range(1, NUM_SESSIONS + 1)
+        ]
+
+    def read(self, ref: RecordingRef) -> RawRecording:
+        """Read one session's 20 clips."""
+        session = int(ref.session)
+        clips = [clip_of(session, position) for position in range(1, TRIALS_PER_SESSION + 1)]
+        signals = load_clips(ref.path, clips)
+        if missing := [str(clip) for clip in clips if clip not in signals]:
+            raise InputError(str(ref.path), f"no clip {', '.join(missing)}", "Fetch the file again.")
+        labels = self._continuous_labels(ref.path.name)
+        intensities = load_clips(labels, clips) if labels.exists() else {}
+        segments = []
+        for position, clip in enumerate(clips, start=1):
+            signal = signals[clip]
+            if signal.ndim != 2 or signal.shape[0] != len(SEED_CHANNELS):
+                raise InputError(
+                    f"{ref.path} clip {clip}",
+                    f"shape {signal.shape}, expected (62, T)",
+                    "Fetch the file again.",
+                )
+            segments.append(
+                Segment(
+                    signal_uv=signal,
+                    trial=position,
+                    position=position,
+                    clip=clip,
+                    label=CLIP_LABELS[clip - 1],
+                    intensity=tuple(map(float, np.ravel(intensities[clip]))) if clip in intensities else None,
+                )
+            )
+        provenance: dict[str, str | float | list[str] | None] = {
+            "reader": "seed-vii",
+            "filter": "0.1-70 Hz, 50 Hz notch (authors)",
+            "device": "ESI NeuroScan",
+        }
+        return RawRecording(SEED_CHANNELS, SFREQ_HZ, segments, provenance)
+
+    def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
+        """Return the subject's signals and, where there are any, the continuous labels."""
+        labels = self._continuous_labels(ref.path.name)
+        return (ref.path, labels) if labels.exists() else (ref.path,)
+
+    def _continuous_labels(self, name: str) -> Path:
+        return self.root / "continuous_labels" / name
+
+
+def load_clips(path: Path, clips: list[int]) -> dict[int, np.ndarray]:
+    """Load some of the clips '1'..'80' of a MAT v5 file; clips it does not hold are left out.
+
+    Raises
+    ------
+    InputError
+        When the file is truncated, is no MAT v5 file, or a clip is not numeric.
+    """
+    from scipy.io import loadmat
+
+    try:
+        values = loadmat(path, variable_names=[str(clip) for clip in clips])
+    except Exception as error:  # SciPy's parser raises whatever the damage leads it to
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(str(path), f"not a whole MAT v5 file ({reason})", "Fetch the file again.") from error
+    found = {clip: values[str(clip)] for clip in clips if str(clip) in values}
+    for clip, value in found.items():
+        if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
+            raise InputError(f"{path} clip {clip}", f"holds {value.dtype}, not numbers", "Fetch the file again.")
+    return found
+
+
+def assert_workbook(path: Path) -> None:
+    """Compare the user's label workbook with the published clip order.
+
+    Raises
+    ------
+    InputError
+        Naming the first clip that differs, or the missing file.
+    """
+    if not path.exists():
+        raise InputError(str(path), "the label workbook is missing", "Copy it from the data set's folder.")
+    rows = [[cell for cell in row[1:] if cell is not None] for row in _workbook_rows(path)]
+    words = [str(word).strip() for row in rows[1 : 2 * NUM_SESSIONS : 2] for word in row]
+    if len(words) != len(CLIP_LABELS):
+        raise InputError(str(path), f"{len(words)} emotion words, expected 80", "Use the original workbook.")
+    for clip, (word, expected) in enumerate(zip(words, CLIP_LABELS, strict=True), start=1):
+        if WORDS.get(word) != expected:
+            raise InputError(
+                str(path), f"clip {clip} is {word!r}, published as {expected!r}", "Use the original workbook."
+            )
+
+
+def _workbook_rows(path: Path) -> list[tuple[object, ...]]:
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True)
+        rows = list(book.worksheets[0].iter_rows(values_only=True))
+    except Exception as error:  # openpyxl lets the errors of zipfile and of its XML parser through
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(str(path), f"not an Excel workbook ({reason})", "Fetch the file again.") from error
+    book.close()
+    return rows

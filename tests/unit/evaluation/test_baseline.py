@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from e2llm_core.evaluation import baseline
+from e2llm_core.evaluation.predictions import COLUMNS, check_predictions
+from e2llm_core.evaluation.scores import balanced_accuracy
+
+SFREQ_HZ = 200.0
+SPLIT = {"train": ["01", "02", "03"], "validation": ["04"], "test": ["05", "06"]}
+
+
+def sine(frequency_hz: float, amplitude_uv: float, n_times: int = 1600) -> np.ndarray:
+    return amplitude_uv * np.sin(2 * np.pi * frequency_hz * np.arange(n_times) / SFREQ_HZ)
+
+
+@pytest.mark.parametrize(("frequency_hz", "band"), [(2.5, 0), (6, 1), (11, 2), (22, 3), (40, 4)])
+def test_the_variance_of_a_sine_is_found_in_its_band(frequency_hz, band):
+    power = baseline.band_power(sine(frequency_hz, 10.0)[None, None].astype(np.float32), SFREQ_HZ)[0, 0]
+    assert power[band] == pytest.approx(50.0, rel=0.02)
+    assert np.delete(power, band).max() < 0.5
+
+
+def test_white_noise_spreads_its_variance_by_band_width():
+    noise = np.random.default_rng(0).normal(0, 3, (20, 4, 1600)).astype(np.float32)
+    power = baseline.band_power(noise, SFREQ_HZ).mean(axis=(0, 1))
+    widths = np.array([high - low for low, high in baseline.BANDS_HZ.values()])
+    assert power == pytest.approx(9.0 * widths / (SFREQ_HZ / 2), rel=0.05)
+
+
+def test_differential_entropy_has_its_closed_form_layout_and_shift():
+    noise = np.random.default_rng(1).normal(0, 5, (3, 2, 800)).astype(np.float32)
+    entropy = baseline.differential_entropy(noise, SFREQ_HZ)
+    assert entropy.shape == (3, 10)
+    assert entropy.dtype == np.float32
+    expected = 0.5 * np.log(2 * np.pi * np.e * baseline.band_power(noise, SFREQ_HZ))
+    assert entropy.reshape(3, 2, 5) == pytest.approx(expected, rel=1e-5)
+    assert baseline.differential_entropy(2 * noise, SFREQ_HZ) - entropy == pytest.approx(np.log(2), abs=1e-4)
+    assert baseline.differential_entropy(noise + 1000, SFREQ_HZ) == pytest.approx(entropy, abs=0.02)
+
+
+def test_a_flat_channel_stays_finite():
+    assert np.isfinite(baseline.differential_entropy(np.zeros((1, 2, 800), np.float32), SFREQ_HZ)).all()
+
+
+def test_windows_are_independent_of_their_batch(monkeypatch):
+    noise = np.random.default_rng(2).normal(size=(5, 3, 800)).astype(np.float32)
+    whole = baseline.band_power(noise, SFREQ_HZ)
+    monkeypatch.setattr("e2llm_core.evaluation.features._MAX_VALUES_PER_BLOCK", 3 * 800 * 2)
+    assert baseline.band_power(noise, SFREQ_HZ) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sfreq_hz", "words"),
+    [
+        ((3, 800), 200.0, "expected"),
+        ((1, 3, 800), 90.0, "sampling rate of 100"),
+        ((1, 3, 40), 200.0, "too short"),
+    ],
+)
+def test_unusable_signals_are_refused(shape, sfreq_hz, words):
+    with pytest.raises(ValueError, match=words):
+        baseline.band_power(np.zeros(shape, np.float32), sfreq_hz)
+
+
+def test_adaptation_removes_offset_and_scale_of_each_group_and_no_more():
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(40, 6))
+    groups = np.repeat(["a", "b"], 20)
+    moved = features.copy()
+    moved[groups == "b"] = moved[groups == "b"] * 7 + 100
+    adapted = baseline.adapt(features, groups, "transductive-unlabelled")
+    assert baseline.adapt(moved, groups, "transductive-unlabelled") == pytest.approx(adapted, abs=1e-4)
+    assert adapted[:20].mean(axis=0) == pytest.approx(0, abs=1e-6)
+    assert adapted[20:].std(axis=0) == pytest.approx(1, abs=1e-5)
+    assert baseline.adapt(moved, groups, "none") == pytest.approx(moved, rel=1e-6)
+    assert np.isfinite(baseline.adapt(np.ones((4, 2)), [1, 1, 2, 2], "transductive-unlabelled")).all()
+
+
+def test_adaptation_refuses_unknown_rules_and_lengths():
+    with pytest.raises(ValueError, match="not one of"):
+        baseline.adapt(np.zeros((2, 2)), [1, 1], "causal-ish")
+    with pytest.raises(ValueError, match="2 rows"):
+        baseline.adapt(np.zeros((2, 2)), [1], "none")
+
+
+def features_of(table, names, strength, column="label", seed=0):
+    generator = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).normal(size=(len(names), 12))
+    codes = [names.index(name) for name in table[column]]
+    return (strength * directions[codes] + generator.normal(size=(len(table), 12))).astype(np.float32)
+
+
+def test_the_baseline_finds_a_signal_and_stays_at_chance_without_one(trials, names):
+    rows, _ = baseline.baseline_windows(trials, features_of(trials, names, 1.5), SPLIT, names)
+    assert balanced_accuracy(rows["truth"], rows["answer"], names) > 0.7
+    values = []
+    for seed in range(5):
+        noise, _ = baseline.baseline_windows(trials, features_of(trials, names, 0.0, seed=seed), SPLIT, names)
+        values.append(balanced_accuracy(noise["truth"], noise["answer"], names))
+    assert np.mean(values) == pytest.approx(1 / 7, abs=0.04)
+
+
+def test_baseline_rows_follow_the_table_of_predictions(trials, names):
+    rows, classifier = baseline.baseline_windows(trials, features_of(trials, names, 1.0), SPLIT, names)
+    check_predictions(rows)
+    assert tuple(rows.columns) == COLUMNS
+    assert set(rows["subject"]) == {"05", "06"}
+    assert rows["trial_b"].isna().all()
+    probabilities = np.stack(rows["probabilities"].to_list())
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert [names[index] for index in probabilities.argmax(axis=1)] == rows["answer"].to_list()
+    assert classifier.cost in baseline.COST_GRID
+
+
+def test_the_same_input_gives_the_same_answers(trials, names):
+    features = features_of(trials, names, 0.7)
+    first, _ = baseline.baseline_windows(trials, features, SPLIT, names, seed=3)
+    again, _ = baseline.baseline_windows(trials, features, SPLIT, names, seed=3)
+    assert first["answer"].tolist() == again["answer"].tolist()
+
+
+def test_test_rows_do_not_reach_the_fit(trials, names):
+    features = features_of(trials, names, 0.7)
+    changed = features.copy()
+    changed[trials["subject"].isin(SPLIT["test"])] += 50
+    fits = [baseline.baseline_windows(trials, data, SPLIT, names)[1] for data in (features, changed)]
+    assert fits[0].pipeline[-1].coef_ == pytest.approx(fits[1].pipeline[-1].coef_)
+
+
+@pytest.mark.parametrize("strength", [0.0, 2.0])
+def test_pairs_are_compared(trials, pairs, names, strength):
+    by_trial = dict(zip(zip(trials["subject"], trials["trial"], strict=True), range(len(trials)), strict=True))
+    features = features_of(trials, names, strength)
+    _, classifier = baseline.baseline_windows(trials, features, SPLIT, names)
+    first, second = (
+        features[[by_trial[key] for key in zip(pairs["subject"], pairs[column], strict=True)]]
+        for column in ("trial", "trial_b")
+    )
+    rows, rule = baseline.baseline_pairs(pairs, first, second, SPLIT, classifier)
+    check_predictions(rows)
+    assert rule in ("difference", "predicted-class")
+    assert rows["trial_b"].notna().all()
+    value = balanced_accuracy(rows["truth"], rows["answer"], ("same", "different"))
+    if strength:
+        assert value > 0.75
+    else:
+        assert value == pytest.approx(0.5, abs=0.12)
+    probabilities = np.stack(rows["probabilities"].to_list())
+    answers = np.array(["same", "different"])[probabilities.argmax(axis=1)]
+    assert answers.tolist() == rows["answer"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ({"train": ["01"], "test": ["05"]}, "lacks the sides"),
+        ({"train": ["01"], "validation": ["01"], "test": ["05"]}, "two sides"),
+        ({"train": ["01"], "validation": ["99"], "test": ["05"]}, "no rows"),
+    ],
+)
+def test_bad_splits_are_refused(trials, split, words):
+    with pytest.raises(ValueError, match=words):
+        baseline.split_sides(trials["subject"], split)

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from e2llm_core.evaluation import controls, eeg_figures, figures
+from e2llm_core.evaluation import predictions as tables
+from e2llm_core.evaluation import report_inputs as inputs
+from e2llm_core.evaluation.report import write_report
+from e2llm_core.evaluation.summary import (
+    SYNTHETIC_NOTICE,
+    Provenance,
+    ResultRow,
+    Summary,
+    rows_for,
+    subject_scores_for,
+)
+from e2llm_core.evaluation.verdicts import control_name, display_name, judge
+
+PROVENANCE = Provenance(split="by subject", split_digest="sha256:feedbeef", seed=11, adaptation="none")
+CHANNELS = ("FP1", "FPZ", "FP2", "F7", "FZ", "F8", "T7", "CZ", "T8", "P7", "PZ", "P8", "CB1", "OZ")
+
+
+class Page(HTMLParser):
+    """Collects visible text, addresses of resources, identifiers and open tags."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.identifiers: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
+        self.identifiers += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if data.strip() and not {"style", "title"} & set(self.open):
+            self.words.append(data.strip())
+
+
+def write_inputs(folder, trials, names, *, text="<think>Alpha is high.</think>The emotion is sad.", extras=True):
+    generator = np.random.default_rng(0)
+    test, train = trials[trials["subject"] > "03"], trials[trials["subject"] <= "03"]
+    noisy = [truth if generator.random() < 0.5 else generator.choice(names) for truth in test["label"]]
+    noisy[0] = None
+    sets = [
+        ("e2llm", "eeg", "generation", noisy, None),
+        ("e2llm", "random_eeg", "generation", generator.choice(names, len(test)).tolist(), None),
+        ("de_svm", "eeg", "likelihood", noisy[::-1], None),
+        ("oracle", "eeg", "likelihood", test["label"].tolist(), None),
+        (
+            "session_only",
+            "eeg",
+            "likelihood",
+            controls.session_only(train, test),
+            controls.expected_session_only(trials),
+        ),
+        (
+            "session_position",
+            "eeg",
+            "likelihood",
+            controls.session_position(train, test),
+            controls.expected_session_position(trials),
+        ),
+    ]
+    parts, results, subjects = [], [], []
+    for model, condition, readout, answers, chance in sets:
+        keys = {"task": "IED", "model": model, "condition": condition, "readout": readout}
+        part = tables.prediction_rows(test, labels=names, answers=answers, **keys)
+        parts.append(part)
+        results += rows_for(part, **keys, provenance=PROVENANCE, chance=chance, primary="balanced_accuracy")
+        subjects += subject_scores_for(part, **keys)
+    tables.write_predictions(pd.concat(parts, ignore_index=True), folder / "predictions.parquet")
+    Summary(
+        notice=SYNTHETIC_NOTICE,
+        results=results,
+        per_subject=subjects,
+        invalid_rate={"IED": 1 / len(test)},
+        wall_seconds={"stage1": 75.0},
+        environment={"packages": {"torch": "2.13.0"}},
+    ).write(folder / "summary.json")
+    if extras:
+        inputs.write_learning_curves(
+            folder, {"stage1": [{"step": step, "loss": 2 - step / 10, "split": "train"} for step in range(5)]}
+        )
+        maps = generator.normal(size=(2, 2, len(CHANNELS)))
+        inputs.Topomaps(maps, CHANNELS, ("alpha", "beta"), ("sad", "happy"), 42).write(folder)
+        eeg = generator.normal(0, 20, (len(CHANNELS), 400))
+        inputs.write_examples(
+            folder,
+            [inputs.Example(eeg, CHANNELS, 200.0, "sad", answer, text) for answer in ("sad", "happy", None)],
+        )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, trials, names):
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_inputs(folder, trials, names)
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_notice_is_the_first_line(report):
+    assert Page(report).words[0] == SYNTHETIC_NOTICE
+
+
+def test_the_page_is_well_formed_and_its_identifiers_are_unique(report):
+    page = Page(report)
+    assert not page.open
+    assert len(page.identifiers) == len(set(page.identifiers))
+
+
+def test_nothing_is_fetched_from_anywhere(report):
+    page = Page(report)
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert "http" not in report
+    assert "@import" not in report
+    assert not re.search(r"url\((?!#)", report)
+    assert "<script" not in report
+
+
+def test_references_inside_pictures_exist(report):
+    page = Page(report)
+    wanted = {address[1:] for address in page.addresses if address.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", report))
+    assert wanted <= set(page.identifiers)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "IED: basic emotion prediction",
+        "primary endpoint",
+        "DE + linear SVM",
+        "oracle",
+        "at its null: yes",
+        "shortcut ceiling",
+        "Alpha is high.",
+        "The emotion is sad.",
+        "invalid",
+        "sha256:feedbeef",
+        "torch 2.13.0",
+        "1 min 15 s",
+        "CB1",
+        "Student's t over subjects",
+        "What is taken for what",
+        "Learning curves",
+        "0.238",
+    ],
+)
+def test_the_report_says(report, words):
+    assert words in html.unescape(report)
+
+
+def test_generated_text_cannot_inject_markup(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names, text='<script src="//x">alert(1)</script>')
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script" in page
+
+
+def test_optional_inputs_may_be_absent(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names, extras=False)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for words in ("Learning curves", "on the scalp", "Examples"):
+        assert words not in page
+
+
+def test_the_same_inputs_give_the_same_page(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names)
+    assert write_report(tmp_path).read_bytes() == write_report(tmp_path).read_bytes()
+
+
+def test_missing_results_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_report(tmp_path)
+
+
+def result(**changes) -> ResultRow:
+    row = {
+        "task": "IED",
+        "model": "e2llm",
+        "condition": "random_eeg",
+        "metric": "balanced_accuracy",
+        "value": 0.15,
+        "ci_low": 0.12,
+        "ci_high": 0.18,
+        "chance": 0.143,
+        "n": 10,
+        "n_subjects": 5,
+        "readout": "generation",
+        "ci_method": "t_subjects",
+        "primary": False,
+        **PROVENANCE.model_dump(),
+    }
+    return ResultRow(**{**row, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_null"),
+    [
+        ({}, True),
+        ({"value": 0.30, "ci_low": 0.25, "ci_high": 0.35}, False),
+        ({"value": 0.05, "ci_low": 0.02, "ci_high": 0.08}, False),
+        ({"value": 0.155, "ci_low": 0.155, "ci_high": 0.155}, True),
+        ({"value": 0.2, "ci_low": None, "ci_high": None}, False),
+        ({"value": 1.0, "ci_low": 1.0, "ci_high": 1.0, "chance": 1.0}, True),
+    ],
+)
+def test_verdicts(changes, at_null):
+    verdict = judge(result(**changes))
+    assert verdict.at_null is at_null
+    assert verdict.words.startswith(f"at its null: {'yes' if at_null else 'no'} (value ")
+
+
+def test_a_control_without_expected_value_is_refused():
+    with pytest.raises(ValueError, match="no expected value"):
+        judge(result(chance=None))
+
+
+@pytest.mark.parametrize(
+    ("model", "condition", "control", "name"),
+    [
+        ("e2llm", "eeg", None, "E2-LLM"),
+        ("e2llm", "random_eeg", "random_eeg", "E2-LLM, random EEG"),
+        ("session_only", "eeg", "session_only", "session only"),
+        ("session_only", "session_only", "session_only", "session only"),
+        ("e2llm", "session_position", "session_position", "E2-LLM, session + position"),
+        ("de_svm", "eeg", None, "DE + linear SVM"),
+        ("labram", "eeg", None, "labram"),
+    ],
+)
+def test_names(model, condition, control, name):
+    assert control_name(model, condition) == control
+    assert display_name(model, condition) == name
+
+
+def test_scalp_maps_need_channels_with_a_place():
+    maps = inputs.Topomaps(np.zeros((1, 1, 2)), ("X1", "X2"), ("alpha",), ("sad",), 1)
+    with pytest.raises(ValueError, match="three channels"):
+        eeg_figures.topomaps(maps)
+
+
+def test_scalp_maps_refuse_a_wrong_shape():
+    with pytest.raises(ValueError, match="names ask for"):
+        inputs.Topomaps(np.zeros((2, 1, 3)), ("Fz", "Cz", "Pz"), ("alpha",), ("sad",), 1)
+
+
+@pytest.mark.parametrize("n_chans", [1, 3, 14])
+def test_traces_of_any_montage_and_of_silence(n_chans):
+    example = inputs.Example(np.zeros((n_chans, 50)), CHANNELS[:n_chans], 100.0, "sad", "sad", None)
+    assert "µV" in eeg_figures.eeg_trace(example, "trace")
+
+
+def test_confusion_shows_invalid_answers_only_where_there_are_some():
+    clean = np.array([[3, 1, 0], [0, 4, 0]])
+    assert "invalid" not in figures.confusion(clean, ["a", "b"], "one")
+    clean[0, 2] = 1
+    assert "invalid" in figures.confusion(clean, ["a", "b"], "two")

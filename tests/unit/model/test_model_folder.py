@@ -1,0 +1,125 @@
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
+
+from e2llm_core import E2LLMConfig, E2LLMForConditionalGeneration
+
+
+def add_lora(llm):
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    return get_peft_model(llm, config).eval()
+
+
+def logits_of(model, batch):
+    with torch.no_grad():
+        return model(batch["input_ids"], batch["attention_mask"], eeg=batch["eeg"]).logits
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("projector", [{"kind": "mlp"}, {"kind": "resampler", "num_queries": 5, "num_heads": 2}])
+def test_plain_round_trip_is_bit_exact(tmp_path, make_model, make_llm, batch, tie, projector):
+    model = make_model(make_llm(tie=tie), **projector)
+    model.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))
+    again = E2LLMForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(logits_of(again, batch), logits_of(model, batch))
+    assert again.config.labels == ["sad", "happy"]
+    state = model.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in again.state_dict().items())
+
+
+def test_transformers_auto_classes_find_the_model(tmp_path, make_model, batch):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(config, E2LLMConfig)
+    assert config.text_config.model_type == "qwen3"
+    assert config.num_eeg_tokens == 5
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits_of(again, batch), logits_of(model, batch))
+
+
+def test_adapted_round_trip_is_bit_exact_and_the_adapter_fits_the_bare_qwen(tmp_path, make_model, make_llm, batch):
+    model = make_model(add_lora(make_llm()))
+    model.save_pretrained(tmp_path)
+    again = E2LLMForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(logits_of(again, batch), logits_of(model, batch))
+    assert not any(p.requires_grad for n, p in again.llm.named_parameters() if "lora_" in n)
+    trainable = E2LLMForConditionalGeneration.from_pretrained(tmp_path, is_trainable=True)
+    assert all(p.requires_grad for n, p in trainable.llm.named_parameters() if "lora_" in n)
+
+    bare = Qwen3ForCausalLM.from_pretrained(tmp_path / "llm")
+    original = make_llm().state_dict()
+    assert all(torch.equal(original[key], value) for key, value in bare.state_dict().items())
+    ids = batch["input_ids"]
+    wrapped = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.equal(wrapped(input_ids=ids).logits, model.llm(input_ids=ids).logits)
+
+
+def test_referenced_llm_is_checked_by_digest(tmp_path, make_model, make_llm, batch):
+    make_llm().save_pretrained(tmp_path / "qwen")
+    model = make_model(add_lora(Qwen3ForCausalLM.from_pretrained(tmp_path / "qwen").eval()))
+    model.save_pretrained(tmp_path / "run" / "model", save_llm=False)
+    assert not (tmp_path / "run" / "model" / "llm").exists()
+    source = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["llm_source"]
+    assert source["name"] == "../../qwen"
+    again = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
+    assert torch.equal(logits_of(again, batch), logits_of(model, batch))
+
+    (tmp_path / "qwen").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"no such folder\. Name the language model with llm=PATH"):
+        E2LLMForConditionalGeneration.from_pretrained(tmp_path / "run" / "model")
+    named = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "run" / "model", llm=tmp_path / "moved")
+    assert torch.equal(logits_of(named, batch), logits_of(model, batch))
+    weights = tmp_path / "moved" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] += 1e-3
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="is not the recorded"):
+        E2LLMForConditionalGeneration.from_pretrained(tmp_path / "run" / "model", llm=tmp_path / "moved")
+
+
+def test_unknown_source_and_ungathered_tensors_are_refused(tmp_path, make_model, make_llm):
+    with pytest.raises(ValueError, match="the language model has no source"):
+        make_model().save_pretrained(tmp_path, save_llm=False)
+    empty = {"x": torch.zeros(0)}
+    for part in ("tower", "projector", "adapter", "llm"):
+        with pytest.raises(ValueError, match=r"empty tensors \['x'\]"):
+            make_model(add_lora(make_llm())).save_pretrained(tmp_path, tensors={part: empty})
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("projector.safetensors", "missing mlp.0.bias"),
+        ("tower.safetensors", "missing encoder.norm.bias"),
+        ("llm/model.safetensors", r"missing \['model.norm.weight'\]"),
+        ("adapter/adapter_model.safetensors", "adapter .* missing"),
+    ],
+)
+def test_incomplete_files_are_refused(tmp_path, make_model, make_llm, file, message):
+    make_model(add_lora(make_llm())).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / file)
+    for key in ("mlp.0.bias", "encoder.norm.bias", "model.norm.weight"):
+        tensors.pop(key, None)
+    if "adapter" in file:
+        tensors.pop(next(iter(tensors)))
+    save_file(tensors, tmp_path / file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        E2LLMForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_remote_code_and_pickles_are_refused(tmp_path, make_model, make_llm):
+    make_model(add_lora(make_llm())).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        E2LLMForConditionalGeneration.from_pretrained(tmp_path, trust_remote_code=True)
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(weights), tmp_path / "adapter" / "adapter_model.bin")
+    weights.unlink()
+    with pytest.raises(ValueError, match="Save the adapter as safetensors"):
+        E2LLMForConditionalGeneration.from_pretrained(tmp_path)

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+import torch
+
+from e2llm_core.temporal import TemporalTransformer
+from e2llm_core.tower import EEGSettings, load_tower, save_tower
+
+
+def test_temporal_transformer_knows_the_order_of_patches():
+    torch.manual_seed(0)
+    temporal = TemporalTransformer(d_in=8, dim=16, depth=1, num_heads=2, max_patches=10).eval()
+    tokens = torch.randn(2, 5, 4, 2)
+    with torch.no_grad():
+        plain, reversed_ = temporal(tokens), temporal(tokens.flip(1))
+    assert plain.shape == (2, 6, 16)
+    assert (plain[:, 0] - reversed_[:, 0]).abs().max() > 1e-3
+    with torch.no_grad():
+        temporal.time_embed.zero_()
+        torch.testing.assert_close(temporal(tokens)[:, 0], temporal(tokens.flip(1))[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_temporal_refusals():
+    temporal = TemporalTransformer(d_in=8, dim=16, depth=1, num_heads=2, max_patches=4)
+    with pytest.raises(ValueError, match="max_patches: the window has 5 patches, the limit is 4"):
+        temporal(torch.zeros(1, 5, 4, 2))
+    with pytest.raises(ValueError, match="d_in: 8 does not match encoder tokens of width 12"):
+        temporal(torch.zeros(1, 4, 4, 3))
+
+
+def test_tower_round_trip_is_bit_exact(tmp_path, make_tower, segments):
+    tower = make_tower()
+    save_tower(tower, tmp_path)
+    again = load_tower(tmp_path)
+    assert again.eeg == tower.eeg
+    assert torch.equal(again(segments[1]), tower(segments[1]))
+    assert tower(segments[1]).shape == (2, tower.num_tokens, tower.dim)
+
+
+def test_tower_keeps_its_dtype(tmp_path, make_tower, segments):
+    tower = make_tower().to(torch.bfloat16)
+    save_tower(tower, tmp_path)
+    assert torch.equal(load_tower(tmp_path)(segments[0]), tower(segments[0]))
+
+
+def test_tower_refusals(tmp_path, make_tower):
+    tower = make_tower()
+    with pytest.raises(ValueError, match=r"eeg: expected \(segments, 4, 256\), got \(1, 4, 200\)"):
+        tower(torch.zeros(1, 4, 200))
+    with pytest.raises(ValueError, match=r"empty tensors \['w'\]. Gather ZeRO-3"):
+        save_tower(tower, tmp_path, {"w": torch.zeros(0)})
+    with pytest.raises(ValueError, match=r"no tower\.json"):
+        load_tower(tmp_path / "none")
+    save_tower(tower, tmp_path)
+    config = json.loads((tmp_path / "tower.json").read_text())
+    config["encoder"]["depth"] = 3
+    (tmp_path / "tower.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"missing encoder\.blocks\.2"):
+        load_tower(tmp_path)
+
+
+def test_settings_refuse_unknown_keys_and_broken_windows():
+    with pytest.raises(ValueError, match=r"unknown keys \['sfreq'\]"):
+        EEGSettings.from_dict({"channels": ["CZ"], "sfreq": 256})
+    with pytest.raises(ValueError, match="not a whole number of samples"):
+        EEGSettings(channels=("CZ",), window_seconds=0.001)
