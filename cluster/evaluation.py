@@ -148,7 +148,7 @@ def _ask(evaluation: Evaluation, client: Client, task: str, items: Items) -> Non
     )
     for condition, segments in ((EEG, items.segments(source, 0, count)), (RANDOM_EEG, noise)):
         batches = batches_of(segments)
-        common = {
+        common: dict[str, Any] = {
             "task": task,
             "model": "e2llm",
             "condition": condition,

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,26 +18,50 @@ def follow(path: Path) -> Iterator[None]:
     """Print the lines that workers append to `path` while the block runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    ended = threading.Event()
+    file = path.open()
+    file.seek(0, 2)
 
     def copy() -> None:
-        with path.open() as file:
-            file.seek(0, 2)
-            while True:
-                over = ended.is_set()
-                for line in file:
-                    print(line, end="", flush=True)
-                if over:
-                    return
-                time.sleep(0.2)
+        for line in file:
+            print(line, end="", flush=True)
 
-    thread = threading.Thread(target=copy, daemon=True)
+    with file, _repeated(copy, seconds=0.2):
+        yield
+
+
+@contextmanager
+def watch(name: str, total: int, count: Callable[[], int]) -> Iterator[None]:
+    """Print how many of `total` pieces are done, with an ETA, whenever `count` changes while the block runs."""
+    started, shown = time.monotonic(), 0
+
+    def show() -> None:
+        nonlocal shown
+        if (done := count()) > shown:
+            left = (time.monotonic() - started) / done * (total - done)
+            print(f"[{name}] {done}/{total}  eta {clock(left)}", flush=True)
+            shown = done
+
+    with _repeated(show, seconds=1.0):
+        yield
+
+
+@contextmanager
+def _repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call `action` every so often in a thread while the block runs, and once more at its end."""
+    ended = threading.Event()
+
+    def loop() -> None:
+        while not ended.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        action()
 
 
 def gather(name: str, tasks: list[Any]) -> list[Any]:

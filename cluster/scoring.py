@@ -1,6 +1,7 @@
 """Batch scoring with Ray Data: recordings in, one Parquet row per window out."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cluster.plans import ScoringPlan
+from cluster.progress import watch
 from cluster.session import Resources, require_resources
 from e2llm_core.tower import EEGSettings
 from storage.errors import InputError
@@ -41,8 +43,9 @@ class WindowScorer:
         return len(self._windows)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Turn window numbers (column ``id``) into rows of the result."""
-        return self.score(batch["id"]).to_dict("list")
+        """Turn stretches of window numbers (columns ``first``, ``last``) into rows of the result."""
+        stretches = [np.arange(first, last) for first, last in zip(batch["first"], batch["last"], strict=True)]
+        return self.score(np.concatenate(stretches)).to_dict("list")
 
     def score(self, numbers: np.ndarray) -> pd.DataFrame:
         """One row per window: where it is, the emotion, the probabilities, the rationale."""
@@ -97,18 +100,21 @@ def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:
     require_resources(resources)
     count = _count_windows(plan)
     target = folder / "scores"
+    shutil.rmtree(target, ignore_errors=True)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    print(f"[score] {count} windows", flush=True)
-    numbers = ray.data.range(count, override_num_blocks=max(1, -(-count // _WINDOWS_PER_BATCH)))
-    scored = numbers.map_batches(
+    starts = range(0, count, _WINDOWS_PER_BATCH)
+    stretches = [{"first": first, "last": min(first + _WINDOWS_PER_BATCH, count)} for first in starts]
+    scored = ray.data.from_items(stretches, override_num_blocks=len(stretches)).map_batches(
         WindowScorer,
         fn_constructor_args=(plan,),
-        batch_size=_WINDOWS_PER_BATCH,
+        batch_size=1,
         concurrency=resources.workers,
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker or None,
     )
-    scored.write_parquet(str(target), mode=ray.data.SaveMode.OVERWRITE)
+    with watch("score", len(stretches), lambda: len(list(target.glob("*.parquet")))):
+        # The scorers may hold every CPU, and writing must go on all the same.
+        scored.write_parquet(str(target), ray_remote_args={"num_cpus": 0})
     return target
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,16 +41,16 @@ class Replica:
 class Client:
     """Asks the deployment, a few items per request, spread over its replicas."""
 
-    def __init__(self, handle: object) -> None:
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     def likelihood(self, name: str, question: Question, batches: list[np.ndarray]) -> np.ndarray:
         """Probabilities of all items of `batches`, each (items, num_segments, n_chans, n_times)."""
-        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches))  # type: ignore[attr-defined]
+        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches))
 
     def generate(self, name: str, question: Question, batches: list[np.ndarray]) -> list[Generated]:
         """Generated answers of all items."""
-        parts = gather_responses(name, self._handle.generate, question, batches)  # type: ignore[attr-defined]
+        parts = gather_responses(name, self._handle.generate, question, batches)
         return [answer for part in parts for answer in part]
 
 
@@ -61,11 +62,10 @@ def deployed(folder: Path, resources: Resources) -> Iterator[Client]:
 
     serve.start(proxy_location=ProxyLocation.Disabled)
     options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
-    deployment = serve.deployment(Replica).options(
-        num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1
-    )
+    deployment: Any = serve.deployment(Replica)
+    copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
     try:
-        yield Client(serve.run(deployment.bind(str(folder)), name=APPLICATION, route_prefix=None))
+        yield Client(serve.run(copies.bind(str(folder)), name=APPLICATION, route_prefix=None))
     finally:
         serve.shutdown()
 

@@ -1,6 +1,7 @@
 """Joining a Ray cluster, or starting a private one, with the code shipped to every node."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
     else:
         if not _has_working_dir():
             runtime_env |= {"working_dir": str(root), "excludes": _EXCLUDED}
-        ray.init("auto", log_to_driver=False, logging_level="warning", runtime_env=runtime_env)
+        ray.init("auto", log_to_driver=False, logging_level=logging.WARNING, runtime_env=runtime_env)
     try:
         yield
     finally:

@@ -60,7 +60,11 @@ def train(plan: Plan, run: Path, resources: Resources) -> None:
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
-    """What one worker does; Ray Train is told metrics and nothing else."""
+    """What one worker does; metrics and checkpoints go to the run's folder.
+
+    Ray Train is told nothing: it holds one report per worker and looks for it every two seconds, and until then the
+    next report, and with it training, would wait.
+    """
     import os
 
     import ray.train
@@ -79,7 +83,7 @@ def train_on_worker(settings: dict[str, Any]) -> None:
         context.get_node_rank(),
     )
     plan: Plan = settings["plan"]
-    trainer = Trainer(build_stage(plan), plan.train, Path(settings["run"]), world, ray.train.report)
+    trainer = Trainer(build_stage(plan), plan.train, Path(settings["run"]), world)
     trainer.fit()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from e2llm_core.language import dialogues
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
@@ -59,7 +60,8 @@ class Predictor:
         self.processor = E2LLMProcessor.from_pretrained(folder)
         self.batch = batch
         self.device = World().device
-        self.model.to(self.device).eval()
+        torch.nn.Module.to(self.model, self.device)
+        self.model.eval()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,8 +88,14 @@ class Predictor:
         targets = [self.processor.build_target(option, None, True) for option in question.options]
         rows = []
         for part in self._parts(segments):
-            features = self._features(part)
-            nll = [self._target_nll(prompt, target, part, features) for target in targets]
+            inputs = self.processor([prompt] * len(part), segments=list(torch.from_numpy(part)))
+            read = self.model(
+                inputs["input_ids"].to(self.device),
+                eeg_features=self._features(part),
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            nll = [self._target_nll(target, read.logits, read.past_key_values) for target in targets]
             rows.append(torch.stack(nll, dim=1).neg().softmax(dim=1).cpu().numpy())
         return np.concatenate(rows)
 
@@ -116,15 +124,15 @@ class Predictor:
         flat = torch.from_numpy(part.reshape(-1, *part.shape[2:])).to(self.device)
         return self.model.tower(flat)
 
-    def _target_nll(self, prompt: str, target: str, part: np.ndarray, features: Tensor) -> Tensor:
-        inputs = self.processor([prompt] * len(part), [target] * len(part), list(torch.from_numpy(part)))
-        nll, _ = self.model.supervised_log_likelihood(
-            inputs["input_ids"].to(self.device),
-            inputs["attention_mask"].to(self.device),
-            inputs["labels"].to(self.device),
-            eeg_features=features,
-        )
-        return nll
+    def _target_nll(self, target: str, logits: Tensor, cache: Cache) -> Tensor:
+        """Negative log-likelihood (items,) of one continuation of prompts that were read into `cache`."""
+        ids = torch.tensor(self.processor.tokenizer.encode(target, add_special_tokens=False), device=self.device)
+        length = cache.get_seq_length()
+        rows = ids.expand(len(logits), -1)
+        output = self.model(inputs_embeds=self.model.embed(rows), past_key_values=cache, use_cache=True)
+        cache.crop(length)
+        predicted = torch.cat([logits, output.logits[:, :-1]], dim=1).float()
+        return torch.nn.functional.cross_entropy(predicted.transpose(1, 2), rows, reduction="none").sum(dim=1)
 
     def _read(self, text: str, options: Sequence[str]) -> Generated:
         _, answer = self.processor.split_answer(text)

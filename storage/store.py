@@ -101,7 +101,7 @@ class Store:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the identities of all recordings: equal stores were made from equal sources in equal ways."""
+        """SHA-256 over all recordings' identities: equal stores came from equal sources in equal ways."""
         parts = [[name, info.ingest_digest] for name, info in self.recordings.items()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

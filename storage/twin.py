@@ -79,6 +79,7 @@ class Latents(BaseModel):
     burst_depth: np.ndarray
     """(clips,): depth of the burst envelope, 0..1."""
     burst_hz: np.ndarray
+    """(clips,): bursts per second."""
     intensity: np.ndarray
     """(clips, windows of 4 s): continuous label, 0..1."""
 

@@ -15,6 +15,7 @@ from storage.whitening import WHITENED_BAND_HZ, apply_whitening, whitened_bins, 
 if TYPE_CHECKING:
     import tensorstore as ts
 
+_READ_AT_ONCE = 64
 Adaptation = Literal["none", "transductive-unlabelled"]
 
 
@@ -223,8 +224,9 @@ class Windows:
         return self._whiteners[key]
 
     def _adjoining(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
-        """Windows (n_chans, n_times) that fill each trial without overlap, one trial in memory at a time."""
+        """Windows (n_chans, n_times) that fill each trial without overlap."""
         for name, start, stop in zip(rows["recording_id"], rows["start"], rows["stop"], strict=True):
             begins = range(int(start), int(stop) - self.n_times + 1, self.n_times)
-            if begins:
-                yield from self._read_spans([(name, begin, begin + self.n_times) for begin in begins])
+            for first in range(0, len(begins), _READ_AT_ONCE):
+                some = begins[first : first + _READ_AT_ONCE]
+                yield from self._read_spans([(name, begin, begin + self.n_times) for begin in some])

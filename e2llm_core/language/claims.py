@@ -26,10 +26,15 @@ class Claim:
             return f"{band} power over the {region} region is {'above' if self.above else 'below'} the session average."
         return f"{band} activity over the {region} region {'comes in bursts' if self.above else 'is steady'}."
 
+    def keywords(self) -> str:
+        """The claim in note form."""
+        words = ("bursts", "steady") if self.quantity.kind == "bursts" else ("above", "below")
+        return f"{self.quantity.band} {self.quantity.region} {words[0 if self.above else 1]}"
+
 
 def strongest(quantities: Sequence[Quantity], deviations: np.ndarray, number: int) -> list[Claim]:
-    """The `number` claims with the largest deviations (quantities,) in standard deviations, largest first."""
-    order = np.argsort(-np.abs(deviations))[:number]
+    """The claims with the largest of the deviations (quantities,), `number` of them, in the quantities' order."""
+    order = np.sort(np.argsort(-np.abs(deviations))[:number])
     return [Claim(quantities[place], bool(deviations[place] > 0)) for place in order]
 
 

@@ -23,23 +23,25 @@ _QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region
 def corpus_dialogue(number: int, labels: Sequence[str], seed: int) -> Dialogue:
     """Dialogue `number` of the corpus; the same for the same seed."""
     rng = np.random.default_rng([seed, number])
-    kind = rng.choice(["describe", "emotion", "pair"], p=[0.35, 0.35, 0.3])
+    kind = rng.choice(["describe", "emotion", "pair"], p=[0.3, 0.4, 0.3])
     label_a, claims = _drawn(rng, labels)
     if kind == "describe":
-        return dialogues.describe(claims, label_a, rng, f"Notes: {dialogues.rationale(claims, label_a)}")
+        return dialogues.describe(claims, label_a, rng, _notes(claims, label_a))
     if kind == "emotion":
-        return dialogues.emotion(labels, claims, label_a, rng, f"Notes: {dialogues.rationale(claims, label_a)}")
+        return dialogues.emotion(labels, claims, label_a, rng, _notes(claims, label_a))
     label_b, other = _drawn(rng, labels)
     if rng.random() < 0.4:
         label_b = label_a
-    notes = (
-        f"Notes: {claims[0].sentence()} This points to {label_a}.",
-        f"Notes: {other[0].sentence()} This points to {label_b}.",
-    )
+    notes = (_notes(claims[:1], label_a), _notes(other[:1], label_b))
     return dialogues.pair(label_a, label_b, rng, notes)
 
 
 def _drawn(rng: np.random.Generator, labels: Sequence[str]) -> tuple[str, list[Claim]]:
-    places = rng.choice(len(_QUANTITIES), dialogues.CLAIMS_PER_RATIONALE, replace=False)
+    places = np.sort(rng.choice(len(_QUANTITIES), dialogues.CLAIMS_PER_RATIONALE, replace=False))
     claims = [Claim(_QUANTITIES[place], bool(rng.random() < 0.5)) for place in places]
-    return str(labels[rng.integers(len(labels))]), claims
+    return str(labels[int(rng.integers(len(labels)))]), claims
+
+
+def _notes(claims: Sequence[Claim], label: str) -> str:
+    """What stands in a segment's place: keywords."""
+    return f"[{'; '.join(claim.keywords() for claim in claims)}; points to {label}]"

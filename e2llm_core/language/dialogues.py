@@ -11,9 +11,8 @@ import numpy as np
 from e2llm_core.language.claims import Claim
 
 SEGMENT = "<eeg>"
-SYSTEM = "You read EEG."
 SAME, DIFFERENT = "same", "different"
-CLAIMS_PER_RATIONALE = 3
+CLAIMS_PER_RATIONALE = 2
 
 _DESCRIBE = (
     "{a}\nDescribe this EEG segment.",
@@ -42,7 +41,7 @@ class Dialogue:
 
     def messages(self) -> list[dict[str, str]]:
         """The prompt in chat form."""
-        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": self.user}]
+        return [{"role": "user", "content": self.user}]
 
 
 def ask_emotion(labels: Sequence[str], a: str = SEGMENT, wording: int = 0) -> str:

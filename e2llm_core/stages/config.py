@@ -103,6 +103,7 @@ class TinyLLMConfig(BaseModel):
     kv_heads: int = Field(2, ge=1)
     intermediate: int = Field(384, ge=16)
     corpus_size: int = Field(20_000, ge=100)
+    prompt_weight: float = Field(0.1, ge=0, le=1, description="weight of a prompt's tokens beside an answer's")
 
 
 class Stage3TrainConfig(TrainConfig):

@@ -99,14 +99,18 @@ def read_augmented(
     return changed, changed if whitened is eeg else change(whitened)
 
 
-def ranks_share(size: int, batch: int, world: World) -> Iterator[np.ndarray]:
-    """This rank's residue class of 0..size-1 in batches; equally many batches on every rank.
+def ranks_share(size: int, batch: int, world: World) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield a rank's residue class of 0..size-1 in batches; equally many batches of one length on every rank.
 
-    A rank that has run out repeats its last item, which changes no sum when results are assigned by item and each
-    item belongs to one rank.
+    Yields
+    ------
+    ids : np.ndarray
+        Items to compute; a rank that has run out repeats its last one (the first of all, if it had none).
+    own : int
+        How many of them, from the start, are this rank's; the rest only keeps collective calls in step.
     """
     per_rank = -(-size // world.size)
     mine = np.arange(world.rank, size, world.size)
     padded = np.concatenate([mine, np.full(per_rank - len(mine), mine[-1] if len(mine) else 0)])
     for start in range(0, per_rank, batch):
-        yield padded[start : start + batch]
+        yield padded[start : start + batch], int(np.clip(len(mine) - start, 0, batch))

@@ -131,11 +131,12 @@ class LanguageStage(Stage):
         places = np.linspace(0, len(source) - 1, number).astype(int)
         samples = [self.draw(source, int(p), np.random.default_rng([self.seed, 1, int(p)])) for p in places]
         nll, units = np.zeros(number), np.zeros(number)
-        for ids in ranks_share(number, _READ, world):
+        for ids, own in ranks_share(number, _READ, world):
             tensors = self.assemble(source, [samples[place] for place in ids], None)
             moved = {name: value.to(world.device) for name, value in tensors.items()}
-            nll[ids] = model(**moved, loss_per_row=True).loss.float().cpu().numpy()
-            units[ids] = (tensors["labels"] != -100).sum(dim=1).numpy()
+            mine = ids[:own]
+            nll[mine] = model(**moved, loss_per_row=True).loss[:own].float().cpu().numpy()
+            units[mine] = (tensors["labels"] != -100).sum(dim=1)[:own].numpy()
         total, count = np.array(world.sum([*nll, *units])).reshape(2, number).sum(axis=1)
         return {"nll": total / count, "score": -total / count}
 

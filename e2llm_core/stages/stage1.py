@@ -155,10 +155,10 @@ class Stage1(Stage):
         windows = self.data.windows(subjects)
         truth = windows.table["label_id"].to_numpy()
         votes = np.zeros((len(windows), len(self.data.labels)))
-        for ids in ranks_share(len(windows), _READ, world):
+        for ids, own in ranks_share(len(windows), _READ, world):
             logits = model(torch.from_numpy(windows.read(ids)).to(world.device))[0]
-            votes[ids] = logits.float().cpu().numpy()
-        counted = np.array(world.sum(votes.ravel())).reshape(votes.shape)
+            votes[ids[:own]] = logits[:own].float().cpu().numpy()
+        counted: np.ndarray = np.array(world.sum(votes.ravel().tolist())).reshape(votes.shape)
         return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:

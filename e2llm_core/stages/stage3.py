@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.language import dialogues
 from e2llm_core.language.pairs import PairSampler
+from e2llm_core.model_io import LLM_FOLDER
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LoraSettings, Task
@@ -100,9 +102,15 @@ class Stage3(LanguageStage):
             tensors["llm"] = part(state, "llm.")
         else:
             tensors["adapter"] = adapter_tensors(part(state, "llm."))
-        source = model.config.llm_source
-        llm = "" if source is None else str((self._model_folder / source["name"]).resolve())
+        llm = self._llm_of_stage2()
         save_composite(model, self.processor, folder, tower_from=self._model_folder, llm=llm, tensors=tensors)
+
+    def _llm_of_stage2(self) -> str:
+        """Folder or hub id of the language model, read anew: the model in memory names it relative to its last folder."""
+        source = E2LLMConfig.from_pretrained(self._model_folder).llm_source
+        if source is None:
+            return str(self._model_folder / LLM_FOLDER)
+        return source["name"] if source["kind"] == "hub" else str((self._model_folder / source["name"]).resolve())
 
 
 def adapter_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

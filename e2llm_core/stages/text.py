@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from e2llm_core.language.corpus import corpus_dialogue
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import TinyLLMConfig
-from e2llm_core.supervision import sum_per_row, supervised_positions, token_nll
+from e2llm_core.supervision import IGNORED, supervised_positions, token_nll
 from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
 from e2llm_core.tower import EEGSettings
 from e2llm_core.training.sharding import MicroBatch
@@ -62,16 +62,15 @@ class TextPretraining(Stage):
         return llm, [ParameterGroup("llm", list(llm.parameters()))]
 
     def prepare(self, micro: MicroBatch) -> Batch:
-        """Tokenise dialogues; every token but the first is supervised."""
+        """Tokenise dialogues; every token but the first is supervised, prompts at their own weight."""
         tensors = self._tokens([int(number) for number in micro.ids])
-        tensors["weights"] = torch.from_numpy(micro.weights)
-        supervised = (tensors["labels"][:, 1:] != -100).sum(dim=1).numpy()
-        return Batch(tensors, float((supervised * micro.weights).sum()))
+        tensors["weights"] = tensors["weights"] * torch.from_numpy(micro.weights)[:, None]
+        return Batch(tensors, float(tensors["weights"][:, 1:].sum()))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
-        """Negative log-likelihood summed over supervised tokens."""
-        rows = self._row_nll(model, batch.tensors)
-        total = (rows * batch.tensors["weights"]).sum()
+        """Negative log-likelihood summed over weighted tokens."""
+        nll, weights = self._token_nll(model, batch.tensors)
+        total = (nll * weights).sum()
         return Losses(total, {"nll": total})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
@@ -79,8 +78,9 @@ class TextPretraining(Stage):
         first = self._config.corpus_size
         tensors = self._tokens(list(range(first, first + _VALIDATION_TEXTS)))
         moved = {name: value.to(world.device) for name, value in tensors.items()}
-        nll = float(self._row_nll(model, moved).sum() / (tensors["labels"][:, 1:] != -100).sum())
-        return {"nll": nll, "score": -nll}
+        nll, weights = self._token_nll(model, moved)
+        mean = float((nll * weights).sum() / weights.sum())
+        return {"nll": mean, "score": -mean}
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write a plain Qwen3 folder that transformers loads."""
@@ -89,17 +89,21 @@ class TextPretraining(Stage):
 
     def _plain(self, number: int) -> str:
         dialogue = corpus_dialogue(number, self._labels, self._seed)
-        return f"{dialogue.messages()[0]['content']}\n{dialogue.user}\n{dialogue.thinking or ''}\n{dialogue.answer}"
+        return f"{dialogue.user}\n{dialogue.thinking or ''}\n{dialogue.answer}"
 
     def _tokens(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         drawn = [corpus_dialogue(number, self._labels, self._seed) for number in numbers]
         prompts = [self._processor.build_prompt(d.messages(), d.thinking is not None) for d in drawn]
         targets = [self._processor.build_target(d.answer, d.thinking, d.thinking is None) for d in drawn]
         tensors = self._processor(prompts, targets)
-        tensors["labels"] = tensors["input_ids"].masked_fill(tensors["attention_mask"] == 0, -100)
+        present = tensors["attention_mask"] == 1
+        answers = tensors["labels"] != IGNORED
+        tensors["weights"] = torch.where(answers, 1.0, self._config.prompt_weight) * present
+        tensors["labels"] = tensors["input_ids"].masked_fill(~present, IGNORED)
         return tensors
 
-    def _row_nll(self, model: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
+    def _token_nll(self, model: nn.Module, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood and weight of every supervised token."""
         labels = tensors["labels"]
         output = model(
             input_ids=tensors["input_ids"],
@@ -107,4 +111,4 @@ class TextPretraining(Stage):
             logits_to_keep=supervised_positions(labels),
             use_cache=False,
         )
-        return sum_per_row(token_nll(output.logits, labels), labels)
+        return token_nll(output.logits, labels), tensors["weights"][:, 1:][labels[:, 1:] != IGNORED]

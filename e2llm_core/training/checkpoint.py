@@ -40,7 +40,8 @@ class Checkpoints:
 
     def complete(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(marker.parent for marker in self.root.glob(f"step-*/{_COMPLETE}"))
+        found = (marker.parent for marker in self.root.glob(f"step-*/{_COMPLETE}"))
+        return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def save(self, engine: Engine, state: TrainerState) -> None:
         """Write a checkpoint; it counts only once its marker, the last write, is there. A collective call."""

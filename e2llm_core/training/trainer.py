@@ -19,6 +19,7 @@ from e2llm_core.training.world import World
 from storage.sampler import SampleOrder
 
 Report = Callable[[dict[str, float]], None]
+_BEST = "best"
 
 
 class Trainer:
@@ -35,7 +36,7 @@ class Trainer:
     world : World
         This rank's place.
     report : callable, optional
-        Told the metrics after every logged step (Ray Train's `report`); called equally often on all ranks.
+        Told the metrics after every logged step; called equally often on all ranks.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Trainer:
                 log.write(step, "validation", validation)
                 if config.select == "best" and (best is None or validation["score"] > best):
                     best = validation["score"]
-                    self._hand_on(self.run / "checkpoints" / "best")
+                    self._hand_on(self.run / _BEST)
             if step % config.checkpoint_every == 0 or last:
                 self.checkpoints.save(self.engine, TrainerState(step, self.world.size, best))
         log.close()
@@ -119,7 +120,7 @@ class Trainer:
         self.world.barrier()
 
     def _finish(self) -> None:
-        best = self.run / "checkpoints" / "best"
+        best = self.run / _BEST
         if self.config.select == "last" or not best.exists():
             self._hand_on(self.run / "model")
         elif self.world.is_first:

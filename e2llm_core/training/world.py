@@ -1,7 +1,7 @@
 """Which rank of how many: one value object instead of reads of the environment."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class World:
         """This rank's device."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def sum(self, values: Sequence[float]) -> list[float]:
+    def sum(self, values: Iterable[float]) -> list[float]:
         """Sum float64 values over all ranks; a collective call."""
         total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         if self.size > 1:

@@ -1,6 +1,7 @@
 """What every reader hands to ingest."""
 
 import hashlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from storage.labels import LabelSet
+
+_SETTLING_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,14 @@ class Source(BaseModel, ABC):
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; remembered while its size and time of change stay the same."""
+    """SHA-256 of a file's bytes; remembered while its size and time of change stay the same.
+
+    A file that changed just now is not remembered: its time of change is too coarse to show a second change.
+    """
     status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
+    settled = time.time_ns() - status.st_mtime_ns > _SETTLING_NS
+    remembered = _sha256 if settled else _sha256.__wrapped__
+    return remembered(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from storage.channels import select_eeg
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Segment, Source
+from storage.readers.edf import assert_whole
 from storage.recording import RECORDING_ID
 
 IMPLAUSIBLE_UV = 1e5
@@ -128,8 +129,12 @@ def _reference(path: Path, subject: str, session: str, position: int) -> Recordi
 
 def companions(path: Path) -> tuple[Path, ...]:
     """Files that hold the samples or markers of a header file, as far as they are there."""
-    suffixes = {".vhdr": (".eeg", ".dat", ".vmrk"), ".set": (".fdt",)}.get(path.suffix.lower(), ())
-    return tuple(beside for suffix in suffixes if (beside := path.with_suffix(suffix)).is_file())
+    names = [f"{path.stem}.fdt"] if path.suffix.lower() == ".set" else []
+    if path.suffix.lower() == ".vhdr":
+        header = path.read_text(encoding="utf-8", errors="replace")
+        named = re.findall(r"^(?:DataFile|MarkerFile)=(.+)$", header, flags=re.MULTILINE)
+        names = [name.strip().replace("$b", path.stem) for name in named]
+    return tuple(beside for name in names if (beside := path.with_name(Path(name).name)).is_file())
 
 
 def read_file(path: Path) -> RawRecording:
@@ -138,12 +143,14 @@ def read_file(path: Path) -> RawRecording:
     Raises
     ------
     InputError
-        When MNE cannot read the file, no channel is a scalp electrode, or amplitudes are not those of EEG.
+        When the file is cut off, MNE cannot read it, no channel is a scalp electrode, or amplitudes are not
+        those of EEG.
     """
     import mne
 
     if not path.exists():
         raise InputError(str(path), "no such file", "Correct the path.")
+    assert_whole(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

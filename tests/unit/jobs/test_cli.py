@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from jobs import cli
 from jobs.__main__ import main
+from jobs.load import LoadedSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,7 +35,9 @@ def ran(monkeypatch):
 
     calls = []
 
-    def run(spec: Spec, *, local: bool) -> None:
+    def run(loaded: LoadedSpec, *, local: bool) -> None:
+        spec = loaded.spec
+        assert isinstance(spec, Spec)
         calls.append((spec, local))
         if spec.do == "refuse":
             raise InputError("runs/x", "holds another run", "Name another folder.")

@@ -1,0 +1,89 @@
+"""Real EEG through the whole chain, with a few steps of training."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2llm_core.evaluation.summary import ResultRow
+from storage.channels import REGIONS, region_of
+from storage.store import open_store
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPECS = REPOSITORY / "jobs" / "examples" / "eegmat"
+FEW_STEPS = ("train.global_batch=8", "train.micro_batch=4", "train.validate_every=3", "train.checkpoint_every=2")
+OVERRIDES = {
+    "tiny-llm": (*FEW_STEPS, "train.max_steps=4", "model.hidden_size=32", "model.layers=1", "model.intermediate=64"),
+    "stage1": (*FEW_STEPS, "train.max_steps=3", "model.dim=16", "model.depth=1", "model.num_heads=2",
+               "model.temporal_dim=32", "model.temporal_depth=1", "model.temporal_heads=2"),
+    "stage2": (*FEW_STEPS, "train.max_steps=3"),
+    "stage3": (*FEW_STEPS, "train.max_steps=3", "train.lora.r=2"),
+    "evaluate": (),
+}  # fmt: skip
+
+
+def run_job(root: Path, kind: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "E2LLM_ROOT": str(root),
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    command = [sys.executable, "-m", "jobs", str(SPECS / f"{kind}.yaml"), *overrides, "--local"]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def root(shared_data, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("eegmat")
+    jobs = {"ingest": (f"source.root={shared_data / 'eegmat'}",), **OVERRIDES}
+    for kind, overrides in jobs.items():
+        done = run_job(root, kind, "resources.workers=1", *overrides)
+        assert done.returncode == 0, f"{kind}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return root
+
+
+def test_the_store_holds_19_electrodes_and_one_balanced_minute_per_class(root):
+    store = open_store(root / "runs/eegmat/store.zarr")
+    assert {len(info.channels) for info in store.recordings.values()} == {19}
+    channels = next(iter(store.recordings.values())).channels
+    assert {"T7", "T8", "P7", "P8", "CZ"} <= set(channels)
+    assert {region_of(name) for name in channels} <= set(REGIONS)
+    minutes = (store.trials["stop"] - store.trials["start"]) / (256 * 60)
+    assert (minutes == 1).all()
+    assert (
+        store.trials.groupby(["subject", "session"])["label"].agg(list).tolist() == [["rest", "mental_arithmetic"]] * 5
+    )
+
+
+def test_every_job_is_marked_done_and_a_second_run_does_nothing(root):
+    folders = ["ingest", "tiny-llm", "stage1", "stage2", "stage3", "evaluation"]
+    runs = root / "runs/eegmat"
+    assert all((runs / name / "DONE.json").exists() for name in folders)
+    before = (runs / "stage2/DONE.json").read_bytes()
+    again = run_job(root, "stage2", "resources.workers=1", *OVERRIDES["stage2"])
+    assert again.returncode == 0
+    assert "already done" in again.stdout
+    assert (runs / "stage2/DONE.json").read_bytes() == before
+
+
+def test_the_summary_follows_its_schema_and_names_the_held_out_subject(root):
+    folder = root / "runs/eegmat/evaluation"
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = [ResultRow.model_validate(row) for row in summary["results"]]
+    assert {"e2llm", "de_svm", "probe", "session_position"} <= {row.model for row in rows}
+    assert {row.n_subjects for row in rows} == {1}
+    assert {row.adaptation for row in rows} == {"transductive-unlabelled"}
+    assert summary["environment"]["split"]["test"] == ["29"]
+    assert "synthetic" not in summary["notice"]
+    position = [row for row in rows if row.model == "session_position" and row.metric == "balanced_accuracy"]
+    assert [row.value for row in position] == [1.0]  # rest always comes first
+    report = (folder / "report.html").read_text()
+    assert summary["notice"] in report
+    assert "mental_arithmetic" in report

@@ -1,0 +1,210 @@
+"""Jobs on a cluster of two nodes; the second one starts elsewhere and has no code of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from cluster import local
+from cluster.local import ClusterInfo
+from e2llm_core.training.metrics import PROGRESS, read_metrics
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+START_ON_LOOPBACK = """
+import types
+from ray.scripts import scripts
+scripts.ray_constants = types.SimpleNamespace(**vars(scripts.ray_constants) | {"ENABLE_RAY_CLUSTER": True})
+scripts.main()
+"""
+"""`ray start`, without its refusal to join a cluster that listens on the loopback address only."""
+WORKER = "RayTrainWorker"
+TRAIN = {"global_batch": 8, "micro_batch": 4, "log_every": 1, "checkpoint_every": 4, "validate_every": 20}
+
+
+@pytest.fixture(scope="module", name="folder")
+def shared_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    state = tmp_path_factory.mktemp("state") / "cluster"
+    info = local.up(state, num_cpus=1, root=REPOSITORY)
+    node = None
+    try:
+        node = start_second_node(info, tmp_path_factory.mktemp("elsewhere"))
+        yield info
+    finally:
+        if node is not None:
+            node.terminate()
+            node.wait(60)
+        local.down(state)
+
+
+def start_second_node(info: ClusterInfo, folder: Path) -> subprocess.Popen[bytes]:
+    environment = info.env() | {"E2LLM_CLUSTER_ID": info.identity}
+    environment.pop("PYTHONPATH", None)
+    options = [f"--address={info.address}", "--node-ip-address=127.0.0.1", "--num-cpus=1", "--block"]
+    command = [sys.executable, "-c", START_ON_LOOPBACK, "start", *options]
+    with (folder / "log").open("wb") as log:
+        node = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while "Ray runtime started" not in (folder / "log").read_text():
+        assert node.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.3)
+    return node
+
+
+def submit(cluster: ClusterInfo, spec: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [*RAY, "job", "submit", "--", str(spec), *overrides]
+    return subprocess.Popen(
+        command, env=cluster.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY
+    )
+
+
+def finish(job: subprocess.Popen[str]) -> str:
+    """Output of a job that must succeed."""
+    output, _ = job.communicate()
+    assert job.returncode == 0, output
+    return output
+
+
+def refusal(job: subprocess.Popen[str]) -> str:
+    """The one line with which a job refused."""
+    output, _ = job.communicate()
+    assert job.returncode != 0, output
+    assert "exit code 2" in output, output
+    assert "Traceback" not in output, output
+    lines = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def spec(folder):
+    def write(name: str, **content) -> Path:
+        path = folder / f"{name}.yaml"
+        text = yaml.safe_dump({"run": str(folder / name), **content})
+        path.write_text("#!/usr/bin/env -S python -m jobs\n" + text)
+        path.chmod(0o755)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def stage1(folder, spec):
+    windows = {
+        "channels": ["FP1", "FP2", "C3", "C4", "O1", "O2"],
+        "normalisation": "session-whitening",
+        "adaptation": "transductive-unlabelled",
+    }
+    split = {"train": 3, "validation": 1, "test": 1}
+    model = {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 32, "temporal_depth": 1, "temporal_heads": 2}
+
+    def write(name: str) -> Path:
+        return spec(
+            name,
+            kind="stage1",
+            data={"store": str(folder / "store.zarr"), "windows": windows, "split": split},
+            model=model,
+            train={**TRAIN, "max_steps": 40},
+            resources={"workers": 2},
+        )
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, folder, spec, stage1) -> Path:
+    """Run of stage 1 at the end of a chain of jobs."""
+    ingest = spec(
+        "ingest",
+        kind="ingest",
+        dataset="tiny twin",
+        store=str(folder / "store.zarr"),
+        source={"format": "seed-vii", "root": str(folder / "twin")},
+        twin={"num_subjects": 5, "clip_seconds": 4},
+    )
+    finish(submit(cluster, ingest))
+    labels = {"name": "two", "names": ["sad", "happy"]}
+    model = {"vocab_size": 400, "hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 32}
+    train = {**TRAIN, "max_steps": 3}
+    llm = spec("tiny-llm", kind="tiny-llm", labels=labels, model=model, train=train, resources={"workers": 2})
+    finish(submit(cluster, llm))
+    assert list((folder / "tiny-llm/model").glob("*.safetensors"))
+    output = finish(submit(cluster, stage1("stage1")))
+    assert "[stage1] step 40/40" in output
+    return folder / "stage1"
+
+
+def train_workers(cluster: ClusterInfo) -> list[psutil.Process]:
+    found = []
+    for process in local.processes(cluster):
+        try:
+            if WORKER in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def curve(run: Path) -> list[dict]:
+    return [
+        {key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run / "metrics.jsonl")
+    ]
+
+
+def test_a_killed_worker_costs_no_step(cluster, undisturbed, folder, stage1):
+    run = folder / "killed"
+    job = submit(cluster, stage1("killed"))
+    deadline = time.monotonic() + 150
+    while not list(run.glob("checkpoints/*/COMPLETE")):
+        assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = train_workers(cluster)
+    raylets = {worker.ppid() for worker in workers}
+    environments = [worker.environ() for worker in workers]
+    workers[-1].kill()
+    assert len(workers) == len(raylets) == 2, "the second node had no worker"
+    assert all("_ray_pkg_" in environment["PYTHONPATH"] for environment in environments)
+    assert all(str(REPOSITORY) not in environment["PYTHONPATH"].split(os.pathsep) for environment in environments)
+
+    finish(job)
+    assert "resumed at step" in (run / PROGRESS).read_text()
+    assert curve(run) == curve(undisturbed)
+    assert (run / "model/tower.safetensors").read_bytes() == (undisturbed / "model/tower.safetensors").read_bytes()
+
+
+def test_a_done_job_is_not_run_again(cluster, undisturbed, stage1):
+    before = (undisturbed / "DONE.json").read_bytes()
+    assert "already done" in finish(submit(cluster, stage1("stage1")))
+    assert (undisturbed / "DONE.json").read_bytes() == before
+
+
+def test_another_spec_in_the_same_folder_is_refused(cluster, undisturbed, stage1):
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+
+    before = content()
+    line = refusal(submit(cluster, stage1("stage1"), "train.learning_rate=1e-4"))
+    assert str(undisturbed) in line
+    assert "different spec" in line
+    assert content() == before
+
+
+def test_more_workers_than_the_cluster_has_are_refused(cluster, undisturbed, folder, stage1):
+    line = refusal(submit(cluster, stage1("too-many"), "resources.workers=99"))
+    assert "resources.workers" in line
+    assert "99 CPUs, the cluster has 2" in line
+    assert not (folder / "too-many/DONE.json").exists()

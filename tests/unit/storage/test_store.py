@@ -1,0 +1,240 @@
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
+
+from storage.errors import InputError
+from storage.labels import LabelSet
+from storage.recording import RecordingInfo, Trial, quantise
+from storage.store import Store, create_store, open_store, rows_of, subjects_of
+from storage.windows import WindowConfig, Windows
+
+signals = hnp.arrays(
+    np.float64, st.tuples(st.integers(1, 4), st.integers(1, 60)), elements=st.floats(-1e7, 1e7, width=32)
+)
+
+
+@given(signals)
+def test_quantised_is_off_by_at_most_half_a_step(signal: np.ndarray) -> None:
+    steps, scale = quantise(signal)
+    assert steps.dtype == np.int16
+    assert (scale >= 0.1).all()
+    error = np.abs(steps * scale[:, None] - signal)
+    assert (error <= scale[:, None] / 2 * (1 + 1e-9)).all()
+
+
+def test_quantise_takes_integers_without_overflow() -> None:
+    steps, scale = quantise(np.array([[-32768, 32767]], dtype=np.int16))
+    assert np.abs(steps * scale[:, None] - [-32768, 32767]).max() <= scale[0] / 2
+
+
+def stored(store: Store, name: str) -> np.ndarray:
+    steps = np.asarray(zarr.open_array(store.signal_path(name), mode="r")[:])
+    return steps * np.array(store.recordings[name].scale_uv)[:, None]
+
+
+def test_roundtrip(store: Store, describe: Callable, noise: Callable) -> None:
+    info = describe(lengths=(300, 233), channels=("CZ", "PZ"))
+    written = store.write_recording(info, noise(info))
+    again = open_store(store.root)
+    assert dict(again.recordings) == {"a": written} == dict(store.recordings)
+    assert (again.dataset, again.label_set) == (store.dataset, store.label_set)
+    assert np.abs(stored(again, "a") - noise(info)).max() <= 0.05 + 1e-9
+    assert list(again.trials["stop"] - again.trials["start"]) == [300, 233]
+    array = zarr.open_array(store.signal_path("a"))
+    assert (array.dtype, array.chunks, array.metadata.zarr_format) == (np.int16, (2, 200), 3)
+
+
+@pytest.mark.parametrize("victim", ["zarr.create_group", "storage.store._write_signal"])
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_recording_is_invisible_until_its_last_write(
+    victim: str,
+    replaces: bool,
+    store: Store,
+    describe: Callable,
+    noise: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = describe()
+    if replaces:
+        store.write_recording(info, noise(info, 1))
+
+    def killed(*args: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(victim, killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_recording(info, noise(info))
+    assert store.find("a") is None
+    assert not store.recordings
+    with pytest.raises(InputError, match="holds no recording"):
+        _ = open_store(store.root).trials
+    store.write_recording(info, noise(info))
+    assert np.abs(stored(open_store(store.root), "a") - noise(info)).max() <= 0.05 + 1e-9
+
+
+def test_a_replaced_recording_vanishes_before_its_samples_do(
+    store: Store, describe: Callable, noise: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = describe()
+    store.write_recording(info, noise(info))
+    visible = []
+    monkeypatch.setattr("shutil.rmtree", lambda folder: visible.append((folder / "zarr.json").exists()))
+    with pytest.raises(Exception, match="exist"):
+        store.write_recording(info, noise(info))
+    assert visible == [False]
+
+
+def test_threads_create_one_store_and_add_to_it(tmp_path: Path, describe: Callable, noise: Callable) -> None:
+    labels = LabelSet(name="two", names=("rest", "task"))
+
+    def ingest(number: int) -> None:
+        info = describe(f"r{number}", subject=f"s{number}")
+        create_store(tmp_path / "s", dataset="d", label_set=labels).write_recording(info, noise(info, number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ingest, range(8)))
+    store = open_store(tmp_path / "s")
+    assert subjects_of(store.trials) == [f"s{number}" for number in range(8)]
+    for number in range(8):
+        name = f"r{number}"
+        assert np.abs(stored(store, name) - noise(describe(name), number)).max() <= 0.05 + 1e-9
+
+
+def test_a_store_sees_what_another_process_added(store: Store, describe: Callable, noise: Callable) -> None:
+    assert not store.recordings
+    open_store(store.root).write_recording(describe(), noise(describe()))
+    assert store.find("a") is not None
+
+
+def test_half_created_stores_are_completed(tmp_path: Path, labels: LabelSet) -> None:
+    (tmp_path / "s" / "recordings").mkdir(parents=True)
+    (tmp_path / "s" / "zarr.abc.partial").touch()
+    assert create_store(tmp_path / "s", dataset="d", label_set=labels).dataset == "d"
+
+
+def test_create_store_refuses_what_is_in_the_way(
+    tmp_path: Path, labels: LabelSet, describe: Callable, noise: Callable
+) -> None:
+    create_store(tmp_path / "s", dataset="d", label_set=labels)
+    with pytest.raises(InputError, match="holds data set d with labels rest, task"):
+        create_store(tmp_path / "s", dataset="other", label_set=labels)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").touch()
+    with pytest.raises(InputError, match=r"other content \(letter\.txt\)"):
+        create_store(tmp_path / "home", dataset="d", label_set=labels)
+    (tmp_path / "music" / "recordings" / "song").mkdir(parents=True)
+    with pytest.raises(InputError, match="other content"):
+        create_store(tmp_path / "music", dataset="d", label_set=labels)
+    with pytest.raises(InputError, match="cannot be written"):
+        create_store(tmp_path / "home" / "letter.txt", dataset="d", label_set=labels)
+    assert (tmp_path / "home" / "letter.txt").exists()
+
+
+def test_open_store_refuses(tmp_path: Path, store: Store, describe: Callable, noise: Callable) -> None:
+    with pytest.raises(InputError, match="no EEG store here"):
+        open_store(tmp_path / "nowhere")
+    foreign = tmp_path / "foreign.zarr"
+    zarr.create_group(foreign)
+    with pytest.raises(InputError, match="store format None, this version reads 1"):
+        open_store(foreign)
+    (foreign / "zarr.json").write_text("{not json")
+    with pytest.raises(InputError, match="is damaged"):
+        open_store(foreign)
+    store.write_recording(describe(), noise(describe()))
+    card = store.root / "recordings" / "a" / "zarr.json"
+    content = json.loads(card.read_text())
+    del content["attributes"]["channels"]
+    card.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"recordings/a/zarr\.json: is damaged"):
+        _ = open_store(store.root).recordings
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda signal: signal[:, :-1], "is not channels x times"),
+        (lambda signal: np.where(signal == signal[0, 0], np.nan, signal), "NaN or infinite"),
+        (lambda signal: signal * np.inf, "NaN or infinite"),
+    ],
+)
+def test_bad_signals_are_refused_and_change_nothing(
+    spoil: Callable, problem: str, store: Store, describe: Callable, noise: Callable
+) -> None:
+    info = describe()
+    written = store.write_recording(info, noise(info))
+    with pytest.raises(InputError, match=problem):
+        store.write_recording(info, spoil(noise(info)))
+    assert store.find("a") == written
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a b", "a\n"])
+def test_recording_names_stay_inside_the_store(name: str, describe: Callable) -> None:
+    with pytest.raises(ValidationError):
+        describe(name)
+
+
+def test_trials_lie_inside_their_recording(describe: Callable) -> None:
+    info = describe(lengths=(100,))
+    for start, stop in ((0, 101), (50, 50), (60, 50)):
+        trial = Trial(trial=1, position=1, clip=1, start=start, stop=stop)
+        with pytest.raises(ValidationError, match="of 100 samples"):
+            RecordingInfo.model_validate(info.model_dump() | {"trials": [trial.model_dump()]})
+    twice = [info.trials[0].model_dump()] * 2
+    with pytest.raises(ValidationError, match="two trials have one number"):
+        RecordingInfo.model_validate(info.model_dump() | {"trials": twice})
+
+
+def test_trials_are_ordered_and_labelled(store: Store, describe: Callable, noise: Callable) -> None:
+    for name, subject, session in (("x", "s2", "1"), ("y", "s1", "2"), ("z", "s1", "1")):
+        info = describe(name, lengths=(10, 20), subject=subject, session=session)
+        store.write_recording(info, noise(info))
+    assert list(store.trials["recording_id"]) == ["z", "z", "y", "y", "x", "x"]
+    assert list(store.trials["label_id"]) == [1, 0] * 3
+    assert rows_of(store.trials, ["s2"])["recording_id"].tolist() == ["x", "x"]
+    store.require_labels()
+    first = describe("w", lengths=(10,), subject="s3")
+    bare = first.model_copy(update={"trials": (first.trials[0].model_copy(update={"label": None}),)})
+    store.write_recording(bare, noise(bare))
+    with pytest.raises(InputError, match=r"1 of 7 trials have no label \(first: w\)"):
+        store.require_labels()
+
+
+def test_digest_names_what_was_ingested(store: Store, describe: Callable, noise: Callable) -> None:
+    info = describe()
+    store.write_recording(info, noise(info))
+    before = store.digest
+    assert open_store(store.root).digest == before
+    store.write_recording(info.model_copy(update={"ingest_digest": "1" * 64}), noise(info))
+    assert store.digest != before
+
+
+@pytest.mark.parametrize("damage", ["flip a bit", "delete"])
+def test_damaged_samples_are_noticed(damage: str, store: Store, describe: Callable, noise: Callable) -> None:
+    info = describe()
+    store.write_recording(info, noise(info))
+    (shard,) = (path for path in (store.signal_path("a") / "c").rglob("0") if path.is_file())
+    if damage == "delete":
+        shard.unlink()
+    else:
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 4] ^= 1
+        shard.write_bytes(bytes(content))
+    windows = Windows(store, WindowConfig(window_seconds=1, stride_seconds=1))
+    with pytest.raises(InputError, match=r"missing or damaged.*run the ingest job again"):
+        windows.read(range(len(windows)))
+
+
+def test_silence_is_no_damage(store: Store, describe: Callable) -> None:
+    info = describe()
+    store.write_recording(info, np.zeros((3, 500)))
+    assert not Windows(store, WindowConfig(window_seconds=5)).read([0]).any()
