@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.splits import SplitConfig
 
@@ -16,5 +16,11 @@ class ScoringPlan(BaseModel):
     store: Path
     model: Path = Field(description="model directory of stage 3")
     split: SplitConfig | None = Field(None, description="with `side`: score one side of a split only")
-    side: Literal["train", "validation", "test"] = "test"
+    side: Literal["train", "validation", "test"] | None = Field(None, description="of the split")
     stride_seconds: float = Field(4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "ScoringPlan":
+        if (self.split is None) != (self.side is None):
+            raise ValueError("split and side go together; leave both out to score every subject")
+        return self

@@ -84,7 +84,9 @@ def model_windows(predictor: Any, plan: ScoringPlan) -> Windows:
 
 def scored_subjects(plan: ScoringPlan, store: Store) -> tuple[str, ...] | None:
     """Subjects to score; None for all."""
-    return None if plan.split is None else getattr(resolve_split(plan.split, store.trials), plan.side)
+    if plan.split is None or plan.side is None:
+        return None
+    return getattr(resolve_split(plan.split, store.trials), plan.side)
 
 
 def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:

@@ -69,7 +69,7 @@ def train_on_worker(settings: dict[str, Any]) -> None:
 
     import ray.train
 
-    if not ray.train.get_context().get_world_size() or not ray.get_gpu_ids():
+    if not ray.get_gpu_ids():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from e2llm_core.stages.table import build_stage
     from e2llm_core.training.trainer import Trainer

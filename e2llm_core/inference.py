@@ -127,10 +127,9 @@ class Predictor:
     def _target_nll(self, target: str, logits: Tensor, cache: Cache) -> Tensor:
         """Negative log-likelihood (items,) of one continuation of prompts that were read into `cache`."""
         ids = torch.tensor(self.processor.tokenizer.encode(target, add_special_tokens=False), device=self.device)
-        length = cache.get_seq_length()
         rows = ids.expand(len(logits), -1)
         output = self.model(inputs_embeds=self.model.embed(rows), past_key_values=cache, use_cache=True)
-        cache.crop(length)
+        cache.crop(-len(ids))
         predicted = torch.cat([logits, output.logits[:, :-1]], dim=1).float()
         return torch.nn.functional.cross_entropy(predicted.transpose(1, 2), rows, reduction="none").sum(dim=1)
 

@@ -109,9 +109,10 @@ def llm_digest(folder: str | Path) -> str:
 
 
 def model_digest(folder: str | Path) -> str:
-    """Compute the SHA-256 over ``config.json`` and every safetensors file of a model folder, adapters included."""
+    """Compute the SHA-256 over the settings and every safetensors file of a model folder, adapters included."""
     root = Path(folder)
-    return _files_digest(root, [root / "config.json", *sorted(root.rglob("*.safetensors"))])
+    settings = [path for path in (root / "config.json", root / "tower.json") if path.exists()]
+    return _files_digest(root, [*settings, *sorted(root.rglob("*.safetensors"))])
 
 
 def _files_digest(root: Path, files: list[Path]) -> str:

@@ -34,7 +34,7 @@ def check_inputs(spec: Job) -> list[str]:
                 spec.source.list_recordings()
             return []
         case Stage1Spec():
-            if spec.model.weights is not None and not spec.model.weights.exists():
+            if spec.model.weights is not None and not spec.model.weights.is_file():
                 raise InputError(
                     f"model.weights: {spec.model.weights}",
                     "no EEGPT checkpoint here",
@@ -42,14 +42,20 @@ def check_inputs(spec: Job) -> list[str]:
                 )
             return [_labelled(spec)]
         case Stage2Spec():
-            return [_labelled(spec), _model(spec.model.tower, "model.tower"), _llm(spec.model.llm)]
+            inputs = [_model(spec.model.tower, "model.tower"), _labelled(spec), _llm(spec.model.llm)]
+            _fits(spec, spec.model.tower, "model.tower")
+            return inputs
         case Stage3Spec():
-            start = _model(spec.model.start, "model.start")
+            inputs = [_model(spec.model.start, "model.start"), _labelled(spec)]
             _same_llm(spec)
-            return [_labelled(spec), start]
+            _fits(spec, spec.model.start, "model.start")
+            return inputs
         case EvaluateSpec():
-            stages = [finished_digest(run, f"stages.{name}") for name, run in spec.stages.items()]
-            return [_labelled(spec), _model(spec.model, "model"), *stages]
+            inputs = [finished_digest(run, f"stages.{name}") for name, run in spec.stages.items()]
+            inputs += [_model(spec.model, "model"), _labelled(spec)]
+            _fits(spec, spec.model, "model")
+            _twin(spec)
+            return inputs
         case ScoreSpec():
             store = open_store(spec.store)
             return [store.digest, _model(spec.model, "model")]
@@ -76,6 +82,36 @@ def _model(folder: Path, field: str) -> str:
     from e2llm_core.model_io import model_digest
 
     return model_digest(folder)
+
+
+def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str) -> None:
+    """The model takes these windows, and has not seen a subject that this spec tests on."""
+    from e2llm_core.stages.probe import load_origin
+
+    if not (model / "probe.json").exists():
+        raise InputError(f"{field}: {model}", "no probe.json here", "Name the `model` folder of a run of this project.")
+    store = open_store(spec.data.store)
+    origin = load_origin(model)
+    cut = {"stride_seconds": origin.windows.stride_seconds}
+    if spec.data.windows.model_copy(update=cut) != origin.windows:
+        raise InputError(
+            "data.windows",
+            f"differ from those that {model} was trained on",
+            "Copy `data.windows` from its spec.yaml.",
+        )
+    test = resolve_split(spec.data.split, store.trials).test
+    seen = sorted(set(test) & set(origin.subjects)) if origin.store_digest == store.digest else []
+    if seen:
+        raise InputError(
+            "data.split",
+            f"tests on subjects that {model} was trained or selected on: {', '.join(seen)}",
+            "Use the split of its spec.yaml.",
+        )
+
+
+def _twin(spec: EvaluateSpec) -> None:
+    if spec.twin is not None and not (spec.twin / "twin.json").exists():
+        raise InputError(f"twin: {spec.twin}", "no twin.json here", "Name the folder of the twin, or leave it out.")
 
 
 def _llm(name: str) -> str:

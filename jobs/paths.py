@@ -28,7 +28,7 @@ def root_folder() -> Path:
         raise InputError(
             "run",
             "the job's folder is an uploaded copy that Ray deletes",
-            f'Name the folder for data and runs: --runtime-env-json \'{{"env_vars": {{"{ROOT_VARIABLE}": "/shared"}}}}\'.',
+            f"Name the folder for data and runs in {ROOT_VARIABLE}, by `env_vars` of --runtime-env-json.",
         )
     return root
 

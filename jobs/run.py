@@ -1,9 +1,13 @@
 """From a validated spec to its work: checks first, then the cluster, then the run's folder is marked done."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from jobs.inputs import check_inputs
 from jobs.load import LoadedSpec
@@ -30,7 +34,7 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     assert isinstance(loaded.spec, Job)
     spec: Job = absolute(loaded.spec, root_folder())
     name = str(spec.kind)  # type: ignore[attr-defined]
-    folder = RunFolder(spec.run, chained_digest(loaded.digest, check_inputs(spec)))
+    folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), check_inputs(spec)))
     if folder.is_done():
         print(f"[{name}] already done: {spec.run}", flush=True)
         return
@@ -42,6 +46,12 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
         _WORK.get(name, _train)(spec, facts)
     print(f"[{name}] done: {spec.run}", flush=True)
+
+
+def identity(spec: BaseModel) -> str:
+    """Digest of what a job computes: its spec without where it is written and on how many workers."""
+    content = spec.model_dump(mode="json", exclude={"run", "resources"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:

@@ -41,13 +41,15 @@ class RunFolder:
         InputError
             When the folder belongs to another spec.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"run: {self.path}", "is a file", "Name a folder for the run.")
         for name in (DONE, OWNER):
             file = self.path / name
             if file.exists() and (there := json.loads(file.read_text())["digest"]) != self.digest:
                 state = "a finished" if name == DONE else "an interrupted"
                 raise InputError(
                     str(self.path),
-                    f"holds {state} run of a different spec or of different inputs ({there[:12]}, not {self.digest[:12]})",
+                    f"holds {state} run of a different spec or other inputs ({there[:12]}, not {self.digest[:12]})",
                     "Choose another `run:` or remove the folder; nothing was changed.",
                 )
         return (self.path / DONE).exists()

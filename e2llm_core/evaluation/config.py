@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.stages.config import DataConfig, Task
 
@@ -14,7 +14,7 @@ class PrimaryEndpoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Task = "IED"
-    metric: str = "balanced_accuracy"
+    metric: Literal["balanced_accuracy", "accuracy", "cohen_kappa", "weighted_f1"] = "balanced_accuracy"
     readout: Literal["likelihood", "generation"] = "generation"
 
 
@@ -31,3 +31,9 @@ class EvaluationPlan(BaseModel):
     stages: dict[str, Path] = Field(default_factory=dict, description="training runs whose curves are shown")
     twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _primary_is_asked(self) -> "EvaluationPlan":
+        if self.primary.task not in self.tasks:
+            raise ValueError(f"primary.task {self.primary.task} is not among tasks {list(self.tasks)}")
+        return self

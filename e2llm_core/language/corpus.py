@@ -23,17 +23,22 @@ _QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region
 def corpus_dialogue(number: int, labels: Sequence[str], seed: int) -> Dialogue:
     """Dialogue `number` of the corpus; the same for the same seed."""
     rng = np.random.default_rng([seed, number])
-    kind = rng.choice(["describe", "emotion", "pair"], p=[0.3, 0.4, 0.3])
+    kind = rng.choice(["describe", "emotion", "pair"], p=[0.25, 0.3, 0.45])
     label_a, claims = _drawn(rng, labels)
     if kind == "describe":
         return dialogues.describe(claims, label_a, rng, _notes(claims, label_a))
     if kind == "emotion":
         return dialogues.emotion(labels, claims, label_a, rng, _notes(claims, label_a))
-    label_b, other = _drawn(rng, labels)
-    if rng.random() < 0.4:
-        label_b = label_a
+    _, other = _drawn(rng, labels)
+    label_a, label_b = _two(rng, labels)
     notes = (_notes(claims[:1], label_a), _notes(other[:1], label_b))
     return dialogues.pair(label_a, label_b, rng, notes)
+
+
+def _two(rng: np.random.Generator, labels: Sequence[str]) -> tuple[str, str]:
+    """Two labels, the same one in half of the cases."""
+    first, second = rng.choice(len(labels), 2, replace=False)
+    return labels[first], labels[first] if rng.random() < 0.5 else labels[second]
 
 
 def _drawn(rng: np.random.Generator, labels: Sequence[str]) -> tuple[str, list[Claim]]:

@@ -61,7 +61,9 @@ def rationale(claims: Sequence[Claim], label: str) -> str:
 
 def pair_rationale(label_a: str, label_b: str) -> str:
     """Chain of thought of the EPC task."""
-    return f"The first points to {label_a}. The second points to {label_b}."
+    if label_a == label_b:
+        return f"There is {label_a} in both."
+    return f"There is {label_a} in the first, {label_b} in the second."
 
 
 def describe(claims: Sequence[Claim], label: str, rng: np.random.Generator, segment: str = SEGMENT) -> Dialogue:

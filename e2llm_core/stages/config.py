@@ -1,9 +1,9 @@
 """Typed settings of the stages. Light to import: specs are validated from here before anything heavy is loaded."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
@@ -35,15 +35,22 @@ class TowerConfig(BaseModel):
     name: Literal["eegpt"] = "eegpt"
     weights: Path | None = Field(None, description="published EEGPT checkpoint, .safetensors or .ckpt")
     start: Literal["random", "fourier"] = Field("random", description="without weights: how a new encoder starts")
-    dim: int = 512
-    depth: int = 8
-    num_heads: int = 8
-    n_summary: int = 4
-    mlp_ratio: float = 4.0
-    init_std: float = 0.02
-    temporal_dim: int = 512
-    temporal_depth: int = 4
-    temporal_heads: int = 8
+    dim: int = Field(512, ge=1)
+    depth: int = Field(8, ge=1)
+    num_heads: int = Field(8, ge=1)
+    n_summary: int = Field(4, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    init_std: float = Field(0.02, gt=0)
+    temporal_dim: int = Field(512, ge=1)
+    temporal_depth: int = Field(4, ge=1)
+    temporal_heads: int = Field(8, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TowerConfig":
+        for width, heads in (("dim", "num_heads"), ("temporal_dim", "temporal_heads")):
+            if getattr(self, width) % getattr(self, heads):
+                raise ValueError(f"{heads} {getattr(self, heads)} does not divide {width} {getattr(self, width)}")
+        return self
 
 
 class Stage1Config(BaseModel):
@@ -64,7 +71,7 @@ class ProjectorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str = Field("mlp", pattern="^(mlp|resampler)$")
+    kind: Literal["mlp", "resampler"] = "mlp"
     hidden: int | None = Field(None, ge=8, description="width of the MLP; None for the language model's")
     num_queries: int | None = Field(None, ge=1, description="tokens per segment of the resampler")
 
@@ -128,49 +135,79 @@ class TunedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: Path = Field(description="model directory of stage 2")
-    llm: str | None = Field(None, description="must be the language model that stage 2 aligned; null to take it")
+    llm: Annotated[str | None, FolderOrHub] = Field(
+        None, description="must be the language model that stage 2 aligned; null to take it"
+    )
 
 
-class TinyLLMPlan(BaseModel):
-    """The `tiny-llm` job."""
+class StagePlan(BaseModel):
+    """What every stage's plan holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the parameter groups that may have a learning rate of their own."""
+        return ()
+
+    @model_validator(mode="after")
+    def _rates_of_known_groups(self) -> Self:
+        if unknown := sorted(set(self.train.learning_rates) - set(self.groups)):
+            raise ValueError(f"train.learning_rates: no group {', '.join(unknown)}; it has {', '.join(self.groups)}")
+        return self
+
+
+class TinyLLMPlan(StagePlan):
+    """The `tiny-llm` job."""
 
     labels: LabelSet
     model: TinyLLMConfig = Field(default_factory=TinyLLMConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of its parameter groups."""
+        return ("llm",)
 
 
-class Stage1Plan(BaseModel):
+class Stage1Plan(StagePlan):
     """Stage 1, emotion-discriminative pretraining."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataConfig
     model: TowerConfig = Field(default_factory=TowerConfig)
     losses: Stage1Config = Field(default_factory=Stage1Config)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of its parameter groups."""
+        return ("encoder", "heads")
 
 
-class Stage2Plan(BaseModel):
+class Stage2Plan(StagePlan):
     """Stage 2, cross-modal alignment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataConfig
     model: AlignedModel
-    train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of its parameter groups."""
+        return ("projector",)
 
 
-class Stage3Plan(BaseModel):
+class Stage3Plan(StagePlan):
     """Stage 3, instruction tuning."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataConfig
     model: TunedModel
     tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
     train: Stage3TrainConfig = Field(default_factory=Stage3TrainConfig)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of its parameter groups."""
+        return ("projector", "lora" if self.train.lora is not None else "llm")
 
 
 Plan = TinyLLMPlan | Stage1Plan | Stage2Plan | Stage3Plan

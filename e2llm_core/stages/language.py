@@ -20,6 +20,7 @@ from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.tower import TOWER_WEIGHTS
+from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, Stage
 from e2llm_core.training.world import World
@@ -85,6 +86,11 @@ class LanguageStage(Stage):
     def validation(self) -> DescribedWindows:
         """Windows of the validation subjects (of the training subjects where the split has none)."""
         return DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Everybody whose windows train or select this stage."""
+        return (*self.data.split.train, *self.data.split.validation)
 
     @abstractmethod
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
@@ -154,9 +160,16 @@ def save_composite(
     tower_from: Path,
     llm: str,
     tensors: dict[str, dict[str, Tensor]],
+    subjects: Sequence[str],
 ) -> None:
-    """Write a model directory: gathered tensors, the frozen tower from its source, the language model or a reference."""
+    """Write a model directory: gathered tensors, the frozen tower, the language model or a reference to it."""
     whole = tensors | {"tower": load_file(tower_from / TOWER_WEIGHTS)}
     model.save_pretrained(folder, save_llm="llm" in tensors, llm_name=llm, tensors=whole)
     processor.save_pretrained(folder)
-    copy_probe(tower_from, folder)
+    copy_probe(tower_from, folder, subjects)
+
+
+def save_memory(llm: Any, train: TrainConfig) -> None:
+    """Recompute the language model's activations in the backward pass, if the spec asks for it."""
+    if train.activation_checkpointing:
+        llm.activation_checkpointing_enable({"use_reentrant": False})

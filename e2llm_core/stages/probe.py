@@ -2,19 +2,32 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 from torch import Tensor
 
 from e2llm_core.language.measures import Reference
 from e2llm_core.tower import EEGTower, load_tower, save_tensors, save_tower
 from storage.files import write_json
+from storage.windows import WindowConfig
 
 HEAD, CONTENT = "probe.safetensors", "probe.json"
+
+
+class Origin(BaseModel):
+    """What a model has seen: windows of these subjects of this store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store_digest: str
+    windows: WindowConfig
+    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,13 @@ class Probe:
         return logits.softmax(dim=-1).numpy()
 
 
-def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe: Probe) -> None:
+def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe: Probe, origin: Origin) -> None:
     """Write stage 1's model directory."""
     save_tower(tower, folder, tensors)
     save_tensors(probe.head, folder / HEAD)
     reference = {"mean": probe.reference.mean.tolist(), "std": probe.reference.std.tolist()}
-    write_json(folder / CONTENT, {"labels": list(probe.labels), "reference": reference})
+    content = {"labels": list(probe.labels), "reference": reference, "origin": origin.model_dump(mode="json")}
+    write_json(folder / CONTENT, content)
 
 
 def load_probe(folder: Path) -> tuple[EEGTower, Probe]:
@@ -53,7 +67,14 @@ def load_reference(folder: Path) -> Reference:
     return Reference(*(np.array(values[key], dtype=np.float32) for key in ("mean", "std")))
 
 
-def copy_probe(source: Path, target: Path) -> None:
-    """Carry stage 1's probe along into a later stage's model directory."""
-    for name in (HEAD, CONTENT):
-        shutil.copyfile(source / name, target / name)
+def copy_probe(source: Path, target: Path, subjects: Sequence[str]) -> None:
+    """Carry stage 1's probe along into a later stage's model directory, which has also seen `subjects`."""
+    shutil.copyfile(source / HEAD, target / HEAD)
+    content = json.loads((source / CONTENT).read_text())
+    content["origin"]["subjects"] = sorted({*content["origin"]["subjects"], *subjects})
+    write_json(target / CONTENT, content)
+
+
+def load_origin(folder: Path) -> Origin:
+    """Read what a model directory was trained on, over all stages so far."""
+    return Origin.model_validate(json.loads((folder / CONTENT).read_text())["origin"])

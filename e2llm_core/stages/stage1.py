@@ -13,7 +13,7 @@ from e2llm_core.language.measures import Reference, SignalMeasures
 from e2llm_core.stages.config import Stage1Config, TowerConfig
 from e2llm_core.stages.contrastive import gathered_supervised_contrastive
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
-from e2llm_core.stages.probe import Probe, save_probe
+from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower import EEGTower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Stage
@@ -166,4 +166,9 @@ class Stage1(Stage):
         head = {name: state[f"label_head.{name}"] for name in ("weight", "bias")}
         tower = {name.removeprefix("tower."): value for name, value in state.items() if name.startswith("tower.")}
         assert isinstance(model, Pretraining)
-        save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.reference))
+        save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.reference), self._origin())
+
+    def _origin(self) -> Origin:
+        """What this stage fits, and whom it is selected on."""
+        subjects = (*self.data.split.fitted_by_stage1, *self.data.split.validation)
+        return Origin(store_digest=self.data.store.digest, windows=self.data.config.windows, subjects=subjects)

@@ -11,7 +11,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
 from e2llm_core.stages.config import ProjectorConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
 from e2llm_core.stages.probe import load_probe
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.stage import ParameterGroup
@@ -50,6 +50,7 @@ class Stage2(LanguageStage):
         """Compose tower, new projector and language model; the projector trains."""
         tokenizer = load_tokenizer(self._llm)
         llm = model_io.load_llm(self._llm, dtype="bfloat16" if self._train.precision == "bf16" else "float32")
+        save_memory(llm, self._train)
         ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
         labels = list(self.data.labels)
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
@@ -65,4 +66,12 @@ class Stage2(LanguageStage):
         """Write the composite with the trained projector; the language model stays where it is."""
         assert isinstance(model, E2LLMForConditionalGeneration)
         tensors = {"projector": part(state, "projector.")}
-        save_composite(model, self.processor, folder, tower_from=self._tower_folder, llm=self._llm, tensors=tensors)
+        save_composite(
+            model,
+            self.processor,
+            folder,
+            tower_from=self._tower_folder,
+            llm=self._llm,
+            tensors=tensors,
+            subjects=self.subjects,
+        )

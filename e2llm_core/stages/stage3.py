@@ -14,7 +14,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LoraSettings, Task
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.stage import ParameterGroup
@@ -70,6 +70,7 @@ class Stage3(LanguageStage):
         """Load stage 2's model and add adapters."""
         dtype = "bfloat16" if self._train.precision == "bf16" else "float32"
         model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, dtype=dtype)
+        save_memory(model.llm, self._train)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
             return model, [projector, ParameterGroup("llm", list(model.llm.parameters()))]
@@ -103,10 +104,18 @@ class Stage3(LanguageStage):
         else:
             tensors["adapter"] = adapter_tensors(part(state, "llm."))
         llm = self._llm_of_stage2()
-        save_composite(model, self.processor, folder, tower_from=self._model_folder, llm=llm, tensors=tensors)
+        save_composite(
+            model,
+            self.processor,
+            folder,
+            tower_from=self._model_folder,
+            llm=llm,
+            tensors=tensors,
+            subjects=self.subjects,
+        )
 
     def _llm_of_stage2(self) -> str:
-        """Folder or hub id of the language model, read anew: the model in memory names it relative to its last folder."""
+        """Folder or hub id, read anew: the model in memory names it relative to the folder it was last written to."""
         source = E2LLMConfig.from_pretrained(self._model_folder).llm_source
         if source is None:
             return str(self._model_folder / LLM_FOLDER)

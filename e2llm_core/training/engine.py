@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from e2llm_core.training.config import TrainConfig
-from e2llm_core.training.sharding import num_micro_steps
+from e2llm_core.training.sharding import num_micro_steps, samples_per_micro_step
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.world import World
 
@@ -46,7 +46,7 @@ def stop_distributed() -> None:
 def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
     """DeepSpeed's settings for one run."""
     steps = num_micro_steps(config.global_batch, config.micro_batch, world.size)
-    micro = -(-(-(-config.global_batch // world.size)) // steps)
+    micro = samples_per_micro_step(config.global_batch, config.micro_batch, world.size)
     offload = {"offload_optimizer": {"device": "cpu"}} if config.offload == "cpu" else {}
     return {
         "train_micro_batch_size_per_gpu": micro,

@@ -22,6 +22,12 @@ def num_micro_steps(global_batch: int, micro_batch: int, world_size: int) -> int
     return -(-per_rank // micro_batch)
 
 
+def samples_per_micro_step(global_batch: int, micro_batch: int, world_size: int) -> int:
+    """Samples of one forward pass on every rank, fillers included; at most `micro_batch`."""
+    per_rank = -(-global_batch // world_size)
+    return -(-per_rank // num_micro_steps(global_batch, micro_batch, world_size))
+
+
 def shard(ids: np.ndarray, first_position: int, micro_batch: int, world: World) -> list[MicroBatch]:
     """Split one global batch: rank r takes places r, r + W, r + 2W, ...; zero-weight samples fill up.
 
@@ -37,7 +43,7 @@ def shard(ids: np.ndarray, first_position: int, micro_batch: int, world: World) 
         This rank's place.
     """
     steps = num_micro_steps(len(ids), micro_batch, world.size)
-    per_step = -(-(-(-len(ids) // world.size)) // steps)
+    per_step = samples_per_micro_step(len(ids), micro_batch, world.size)
     mine = np.arange(world.rank, len(ids), world.size)
     filler = steps * per_step - len(mine)
     places = np.concatenate([mine, np.zeros(filler, dtype=np.int64)])

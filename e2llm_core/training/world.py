@@ -30,7 +30,7 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """This rank's device."""
+        """Where this rank computes."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def sum(self, values: Iterable[float]) -> list[float]:

@@ -137,12 +137,13 @@ def test_stage_3_with_another_language_model_than_stage_2(root, refused, make_st
 def leave(root: Path, *overrides: str, finished: bool) -> Path:
     """Leave a run of `TINY` behind, as the job itself would."""
     from jobs.load import load_spec
+    from jobs.run import identity
     from jobs.run_folder import chained_digest
     from jobs.spec import SPECS
 
     (root / "job.yaml").write_text(TINY)
     loaded = load_spec(root / "job.yaml", overrides, SPECS)
-    folder = RunFolder(root / "runs" / "tiny-llm", chained_digest(loaded.digest, []))
+    folder = RunFolder(root / "runs" / "tiny-llm", chained_digest(identity(loaded.spec), []))
     try:
         with folder.claimed(loaded.spec.model_dump(mode="json"), {}):
             if not finished:
@@ -156,7 +157,7 @@ def leave(root: Path, *overrides: str, finished: bool) -> Path:
 def test_a_folder_of_another_run(root, refused, finished, state):
     leave(root, finished=finished)
     line = refused(TINY, "train.max_steps=4")
-    assert line.startswith(f"ROOT/runs/tiny-llm: holds {state} run of a different spec or of different inputs (")
+    assert line.startswith(f"ROOT/runs/tiny-llm: holds {state} run of a different spec or other inputs (")
     assert line.endswith("Choose another `run:` or remove the folder; nothing was changed.")
 
 
@@ -164,6 +165,12 @@ def test_a_finished_run_is_not_repeated(root, capsys):
     folder = leave(root, finished=True)
     main(["job.yaml"])
     assert capsys.readouterr().out == f"[tiny-llm] already done: {folder}\n"
+
+
+def test_the_number_of_workers_is_no_part_of_a_runs_identity(root, capsys):
+    leave(root, finished=True)
+    main(["job.yaml", "resources.workers=7"])
+    assert "already done" in capsys.readouterr().out
 
 
 def test_an_uploaded_copy_is_no_place_for_runs(tmp_path, monkeypatch, capsys):

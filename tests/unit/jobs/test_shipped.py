@@ -51,7 +51,7 @@ def test_the_real_size_is_eegpt_large_on_its_own_channels():
     [
         ("ingest", "data/SEED-VII: no EEG_preprocessed/*.mat."),
         ("stage1", "model.weights: ROOT/data/eegpt_mcae_58chs_4s_large4E.safetensors: no EEGPT checkpoint here."),
-        ("stage2", "data/seed-vii.zarr: no EEG store here."),
+        ("stage2", "model.tower: ROOT/runs/seed-vii/stage1/model: no model here."),
         ("stage3", "model.start: ROOT/runs/seed-vii/stage2/model: no model here."),
         ("evaluate", "stages.stage1: ROOT/runs/seed-vii/stage1: no finished run here."),
         ("score", "data/seed-vii.zarr: no EEG store here."),

@@ -1,0 +1,137 @@
+"""A store of four synthetic subjects, and the smallest model directory of every stage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from e2llm_core.language.corpus import corpus_dialogue
+from e2llm_core.stages.config import DataConfig, LoraSettings, ProjectorConfig, Stage1Config, TowerConfig
+from e2llm_core.stages.data import EEGData
+from e2llm_core.stages.stage1 import Stage1
+from e2llm_core.stages.stage2 import Stage2
+from e2llm_core.stages.stage3 import Stage3
+from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.training.config import TrainConfig
+from storage.labels import LabelSet
+from storage.splits import SplitConfig
+from storage.store import RecordingInfo, Trial, create_store
+from storage.windows import WindowConfig
+
+LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
+CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
+CLIP = 512
+TRIALS = 6
+
+
+def write_subject(store, subject: int) -> None:
+    trials = tuple(
+        Trial(trial=n, position=n, clip=n, start=(n - 1) * CLIP, stop=n * CLIP, label=LABELS.names[n // 2 % 3])
+        for n in range(1, TRIALS + 1)
+    )
+    info = RecordingInfo(
+        recording_id=f"sub-{subject}",
+        subject=f"s{subject}",
+        session="1",
+        channels=CHANNELS,
+        sfreq_hz=256.0,
+        n_times=TRIALS * CLIP,
+        source_sha256="0" * 64,
+        ingest_digest=f"{subject}" * 64,
+        provenance={},
+        trials=trials,
+    )
+    store.write_recording(info, np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), TRIALS * CLIP)))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> EEGData:
+    root = tmp_path_factory.mktemp("stages") / "store.zarr"
+    store = create_store(root, dataset="synthetic", label_set=LABELS)
+    for subject in range(4):
+        write_subject(store, subject)
+    windows = WindowConfig(
+        window_seconds=1.0,
+        stride_seconds=1.0,
+        normalisation="session-whitening",
+        adaptation="transductive-unlabelled",
+    )
+    split = SplitConfig(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
+    return EEGData.open(DataConfig(store=root, windows=windows, split=split))
+
+
+@pytest.fixture(scope="session")
+def tower_config() -> TowerConfig:
+    return TowerConfig(
+        start="fourier", dim=16, depth=1, num_heads=2, temporal_dim=16, temporal_depth=1, temporal_heads=2
+    )
+
+
+@pytest.fixture(scope="session")
+def make_stage1(data, tower_config):
+    return lambda seed=0, **losses: Stage1(data, tower_config, Stage1Config(**losses), seed)
+
+
+@pytest.fixture(scope="session")
+def llm_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "llm" / "model"
+    texts = [d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, LABELS.names, 0) for n in range(200))]
+    tokenizer = train_tokenizer(texts, 400)
+    torch.manual_seed(0)
+    tiny_qwen3(400, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def hand_on(stage, folder: Path, seed: int = 1) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """What the trainer does at the end, on weights that moved: names and tensors of what trains."""
+    torch.manual_seed(seed)
+    model, groups = stage.build()
+    trainable = {id(parameter) for group in groups for parameter in group.parameters}
+    with torch.no_grad():
+        for group in groups:
+            for parameter in group.parameters:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    state = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) in trainable}
+    stage.hand_on(model, state, folder)
+    return model.eval(), state
+
+
+@pytest.fixture(scope="session", name="hand_on")
+def hand_on_function():
+    return hand_on
+
+
+@pytest.fixture(scope="session")
+def tower_folder(make_stage1, llm_folder) -> Path:
+    folder = llm_folder.parents[1] / "stage1" / "model"
+    folder.mkdir(parents=True)
+    hand_on(make_stage1(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_stage2(data, tower_folder, llm_folder):
+    def make(seed=0):
+        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), TrainConfig(seed=seed))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stage2_folder(make_stage2, llm_folder) -> Path:
+    folder = llm_folder.parents[1] / "stage2" / "model"
+    folder.mkdir(parents=True)
+    hand_on(make_stage2(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_stage3(data, stage2_folder):
+    lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj", "v_proj"))
+
+    def make(seed=0, lora=lora, tasks=("IED", "EPC")):
+        return Stage3(data, stage2_folder, lora, tasks, TrainConfig(seed=seed))
+
+    return make

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from e2llm_core.stages.config import TinyLLMConfig
+from e2llm_core.stages.text import TextPretraining
+from e2llm_core.training.sharding import MicroBatch, shard
+from e2llm_core.training.world import World
+
+STAGES = ("text", "stage1", "stage2", "stage3")
+
+
+@pytest.fixture(scope="module")
+def make(make_stage1, make_stage2, make_stage3):
+    def text(seed=0):
+        return TextPretraining(TinyLLMConfig(vocab_size=400, corpus_size=100), ("sad", "happy"), seed)
+
+    def stage2(seed=0):
+        stage = make_stage2(seed)
+        stage.build()  # reads the tokenizer
+        return stage
+
+    return dict(zip(STAGES, (text, make_stage1, stage2, make_stage3), strict=True))
+
+
+def micro(ids, positions=None, weights=None) -> MicroBatch:
+    ids = np.asarray(ids)
+    positions = np.arange(len(ids)) if positions is None else np.asarray(positions)
+    weights = np.ones(len(ids)) if weights is None else np.asarray(weights)
+    return MicroBatch(ids, positions, weights.astype(np.float32))
+
+
+def same(first, second) -> bool:
+    return first.units == second.units and all(
+        torch.equal(value, second.tensors[name]) if value.shape == second.tensors[name].shape else False
+        for name, value in first.tensors.items()
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_batch_is_a_function_of_ids_and_positions(make, name):
+    stage = make[name]()
+    batch = stage.prepare(micro([5, 1, 3], [70, 71, 72]))
+    stage.prepare(micro([0, 2], [1, 2]))
+    np.random.seed(99)
+    torch.manual_seed(99)
+    assert same(batch, stage.prepare(micro([5, 1, 3], [70, 71, 72])))
+    assert same(batch, make[name]().prepare(micro([5, 1, 3], [70, 71, 72])))
+    assert not same(batch, stage.prepare(micro([5, 1, 4], [70, 71, 72])))
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3"])
+def test_augmentation_changes_with_the_position_and_the_seed(make, name):
+    stage = make[name]()
+    eeg = stage.prepare(micro([2, 4], [10, 11])).tensors["eeg"]
+    assert not torch.equal(eeg[:1], stage.prepare(micro([2, 4], [30, 31])).tensors["eeg"][:1])
+    assert not torch.equal(eeg[:1], make[name](seed=1).prepare(micro([2, 4], [10, 11])).tensors["eeg"][:1])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_sample_is_the_same_in_whatever_micro_batch(make, name):
+    """Sum of units over the shards of two workers, and over one batch: nothing depends on the company."""
+    stage = make[name]()
+    ids = np.array([4, 0, 2, 3, 1])
+    whole = stage.prepare(micro(ids, 20 + np.arange(5)))
+    parts = [part for rank in range(2) for part in shard(ids, 20, 2, World(rank, 2))]
+    batches = [stage.prepare(part) for part in parts]
+    assert sum(float(part.weights.sum()) for part in parts) < sum(len(part.ids) for part in parts), "no filler here"
+    assert sum(batch.units for batch in batches) == pytest.approx(whole.units, rel=1e-6)
+
+
+def test_stage1_fits_its_own_subjects_only_and_its_targets_follow_the_ids(make_stage1, data):
+    stage = make_stage1()
+    assert set(stage.windows.table["subject"]) == {"s0"}
+    assert data.split.reserved == ("s1",)
+    batch = stage.prepare(micro([0, 3, 7]))
+    assert batch.tensors["labels"].tolist() == stage.windows.table["label_id"].to_numpy()[[0, 3, 7]].tolist()
+    assert batch.units == 3.0
+    assert stage.prepare(micro([0, 3], weights=[1, 0])).units == 1.0
+
+
+def test_stage1_without_augmentation_reads_the_windows_as_they_are(make_stage1):
+    stage = make_stage1(augment=False)
+    eeg = stage.prepare(micro([1, 2], [50, 51])).tensors["eeg"].numpy()
+    np.testing.assert_array_equal(eeg, stage.windows.read([1, 2]))
+
+
+def test_augmentation_shifts_and_flips_but_keeps_every_sample(make_stage1):
+    stage = make_stage1()
+    eeg = stage.prepare(micro([1] * 8, np.arange(8))).tensors["eeg"].numpy()
+    (raw,) = stage.windows.read([1])
+    signs = set()
+    for row in eeg:
+        found = [
+            (sign, shift)
+            for sign in (1, -1)
+            for shift in range(raw.shape[-1])
+            if np.array_equal(row, sign * np.roll(raw, shift, axis=-1))
+        ]
+        assert found
+        signs.add(found[0][0])
+    assert signs == {1, -1}
+
+
+def test_language_stages_see_reserved_subjects_too(make_stage2, make_stage3):
+    for stage in (make_stage2(), make_stage3()):
+        assert set(stage.training.table["subject"]) == {"s0", "s1"}
+        assert set(stage.validation.table["subject"]) == {"s2"}
+    assert make_stage3().size == 2 * make_stage2().size
+
+
+def test_fillers_count_neither_units_nor_loss(make_stage2):
+    stage = make_stage2()
+    torch.manual_seed(0)
+    model, _ = stage.build()
+    real = stage.prepare(micro([3, 4], [0, 1]))
+    filled = stage.prepare(micro([3, 4, 3], [0, 1, 0], [1, 1, 0]))
+    assert real.units == filled.units
+    with torch.no_grad():
+        losses = [float(stage.losses(model.eval(), batch).total) for batch in (real, filled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_stage3_shows_one_or_two_segments_and_both_tasks(make_stage3):
+    stage = make_stage3()
+    number = len(stage.training)
+    for sample_id, task, segments in ((0, "IED", 1), (number, "EPC", 2)):
+        sample = stage.draw(stage.training, sample_id, np.random.default_rng(0))
+        assert (sample.dialogue.task, len(sample.windows)) == (task, segments)
+    assert stage.prepare(micro([0, number])).tensors["eeg"].shape[0] == 3
+
+
+def test_text_supervises_all_tokens_but_padding(make):
+    batch = make["text"]().prepare(micro([0, 1, 2]))
+    tensors = batch.tensors
+    assert (tensors["labels"][tensors["attention_mask"] == 0] == -100).all()
+    shown = tensors["attention_mask"] == 1
+    assert torch.equal(tensors["labels"][shown], tensors["input_ids"][shown])

@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from e2llm_core.encoders import load_encoder
+from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.stages.config import TinyLLMConfig
+from e2llm_core.stages.data import ranks_share
+from e2llm_core.stages.probe import load_origin, load_probe
+from e2llm_core.stages.text import TextPretraining
+from e2llm_core.training.sharding import MicroBatch
+from e2llm_core.training.world import World
+
+
+def trained(stage) -> dict[str, set[str]]:
+    """Names of the parameters in each group of a stage."""
+    model, groups = stage.build()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {group.name: {names[id(parameter)] for parameter in group.parameters} for group in groups}
+
+
+def everything(stage) -> set[str]:
+    return {name for name, _ in stage.build()[0].named_parameters()}
+
+
+def loss(stage, model, ids=(0, 1, 2)) -> float:
+    micro = MicroBatch(np.array(ids), np.array(ids), np.ones(len(ids), dtype=np.float32))
+    batch = stage.prepare(micro)
+    with torch.no_grad():
+        return float(stage.losses(model.eval(), batch).total / batch.units)
+
+
+def test_stage1_trains_everything_in_two_groups(make_stage1):
+    groups = trained(make_stage1())
+    assert set(groups) == {"encoder", "heads"}
+    assert not groups["encoder"] & groups["heads"]
+    assert groups["encoder"] | groups["heads"] == everything(make_stage1())
+    assert all(name.startswith("tower.encoder.") for name in groups["encoder"])
+
+
+def test_stage2_trains_the_projector_alone(make_stage2):
+    groups = trained(make_stage2())
+    assert set(groups) == {"projector"}
+    assert groups["projector"] == {name for name in everything(make_stage2()) if name.startswith("projector.")}
+
+
+def test_stage3_trains_projector_and_adapters(make_stage3):
+    groups = trained(make_stage3())
+    assert set(groups) == {"projector", "lora"}
+    assert all(".lora_A." in name or ".lora_B." in name for name in groups["lora"])
+    assert len(groups["lora"]) == 2 * 2 * 2  # layers, projections, A and B
+    assert all(name.startswith("projector.") for name in groups["projector"])
+
+
+def test_stage3_without_lora_trains_the_whole_language_model(make_stage3):
+    stage = make_stage3(lora=None)
+    groups = trained(stage)
+    assert set(groups) == {"projector", "llm"}
+    assert groups["llm"] == {name for name in everything(stage) if name.startswith("llm.")}
+    assert not any("lora" in name for name in groups["llm"])
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [{}, {"contrastive": 0.0}, {"measures": 0.0, "patch_powers": 0.0}, {"label_smoothing": 0.0, "contrastive": 1.0}],
+)
+def test_stage1_has_finite_gradients_everywhere_it_is_told_to_learn(make_stage1, losses):
+    stage = make_stage1(**losses)
+    torch.manual_seed(0)
+    model, _ = stage.build()
+    batch = stage.prepare(MicroBatch(np.arange(6), np.arange(6), np.array([1, 1, 1, 1, 1, 0], dtype=np.float32)))
+    found = stage.losses(model, batch)
+    scale = {"contrastive": 0.1, "measures": 0.5, "patch_powers": 0.5, **losses, "classification": 1.0}
+    expected = sum(scale[name] * value for name, value in found.parts.items())
+    torch.testing.assert_close(found.total, expected)
+    found.total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert bool(model.measure_head.weight.grad.any()) == (scale["measures"] > 0)
+    assert bool(model.contrast_head.weight.grad.any()) == (scale["contrastive"] > 0)
+
+
+def test_stage1_hands_on_tower_head_and_reference(make_stage1, hand_on, tmp_path):
+    stage = make_stage1()
+    model, _ = hand_on(stage, tmp_path)
+    tower, probe = load_probe(tmp_path)
+    eeg = stage.windows.read([0, 1])
+    with torch.no_grad():
+        logits = model(torch.from_numpy(eeg))[0]
+    np.testing.assert_allclose(probe.probabilities(tower, eeg), logits.softmax(-1).numpy(), atol=1e-6)
+    assert probe.labels == ("sad", "happy", "fear")
+    np.testing.assert_array_equal(probe.reference.mean, stage.reference.mean)
+    np.testing.assert_array_equal(probe.reference.std, stage.reference.std)
+
+
+def test_stage2_hands_on_what_it_trained(make_stage2, hand_on, tmp_path, tower_folder, llm_folder):
+    stage = make_stage2()
+    model, _ = hand_on(stage, tmp_path / "model")
+    loaded = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "model")
+    assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
+    handed = load_file(tmp_path / "model/tower.safetensors")
+    source = load_file(tower_folder / "tower.safetensors")
+    assert all(torch.equal(handed[name], source[name]) for name in source)
+    assert not (tmp_path / "model/llm").exists()
+    probes = [load_probe(folder)[1] for folder in (tmp_path / "model", tower_folder)]
+    assert probes[0].labels == probes[1].labels
+    np.testing.assert_array_equal(probes[0].reference.mean, probes[1].reference.mean)
+    assert load_origin(tower_folder).subjects == ("s0", "s2")
+    assert load_origin(tmp_path / "model").subjects == ("s0", "s1", "s2")  # and the one that was reserved
+    named = json.loads((tmp_path / "model/config.json").read_text())["llm_source"]["name"]
+    assert (tmp_path / "model" / named).resolve() == llm_folder.resolve()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["lora", "whole"])
+def test_stage3_hands_on_what_it_trained(make_stage3, hand_on, tmp_path, whole):
+    stage = make_stage3(lora=None) if whole else make_stage3()
+    model, _ = hand_on(stage, tmp_path / "model")
+    loaded = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "model")
+    assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
+    before = E2LLMForConditionalGeneration.from_pretrained(stage._model_folder)
+    assert abs(loss(stage, loaded) - loss(stage, before)) > 1e-3
+    assert (tmp_path / "model/llm").exists() == whole
+    assert (tmp_path / "model/adapter").exists() != whole
+
+
+def test_stage3_can_hand_on_again_elsewhere(make_stage3, hand_on, tmp_path):
+    """The best weights so far are written many times; the language model is named relative to each folder."""
+    stage = make_stage3()
+    model, state = hand_on(stage, tmp_path / "first")
+    again = tmp_path / "far" / "away" / "model"
+    stage.hand_on(model, state, again)
+    loaded = E2LLMForConditionalGeneration.from_pretrained(again)
+    assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
+
+
+def test_tiny_llm_hands_on_a_plain_qwen(hand_on, tmp_path):
+    config = TinyLLMConfig(
+        vocab_size=400, hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate=32, corpus_size=100
+    )
+    stage = TextPretraining(config, ("sad", "happy"), 0)
+    model, _ = hand_on(stage, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
+    text = "Alpha power over the occipital region is above the session average."
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer(text).input_ids == stage.tokenizer(text).input_ids
+    assert {name for group in stage.build()[1] for name in [group.name]} == {"llm"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 64, 65])
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_every_item_is_computed_by_one_rank(size, workers, batch):
+    shares = [list(ranks_share(size, batch, World(rank, workers))) for rank in range(workers)]
+    owned = sorted(int(item) for share in shares for ids, own in share for item in ids[:own])
+    assert owned == list(range(size))
+    assert len({tuple(len(ids) for ids, _ in share) for share in shares}) == 1
+
+
+def test_validation_of_two_ranks_adds_up_to_that_of_one(make_stage2, make_stage1, monkeypatch):
+    """Also where a rank has no item of its own."""
+    for stage in (make_stage1(), make_stage2()):
+        torch.manual_seed(0)
+        model = stage.build()[0].eval()
+        monkeypatch.setattr("e2llm_core.stages.language._VALIDATION_SAMPLES", 3)
+        with torch.no_grad():
+            alone = stage.validate(model, World())
+            sums = validated_by(stage, model, workers=4)
+        assert sums == pytest.approx(alone)
+
+
+def validated_by(stage, model, workers: int) -> dict[str, float]:
+    """Validate as the last of several ranks, whose sums are taken over all of them, one after another."""
+    sent: list[list[list[float]]] = []
+
+    class Rank(World):
+        def sum(self, values):
+            sent[self.rank].append(list(values))
+            earlier = [sent[rank][len(sent[self.rank]) - 1] for rank in range(self.rank + 1)]
+            return np.sum(earlier, axis=0).tolist()
+
+    for rank in range(workers):
+        sent.append([])
+        found = stage.validate(model, Rank(rank, workers))
+    return found
+
+
+def test_fourier_start_changes_values_only():
+    config = {"dim": 16, "depth": 2, "num_heads": 2}
+    random, fourier = (load_encoder("eegpt", weights=None, config=dict(config)) for _ in range(2))
+    fourier_start(fourier)
+    shapes = [{name: value.shape for name, value in encoder.state_dict().items()} for encoder in (random, fourier)]
+    assert shapes[0] == shapes[1]
+    assert all(value.isfinite().all() for value in fourier.state_dict().values())
+    weight = fourier.patch_embed.proj.weight.flatten(1)
+    torch.testing.assert_close(weight.norm(dim=1), torch.ones(16))
+    spectrum = torch.fft.rfft(weight, 1024).abs().argmax(dim=1) * 256 / 1024
+    expected = 2.0 + torch.arange(8).repeat_interleave(2) * (48.0 / 8)
+    torch.testing.assert_close(spectrum, expected, atol=2.5, rtol=0)  # the window blurs
+
+
+def test_fourier_start_refuses_a_narrow_feed_forward_layer():
+    encoder = load_encoder("eegpt", weights=None, config={"dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 1.0})
+    with pytest.raises(ValueError, match="mlp_ratio"):
+        fourier_start(encoder)
