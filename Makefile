@@ -11,6 +11,8 @@ STAMP     := $(VENV)/.installed
 BENCHMARKS = $(wildcard benchmarks/[!_]*.py)
 
 export OMP_NUM_THREADS ?= 1
+# Compiled once, on first import; many short processes would otherwise compile torch again and again.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from e2llm_core.training.stage import Stage
 from e2llm_core.training.world import World
 from storage.sampler import SampleOrder
 
-Report = Callable[[dict[str, float]], None]
 _BEST = "best"
 
 
@@ -35,15 +33,10 @@ class Trainer:
         Run folder, on storage that all ranks see.
     world : World
         This rank's place.
-    report : callable, optional
-        Told the metrics after every logged step; called equally often on all ranks.
     """
 
-    def __init__(
-        self, stage: Stage, config: TrainConfig, run: Path, world: World, report: Report | None = None
-    ) -> None:
+    def __init__(self, stage: Stage, config: TrainConfig, run: Path, world: World) -> None:
         self.stage, self.config, self.run, self.world = stage, config, run, world
-        self._report = report or (lambda _: None)
         run.mkdir(parents=True, exist_ok=True)
         seed_everything(config.seed)
         start_distributed(world)
@@ -66,7 +59,6 @@ class Trainer:
             last = step == config.max_steps
             if step % config.log_every == 0 or step == 1 or last:
                 log.write(step, "train", metrics)
-                self._report({"step": float(step), **metrics})
             if step % config.validate_every == 0 or last:
                 validation = self._validate()
                 log.write(step, "validation", validation)
