@@ -13,12 +13,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from e2llm_core.evaluation.controls import DIFFERENT, SAME
-from e2llm_core.evaluation.features import BANDS_HZ, Adaptation, adapt, band_power, differential_entropy
+from e2llm_core.evaluation.features import BANDS, Adaptation, adapt, band_power, differential_entropy
 from e2llm_core.evaluation.predictions import prediction_rows
 from e2llm_core.evaluation.scores import balanced_accuracy
 
 __all__ = [
-    "BANDS_HZ",
+    "BANDS",
     "COST_GRID",
     "MODEL_NAME",
     "Adaptation",

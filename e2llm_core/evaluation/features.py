@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal as sps
 
-BANDS_HZ: Mapping[str, tuple[float, float]] = {
-    "delta": (1.0, 4.0),
-    "theta": (4.0, 8.0),
-    "alpha": (8.0, 14.0),
-    "beta": (14.0, 31.0),
-    "gamma": (31.0, 50.0),
-}
-"""Bands of the SEED family, half open: [low, high)."""
-
-Adaptation = Literal["none", "transductive-unlabelled"]
+from storage.bands import BANDS
+from storage.windows import Adaptation
 
 _VARIANCE_FLOOR_UV2 = 1e-6
 _MAX_VALUES_PER_BLOCK = 16_000_000
 
 
 def band_power(
-    eeg: NDArray[np.floating], sfreq_hz: float, bands_hz: Mapping[str, tuple[float, float]] = BANDS_HZ
+    eeg: NDArray[np.floating], sfreq_hz: float, bands_hz: Mapping[str, tuple[float, float]] = BANDS
 ) -> NDArray[np.float32]:
     """Variance of each channel in each band, by Welch's method (2-s Hann segments, half overlapping).
 
@@ -82,7 +73,7 @@ def differential_entropy(eeg: NDArray[np.floating], sfreq_hz: float) -> NDArray[
     Returns
     -------
     array, shape (batch, n_chans * 5)
-        Nats; channel by channel, the bands of `BANDS_HZ` within each. A flat channel is floored at 1e-6 uV^2.
+        Nats; channel by channel, the bands of `BANDS` within each. A flat channel is floored at 1e-6 uV^2.
 
     Raises
     ------

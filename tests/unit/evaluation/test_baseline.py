@@ -25,7 +25,7 @@ def test_the_variance_of_a_sine_is_found_in_its_band(frequency_hz, band):
 def test_white_noise_spreads_its_variance_by_band_width():
     noise = np.random.default_rng(0).normal(0, 3, (20, 4, 1600)).astype(np.float32)
     power = baseline.band_power(noise, SFREQ_HZ).mean(axis=(0, 1))
-    widths = np.array([high - low for low, high in baseline.BANDS_HZ.values()])
+    widths = np.array([high - low for low, high in baseline.BANDS.values()])
     assert power == pytest.approx(9.0 * widths / (SFREQ_HZ / 2), rel=0.05)
 
 
