@@ -15,17 +15,25 @@ from e2llm_core.training.trainer import Trainer
 from e2llm_core.training.world import World
 
 
+class KilledTrainer(Trainer):
+    """Kills its own process, as `kill -9` would, once step `last` is behind it."""
+
+    last: int | None = None
+
+    def _train_step(self, step: int) -> dict[str, float]:
+        if self.last is not None and step == self.last + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._train_step(step)
+
+
 def main(arguments: list[str]) -> None:
     world = World.from_environment()
     for name in arguments:
         job = json.loads(Path(name).read_text())
         plan = TypeAdapter(Plan).validate_python(job["plan"])
-
-        def stop(metrics: dict[str, float], last: int | None = job["kill_after"]) -> None:
-            if metrics["step"] == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        Trainer(build_stage(plan), plan.train, Path(job["run"]), world, stop).fit()
+        trainer = KilledTrainer(build_stage(plan), plan.train, Path(job["run"]), world)
+        trainer.last = job["kill_after"]
+        trainer.fit()
     stop_distributed()
 
 
