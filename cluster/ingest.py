@@ -4,8 +4,9 @@ from pathlib import Path
 
 from cluster.progress import gather
 from storage.errors import InputError
-from storage.ingest import SignalConfig, ingest_recording
+from storage.ingest import ingest_recording
 from storage.readers import AnySource, RecordingRef
+from storage.signal import SignalConfig
 from storage.store import Store, create_store, open_store
 from storage.twin import TwinConfig, write_subject, write_tables
 

@@ -9,10 +9,11 @@ import pandas as pd
 from cluster.plans import ScoringPlan
 from cluster.scoring import WindowScorer, eeg_settings
 from storage.errors import InputError
-from storage.ingest import SignalConfig, ingest_recording
+from storage.ingest import ingest_recording
 from storage.labels import LabelSet
 from storage.readers import FilesSource
 from storage.readers.base import RecordingRef
+from storage.signal import SignalConfig
 from storage.store import create_store
 
 _UNLABELLED = LabelSet(name="unlabelled", names=("unknown", "other"))

@@ -12,8 +12,8 @@ from cluster.plans import ScoringPlan
 from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
-from storage.ingest import SignalConfig
 from storage.readers import AnySource
+from storage.signal import SignalConfig
 from storage.twin import TwinConfig
 
 

@@ -2,42 +2,16 @@
 
 import hashlib
 import json
-from fractions import Fraction
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
 from storage.readers.base import RawRecording, RecordingRef, Source, file_sha256
+from storage.signal import SignalConfig, prepare
 from storage.store import RecordingInfo, Store, Trial
 
 PROCESSING_VERSION = 1
 """Raised when the same source and configuration would give other samples: stores are then ingested anew."""
-
-
-class SignalConfig(BaseModel):
-    """What is done to the signal on its way into the store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sfreq_hz: float = Field(256.0, ge=1, le=10_000)
-
-
-def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
-    """Exact polyphase resampling along the last axis (200 -> 256 Hz is 32/25).
-
-    Each row's mean is set aside and its ends are continued along its trend, so that an offset leaves no
-    transient at the edges.
-    """
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(to_hz).limit_denominator(10_000) / Fraction(from_hz).limit_denominator(10_000)
-    if ratio == 1:
-        return signal
-    mean = signal.mean(axis=-1, keepdims=True)
-    up, down = ratio.numerator, ratio.denominator
-    resampled: np.ndarray = resample_poly(signal - mean, up, down, axis=-1, padtype="line") + mean
-    return resampled
 
 
 def ingest_digest(source: Source, ref: RecordingRef, config: SignalConfig) -> str:
@@ -70,43 +44,36 @@ def ingest_recording(store: Store, source: Source, ref: RecordingRef, config: Si
     if known is not None and known.ingest_digest == digest:
         return False
     raw = source.read(ref)
-    if not raw.segments or any(segment.signal_uv.shape[1] == 0 for segment in raw.segments):
+    if not raw.trials or any(trial.start >= trial.stop for trial in raw.trials):
         raise InputError(str(ref.path), "holds a trial without samples", "Fetch the file again.")
-    signals = [resample(segment.signal_uv, raw.sfreq_hz, config.sfreq_hz) for segment in raw.segments]
-    stops = np.cumsum([signal.shape[1] for signal in signals])
-    trials = tuple(
-        Trial(
-            trial=segment.trial,
-            position=segment.position,
-            clip=segment.clip,
-            start=int(stop - signal.shape[1]),
-            stop=int(stop),
-            label=segment.label,
-            intensity=segment.intensity,
-        )
-        for segment, signal, stop in zip(raw.segments, signals, stops, strict=True)
-    )
-    info = _describe(ref, raw, config, trials, digest)
-    store.write_recording(info, np.concatenate(signals, axis=1))
+    ready = prepare(raw, config)
+    store.write_recording(_describe(ref, ready, digest), np.concatenate(ready.pieces, axis=1))
     return True
 
 
-def _describe(
-    ref: RecordingRef,
-    raw: RawRecording,
-    config: SignalConfig,
-    trials: tuple[Trial, ...],
-    digest: str,
-) -> RecordingInfo:
+def _describe(ref: RecordingRef, raw: RawRecording, digest: str) -> RecordingInfo:
+    starts = np.cumsum([0, *(piece.shape[1] for piece in raw.pieces)])
+    trials = tuple(
+        Trial(
+            trial=span.trial,
+            position=span.position,
+            clip=span.clip,
+            start=int(starts[span.piece]) + span.start,
+            stop=int(starts[span.piece]) + span.stop,
+            label=span.label,
+            intensity=span.intensity,
+        )
+        for span in raw.trials
+    )
     return RecordingInfo(
         recording_id=ref.recording_id,
         subject=ref.subject,
         session=ref.session,
         channels=raw.channels,
-        sfreq_hz=config.sfreq_hz,
-        n_times=trials[-1].stop,
+        sfreq_hz=raw.sfreq_hz,
+        n_times=int(starts[-1]),
         source_sha256=file_sha256(ref.path),
         ingest_digest=digest,
-        provenance=raw.provenance | {"source_sfreq_hz": raw.sfreq_hz},
+        provenance=raw.provenance,
         trials=trials,
     )

@@ -17,13 +17,15 @@ _SETTLING_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A contiguous stretch of signal with its label.
+class TrialSpan:
+    """A labelled stretch of one piece: `start`..`stop` in samples of that piece, `stop` excluded.
 
-    `signal_uv` is (n_chans, n_times) float in µV; `intensity` one value in 0..1 per label window, if known.
+    `intensity` holds one value in 0..1 per label window, if known.
     """
 
-    signal_uv: np.ndarray
+    piece: int
+    start: int
+    stop: int
     trial: int
     position: int
     clip: int
@@ -33,11 +35,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class RawRecording:
-    """One recording as read: segments in the order recorded, nothing personal."""
+    """One recording as read, nothing personal.
+
+    `pieces` are contiguous stretches of signal, (n_chans, n_times) float in µV, in the order recorded: one for
+    a continuous file, one per clip where the data set hands out cut clips. `bads` are channels that the file
+    marks as bad.
+    """
 
     channels: tuple[str, ...]
     sfreq_hz: float
-    segments: Sequence[Segment]
+    pieces: Sequence[np.ndarray]
+    trials: Sequence[TrialSpan]
+    bads: tuple[str, ...] = ()
     provenance: dict[str, str | float | list[str] | None] = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from storage.channels import select_eeg
 from storage.errors import InputError
 from storage.labels import LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Segment, Source
+from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
 from storage.readers.edf import assert_whole
 from storage.recording import RECORDING_ID
 
@@ -92,15 +92,22 @@ class FilesSource(Source):
         """Read one file as one trial: all of it, or the stretch that `crop_seconds` names for its label."""
         label = self._label(ref)
         raw = read_file(ref.path)
-        signal = raw.segments[0].signal_uv
+        signal = raw.pieces[0]
         start, stop = self.crop_seconds.get(label or "", (0.0, signal.shape[1] / raw.sfreq_hz))
         first, last = round(start * raw.sfreq_hz), round(stop * raw.sfreq_hz)
         if last > signal.shape[1]:
             raise InputError(str(ref.path), f"ends before {stop} s", f"Shorten `source.crop_seconds` of {label}.")
-        segment = Segment(
-            signal[:, first:last], trial=ref.position, position=ref.position, clip=ref.position, label=label
+        span = TrialSpan(
+            piece=0,
+            start=0,
+            stop=last - first,
+            trial=ref.position,
+            position=ref.position,
+            clip=ref.position,
+            label=label,
         )
-        return replace(raw, segments=[segment], provenance=raw.provenance | {"start_seconds": start})
+        provenance = raw.provenance | {"start_seconds": start}
+        return replace(raw, pieces=[signal[:, first:last]], trials=[span], provenance=provenance)
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
         """Return the file and those that its format keeps beside it (BrainVision, EEGLAB)."""
@@ -173,5 +180,5 @@ def read_file(path: Path) -> RawRecording:
             f"a typical channel varies by {typical:.3g} µV",
             "Write the unit into the file's header.",
         )
-    segment = Segment(signal_uv, trial=1, position=1, clip=1, label=None)
-    return RawRecording(tuple(channels), float(raw.info["sfreq"]), [segment], provenance)
+    span = TrialSpan(piece=0, start=0, stop=signal_uv.shape[1], trial=1, position=1, clip=1, label=None)
+    return RawRecording(tuple(channels), float(raw.info["sfreq"]), [signal_uv], [span], provenance=provenance)

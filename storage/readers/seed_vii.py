@@ -8,7 +8,7 @@ import numpy as np
 from storage.channels import SEED_CHANNELS
 from storage.errors import InputError
 from storage.labels import SEED_VII, LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Segment, Source
+from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
 from storage.seed_vii import (
     CLIP_LABELS,
     NUM_SESSIONS,
@@ -59,7 +59,7 @@ class SeedVIISource(Source):
             raise InputError(str(ref.path), f"no clip {', '.join(missing)}", "Fetch the file again.")
         labels = self._continuous_labels(ref.path.name)
         intensities = load_clips(labels, clips) if labels.exists() else {}
-        segments = []
+        trials = []
         for position, clip in enumerate(clips, start=1):
             signal = signals[clip]
             if signal.ndim != 2 or signal.shape[0] != len(SEED_CHANNELS):
@@ -68,9 +68,11 @@ class SeedVIISource(Source):
                     f"shape {signal.shape}, expected (62, T)",
                     "Fetch the file again.",
                 )
-            segments.append(
-                Segment(
-                    signal_uv=signal,
+            trials.append(
+                TrialSpan(
+                    piece=position - 1,
+                    start=0,
+                    stop=signal.shape[1],
                     trial=position,
                     position=position,
                     clip=clip,
@@ -83,7 +85,8 @@ class SeedVIISource(Source):
             "filter": "0.1-70 Hz, 50 Hz notch (authors)",
             "device": "ESI NeuroScan",
         }
-        return RawRecording(SEED_CHANNELS, SFREQ_HZ, segments, provenance)
+        pieces = [signals[clip] for clip in clips]
+        return RawRecording(SEED_CHANNELS, SFREQ_HZ, pieces, trials, provenance=provenance)
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
         """Return the subject's signals and, where there are any, the continuous labels."""

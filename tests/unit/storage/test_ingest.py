@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from storage.errors import InputError
-from storage.ingest import SignalConfig, ingest_digest, ingest_recording, resample
+from storage.ingest import ingest_digest, ingest_recording
 from storage.labels import LabelSet
 from storage.readers import FilesSource, SeedVIISource
+from storage.signal import SignalConfig, resample
 from storage.store import Store, create_store, open_store
 from storage.windows import WindowConfig, Windows
 
@@ -144,7 +145,7 @@ def test_the_twin_goes_in_as_seed_vii(twin_root: Path, tmp_path: Path) -> None:
     assert (store.trials["stop"] - store.trials["start"]).tolist() == [1024] * 20
     assert store.trials["clip"].tolist() == list(range(41, 61))
     assert all(len(trial.intensity or ()) == 1 for trial in store.recordings[ref.recording_id].trials)
-    raw = seed_vii.read(ref).segments[7].signal_uv
+    raw = seed_vii.read(ref).pieces[7]
     got = Windows(store, WindowConfig()).read([7])[0]
     assert np.abs(got - resample(raw, 200.0, 256.0)).max() <= 0.05 + 1e-3
 

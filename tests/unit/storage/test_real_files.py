@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError
-from storage.ingest import SignalConfig, ingest_digest, ingest_recording
+from storage.ingest import ingest_digest, ingest_recording
 from storage.labels import LabelSet
 from storage.readers import FilesSource, RecordingRef, read_file
 from storage.readers.edf import assert_whole
 from storage.readers.files import companions
+from storage.signal import SignalConfig
 from storage.store import create_store
 
 LABELS = LabelSet(name="eegmat", names=("rest", "mental_arithmetic"))
@@ -42,12 +43,12 @@ def test_eegmat(shared_data: Path) -> None:
     assert len(refs) == 10
     for ref in refs:
         recording = source.read(ref)
-        (segment,) = recording.segments
+        (segment,), (signal,) = recording.trials, recording.pieces
         assert sorted(recording.channels) == sorted(EEGMAT_CHANNELS.split())
         assert recording.provenance["dropped_channels"] == ["EEG A2-A1", "ECG ECG"]
         assert recording.sfreq_hz == 500.0
-        assert segment.signal_uv.shape == (19, 30_000)
-        assert 5 < np.median(segment.signal_uv.std(axis=1)) < 40
+        assert signal.shape == (19, 30_000)
+        assert 5 < np.median(signal.std(axis=1)) < 40
         assert segment.label == LABELS.names[int(ref.path.stem[-1]) - 1]
         assert segment.position == int(ref.path.stem[-1])
 
@@ -87,10 +88,10 @@ def test_other_formats(
     file: str, n_chans: int, sfreq_hz: float, seconds: float, dropped: list[str], shared_data: Path
 ) -> None:
     recording = read_file(shared_data / file)
-    (segment,) = recording.segments
+    (signal,) = recording.pieces
     assert recording.sfreq_hz == sfreq_hz
-    assert segment.signal_uv.shape == (n_chans, round(seconds * sfreq_hz))
-    assert 1 < np.median(segment.signal_uv.std(axis=1)) < 100
+    assert signal.shape == (n_chans, round(seconds * sfreq_hz))
+    assert 1 < np.median(signal.std(axis=1)) < 100
     assert recording.provenance["dropped_channels"] == dropped
     assert {"FZ", "CZ"} <= set(recording.channels)
 
@@ -147,5 +148,5 @@ def test_the_samples_beside_a_header_count_as_its_source(shared_data: Path, tmp_
 
 def test_a_single_file_can_be_read_without_a_source(shared_data: Path) -> None:
     recording = read_file(shared_data / "eegmat" / "Subject00_2.edf")
-    assert recording.segments[0].label is None
+    assert recording.trials[0].label is None
     assert RecordingRef("r", "s", "1", Path("f")).position == 1

@@ -81,11 +81,11 @@ def test_a_session_is_read_clip_by_clip(twin_root: Path) -> None:
     recording = source.read(ref)
     signals = loadmat(twin_root / "EEG_preprocessed" / "2.mat")
     levels = loadmat(twin_root / "continuous_labels" / "2.mat")
-    assert [segment.clip for segment in recording.segments] == list(range(41, 61))
-    for position, segment in enumerate(recording.segments, start=1):
+    assert [segment.clip for segment in recording.trials] == list(range(41, 61))
+    for position, segment in enumerate(recording.trials, start=1):
         assert segment.position == segment.trial == position
         assert segment.label == CLIP_LABELS[segment.clip - 1]
-        assert np.array_equal(segment.signal_uv, signals[str(segment.clip)])
+        assert np.array_equal(recording.pieces[segment.piece], signals[str(segment.clip)])
         assert segment.intensity == tuple(levels[str(segment.clip)][0])
     assert source.files_of(ref) == (ref.path, twin_root / "continuous_labels" / "2.mat")
 
@@ -94,7 +94,7 @@ def test_continuous_labels_may_be_absent(copy: Path) -> None:
     shutil.rmtree(copy / "continuous_labels")
     source = SeedVIISource(root=copy)
     ref = source.list_recordings()[0]
-    assert source.read(ref).segments[0].intensity is None
+    assert source.read(ref).trials[0].intensity is None
     assert source.files_of(ref) == (ref.path,)
 
 
