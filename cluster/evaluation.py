@@ -44,7 +44,7 @@ from e2llm_core.training.metrics import read_metrics
 from storage.twin import TwinConfig
 
 EEG, RANDOM_EEG = "eeg", "random_eeg"
-REAL_NOTICE = "Held-out subjects of {dataset}; read the controls before the headline."
+REAL_NOTICE = "Held-out {what} of {dataset}; read the controls before the headline."
 
 
 @dataclass
@@ -69,6 +69,10 @@ class Evaluation:
         return Provenance(
             split=self.data.split.name,
             split_digest=self.data.split.digest,
+            fold=self.data.split.fold,
+            disjoint_on=self.data.split.disjoint_on,
+            shared=self.data.split.shared,
+            labels_missing_in_train=self.data.split.labels_missing_in_train,
             seed=self.plan.seed,
             adaptation=self.data.config.windows.adaptation,
             prompt="first-wording" if of_model else None,
@@ -95,7 +99,7 @@ class Evaluation:
 
 
 def evaluate(plan: EvaluationPlan, folder: Path, resources: Resources, environment: dict[str, Any]) -> Path:
-    """Evaluate a model directory on the split's test subjects.
+    """Evaluate a model directory on the split's test side.
 
     Parameters
     ----------
@@ -228,19 +232,22 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
     }
     sets = predictions[["task", "model", "condition", "readout"]].drop_duplicates().to_dict("records")
     per_subject = [score for one in sets for score in subject_scores_for(predictions, **one)]
-    split = {
-        "disjoint_on": list(data.split.disjoint_on),
-        "shared": list(data.split.shared),
-        **{role: list(getattr(data.split, role)) for role in ("train", "reserved", "validation", "test")},
-    }
+    split = data.split.model_dump(mode="json", exclude={"name", "fold"}, exclude_none=True)
+    windows = data.config.windows.model_dump(mode="json", exclude={"channels"})
     return Summary(
-        notice=SYNTHETIC_NOTICE if plan.twin is not None else REAL_NOTICE.format(dataset=data.store.dataset),
+        notice=SYNTHETIC_NOTICE if plan.twin is not None else _notice(data),
         results=evaluation.results,
         invalid_rate=invalid,
         wall_seconds=_stage_seconds(plan) | evaluation.wall_seconds,
-        environment=environment | {"dataset": data.store.dataset, "split": split},
+        environment=environment | {"dataset": data.store.dataset, "split": split, "windows": windows},
         per_subject=per_subject,
     )
+
+
+def _notice(data: EEGData) -> str:
+    """What the test side has of its own."""
+    axes = [f"{axis}s" for axis in data.split.disjoint_on if axis != "recording"]
+    return REAL_NOTICE.format(dataset=data.store.dataset, what=" and ".join(axes or ["trials"]))
 
 
 def _stage_seconds(plan: EvaluationPlan) -> dict[str, float]:

@@ -22,5 +22,5 @@ class ScoringPlan(BaseModel):
     @model_validator(mode="after")
     def _both_or_none(self) -> "ScoringPlan":
         if (self.split is None) != (self.side is None):
-            raise ValueError("split and side go together; leave both out to score every subject")
+            raise ValueError("split and side go together; leave both out to score every trial")
         return self

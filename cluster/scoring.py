@@ -72,7 +72,7 @@ def model_windows(predictor: Any, plan: ScoringPlan) -> Windows:
         adaptation=eeg.adaptation,
     )
     store = open_store(plan.store)
-    windows = Windows(store, config, scored_subjects(plan, store))
+    windows = Windows(store, config, scored_trials(plan, store))
     if windows.sfreq_hz != eeg.sfreq_hz:
         raise InputError(
             str(store.root),
@@ -82,11 +82,14 @@ def model_windows(predictor: Any, plan: ScoringPlan) -> Windows:
     return windows
 
 
-def scored_subjects(plan: ScoringPlan, store: Store) -> tuple[str, ...] | None:
-    """Subjects to score; None for all."""
+def scored_trials(plan: ScoringPlan, store: Store) -> pd.DataFrame | None:
+    """Trials to score; None for all."""
     if plan.split is None or plan.side is None:
         return None
-    return getattr(resolve_split(plan.split, store.trials), plan.side)
+    sides = resolve_split(plan.split, store.trials).sides
+    if plan.side not in sides:
+        raise InputError("side", f"the split has no {plan.side} side", f"It has: {', '.join(sides)}.")
+    return sides[plan.side].rows(store.trials)
 
 
 def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:
@@ -127,7 +130,7 @@ def _count_windows(plan: ScoringPlan) -> int:
     config = WindowConfig(
         window_seconds=settings.window_seconds, stride_seconds=plan.stride_seconds, channels=settings.channels
     )
-    return len(Windows(store, config, scored_subjects(plan, store)))
+    return len(Windows(store, config, scored_trials(plan, store)))
 
 
 def eeg_settings(model: Path) -> EEGSettings:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
 
-_EXCLUDED = ["/runs", "/data", "/.git", "/.venv", "/tests", "/docs", "**/*.zarr", "**/__pycache__"]
+_EXCLUDED = ["/runs", "/data", "/.git", "/.venv", "/tests", "/docs", "/benchmarks", "**/*.zarr", "**/__pycache__"]
 
 
 class Resources(BaseModel):

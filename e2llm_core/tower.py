@@ -36,7 +36,7 @@ class EEGSettings:
     window_seconds
         Length of one segment in seconds.
     unit
-        ``"mV"``, ``"uV"``, ``"V"`` or ``"whitened"``.
+        ``"mV"``, ``"uV"``, ``"V"``, or dimensionless: ``"whitened"``, ``"zscore"``.
     normalisation
         Name of the normalisation that made the signal, recorded for the reader of a model.
     adaptation

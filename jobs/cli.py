@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
@@ -124,18 +124,54 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 
 @app.command()
 @disciplined
-def info(store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")]) -> None:
-    """Show what a store holds, one row per subject."""
+def info(
+    store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures here.")] = None,
+) -> None:
+    """Show what a store holds and what is wrong with its signals."""
+    from rich.console import Console
+
+    from storage.overview import look_over
+    from storage.quality_page import text, write_html
     from storage.store import open_store
 
-    trials = open_store(store).trials
-    columns = {
-        "sessions": ("session", "nunique"),
-        "trials": ("trial", "size"),
-        "labelled": ("label", "count"),
-        "labels": ("label", "nunique"),
-    }
-    _show(trials.groupby("subject", as_index=False).agg(**columns), store)
+    overview = look_over(open_store(store))
+    Console().print(text(overview))
+    if html is not None:
+        write_html(overview, html)
+        print(html)
+
+
+@app.command()
+@disciplined
+def export(
+    store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")],
+    out: Annotated[str, typer.Argument(help="Folder to fill: new, empty, or one that the same export began.")],
+    format: Annotated[Literal["fif", "epochs", "braindecode", "bids", "edf"], typer.Option(help="What to write.")],
+    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
+    window_seconds: Annotated[
+        float | None, typer.Option(min=0.001, max=600, help="For epochs and braindecode: cut windows of this length.")
+    ] = None,
+    stride_seconds: Annotated[
+        float | None, typer.Option(min=0.001, max=600, help="From window to window. Default: their length.")
+    ] = None,
+) -> None:
+    """Write a store as files that MNE, braindecode, BIDS or EDF tools read."""
+    from storage.export import Outcome, export_store
+    from storage.store import open_store
+    from storage.windows import WindowConfig
+
+    if stride_seconds is not None and window_seconds is None:
+        raise InputError("--stride-seconds", "says how windows follow each other", "Give --window-seconds too.")
+    length = window_seconds
+    windows = WindowConfig(window_seconds=length, stride_seconds=stride_seconds or length) if length else None
+
+    def show(outcome: Outcome) -> None:
+        print(f"{outcome.target}: {outcome.state}", flush=True)
+
+    outcomes = export_store(open_store(store), out, format, subjects=subject, windows=windows, report=show)
+    states = [outcome.state for outcome in outcomes]
+    print(f"{out}: " + ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
 
 
 @cluster_app.command("up")

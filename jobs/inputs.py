@@ -1,13 +1,21 @@
 """What a spec builds on: checked before any worker starts, and part of the run's identity."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from jobs.run_folder import finished_digest
 from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.errors import InputError
-from storage.splits import resolve_split
+from storage.splits import AXES, Split, resolve_split
+from storage.splits.checks import listed
 from storage.store import Store, open_store
 from storage.windows import Windows
+
+if TYPE_CHECKING:
+    from e2llm_core.stages.probe import Origin
 
 
 def check_inputs(spec: Job) -> list[str]:
@@ -64,12 +72,12 @@ def check_inputs(spec: Job) -> list[str]:
 
 
 def _labelled(spec: Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec) -> str:
-    """Digest of a store that has labels, and windows for the split's training subjects."""
+    """Digest of a store that has labels, and windows for every side of the split."""
     store: Store = open_store(spec.data.store)
     store.require_labels()
     split = resolve_split(spec.data.split, store.trials)
-    for subjects in (split.train, split.test):
-        Windows(store, spec.data.windows, subjects)
+    for side in split.sides.values():
+        Windows(store, spec.data.windows, side.rows(store.trials))
     return store.digest
 
 
@@ -85,13 +93,13 @@ def _model(folder: Path, field: str) -> str:
 
 
 def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str) -> None:
-    """The model takes these windows, and has not seen a subject that this spec tests on."""
+    """The model takes these windows, and has not seen what this spec tests on."""
     from e2llm_core.stages.probe import load_origin
 
     if not (model / "probe.json").exists():
         raise InputError(f"{field}: {model}", "no probe.json here", "Name the `model` folder of a run of this project.")
     store = open_store(spec.data.store)
-    origin = load_origin(model)
+    trials, origin = store.trials, load_origin(model)
     cut = {"stride_seconds": origin.windows.stride_seconds}
     if spec.data.windows.model_copy(update=cut) != origin.windows:
         raise InputError(
@@ -99,14 +107,21 @@ def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str)
             f"differ from those that {model} was trained on",
             "Copy `data.windows` from its spec.yaml.",
         )
-    test = resolve_split(spec.data.split, store.trials).test
-    seen = sorted(set(test) & set(origin.subjects)) if origin.store_digest == store.digest else []
-    if seen:
+    if origin.store_digest == store.digest and (seen := _seen(origin, resolve_split(spec.data.split, trials), trials)):
         raise InputError(
-            "data.split",
-            f"tests on subjects that {model} was trained or selected on: {', '.join(seen)}",
-            "Use the split of its spec.yaml.",
+            "data.split", f"tests on {seen} that {model} was trained or selected on", "Use the split of its spec.yaml."
         )
+
+
+def _seen(origin: "Origin", split: Split, trials: pd.DataFrame) -> str:
+    """Name the test side's trials, or values of its declared axes, that a model has seen."""
+    before = np.any([side.holds(trials) for side in origin.sides], axis=0)
+    tested = split.test.holds(trials)
+    for axis in split.disjoint_on:
+        common = sorted(set(trials.loc[before, AXES[axis]]) & set(trials.loc[tested, AXES[axis]]))
+        if common:
+            return f"{axis}s {listed(common)}"
+    return f"{(before & tested).sum()} trials" if (before & tested).any() else ""
 
 
 def _twin(spec: EvaluateSpec) -> None:

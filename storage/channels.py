@@ -1,8 +1,9 @@
 """Channel names: the field's spellings brought to one (10-05 system, upper case)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from storage.caps import Cap, rename_connectors
 from storage.errors import InputError
 
 _SEED_ORDER = (
@@ -18,7 +19,7 @@ _KNOWN = re.compile(
     r"^(FP[12Z]|AF([1-9]|10|Z)|F([1-9]|10|Z)|FT([7-9]|10)|FC[1-6Z]|T[789]|T10|C[1-6Z]|TP([7-9]|10)|CP[1-6Z]"
     r"|P([1-9]|10|Z)|PO([1-9]|10|Z)|O[12Z]|I[12Z]|CB[12])$"
 )
-_BIOSEMI = re.compile(r"^[ABDG]([3-9]|[12][0-9]|3[0-2])$")
+_BIOSEMI = re.compile(r"^(?:EEG )?[ABDG]([3-9]|[12][0-9]|3[0-2])$")
 """Positions of BioSemi's own caps (A1..H32). Their C1, F3 and I1 lie elsewhere than the 10-05 system's."""
 
 
@@ -34,8 +35,28 @@ def canonical_channel(name: str) -> str | None:
     return bare if _KNOWN.match(bare) else None
 
 
-def select_eeg(names: Sequence[str], place: str) -> tuple[list[int], list[str]]:
+def select_eeg(
+    names: Sequence[str],
+    place: str,
+    *,
+    types: Sequence[str] | None = None,
+    montage: Cap | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> tuple[list[int], list[str]]:
     """Pick the scalp EEG channels out of a file's channels.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All channels of the file.
+    place : str
+        File to name in an error.
+    types : sequence of str, optional
+        MNE's type of each channel; only ``eeg`` is kept, unless `rename` names the channel.
+    montage : {"biosemi16", "biosemi32", "biosemi64"}, optional
+        Cap whose connectors the file names.
+    rename : mapping, optional
+        The file's name -> name of the 10-05 system; goes before everything else.
 
     Returns
     -------
@@ -47,24 +68,48 @@ def select_eeg(names: Sequence[str], place: str) -> tuple[list[int], list[str]]:
     Raises
     ------
     InputError
-        When no channel is a scalp electrode, two have the same canonical name, or the names are those of a
-        BioSemi cap, whose C1 or F3 lie elsewhere than the 10-05 system's.
+        When no channel is a scalp electrode, two have the same canonical name, `rename` names a channel that is not
+        there, or the names are those of a BioSemi cap, whose C1 or F3 lie elsewhere than the 10-05 system's.
     """
-    if biosemi := [name for name in names if _BIOSEMI.match(name.strip().upper())]:
+    rename = rename or {}
+    if unknown := [name for name in rename if name not in names]:
+        raise InputError(place, f"has no channel {unknown[0]!r}", "Correct `source.rename`.")
+    shown = [rename.get(name, name) for name in names]
+    if montage is not None:
+        shown = rename_connectors(shown, montage, place)
+    if biosemi := [name for name in shown if _BIOSEMI.match(name.strip().upper())]:
         raise InputError(
             place,
             f"channels {', '.join(biosemi[:3])} ... are positions of a BioSemi cap, not 10-05 names",
-            "Rename the channels.",
+            "State the cap (`source.montage: biosemi16`, `biosemi32`, `biosemi64`) or each name in `source.rename`.",
         )
-    pairs = [(row, canonical_channel(name)) for row, name in enumerate(names)]
+    typed = [types is None or types[row] == "eeg" or name in rename for row, name in enumerate(names)]
+    pairs = [(row, canonical_channel(name)) for row, name in enumerate(shown) if typed[row]]
     rows = [row for row, channel in pairs if channel is not None]
     channels = [channel for _, channel in pairs if channel is not None]
     if not channels:
-        raise InputError(place, f"no channel name of the 10-05 system among {list(names)[:6]}", "Rename the channels.")
+        raise InputError(
+            place,
+            f"no channel name of the 10-05 system among {list(names)[:6]}",
+            "Name the electrodes in `source.rename`, or a BioSemi cap in `source.montage`.",
+        )
     double = {channel for channel in channels if channels.count(channel) > 1}
     if double:
-        raise InputError(place, f"channels named twice: {sorted(double)}", "Keep one of each.")
+        raise InputError(
+            place, f"channels named twice: {sorted(double)}", "Give one of each another name in `source.rename`."
+        )
     return rows, channels
+
+
+def check_renames(rename: Mapping[str, str]) -> None:
+    """Raise `ValueError` when a new name is no electrode of the 10-05 system and not ``drop``."""
+    for old, new in rename.items():
+        if new != DROP and canonical_channel(new) is None:
+            raise ValueError(f"rename {old!r}: {new!r} is no electrode of the 10-05 system; `{DROP}` leaves it out")
+
+
+DROP = "drop"
+"""As a new name: leave the channel out."""
 
 
 REGIONS: tuple[str, ...] = (

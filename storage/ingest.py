@@ -6,11 +6,13 @@ import json
 import numpy as np
 
 from storage.errors import InputError
+from storage.layout import LayoutConfig
+from storage.quality import measure
 from storage.readers.base import RawRecording, RecordingRef, Source, file_sha256
 from storage.signal import SignalConfig, prepare
 from storage.store import RecordingInfo, Store, Trial
 
-PROCESSING_VERSION = 1
+PROCESSING_VERSION = 2
 """Raised when the same source and configuration would give other samples: stores are then ingested anew."""
 
 
@@ -23,7 +25,9 @@ def ingest_digest(source: Source, ref: RecordingRef, config: SignalConfig) -> st
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ingest_recording(store: Store, source: Source, ref: RecordingRef, config: SignalConfig) -> bool:
+def ingest_recording(
+    store: Store, source: Source, ref: RecordingRef, config: SignalConfig, layout: LayoutConfig | None = None
+) -> bool:
     """Bring one recording into the store.
 
     Returns
@@ -34,20 +38,26 @@ def ingest_recording(store: Store, source: Source, ref: RecordingRef, config: Si
     Raises
     ------
     InputError
-        When the source is missing, cannot be read or holds a segment without samples.
+        When the source is missing, cannot be read, holds no trial or one without samples, or its amplitudes are
+        not those of EEG in µV.
     """
+    layout = layout or LayoutConfig()
     for path in source.files_of(ref):
         if not path.is_file():
             raise InputError(str(path), "no such file", "Fetch it, or correct `source.root`.")
     digest = ingest_digest(source, ref, config)
     known = store.find(ref.recording_id)
-    if known is not None and known.ingest_digest == digest:
+    if known is not None and (known.ingest_digest, known.layout) == (digest, layout):
         return False
     raw = source.read(ref)
     if not raw.trials or any(trial.start >= trial.stop for trial in raw.trials):
-        raise InputError(str(ref.path), "holds a trial without samples", "Fetch the file again.")
-    ready = prepare(raw, config)
-    store.write_recording(_describe(ref, ready, digest), np.concatenate(ready.pieces, axis=1))
+        raise InputError(str(ref.path), "holds no trial, or one without samples", "Fetch the file again.")
+    quality = measure(raw.pieces, raw.channels, raw.sfreq_hz, bads=raw.bads, place=str(ref.path))
+    ready = prepare(raw, config, quality=quality, place=str(ref.path))
+    info = _describe(ref, ready, digest).model_copy(
+        update={"layout": layout, "precision": config.precision, "quality": quality}
+    )
+    store.write_recording(info, np.concatenate(ready.pieces, axis=1))
     return True
 
 
@@ -72,6 +82,7 @@ def _describe(ref: RecordingRef, raw: RawRecording, digest: str) -> RecordingInf
         channels=raw.channels,
         sfreq_hz=raw.sfreq_hz,
         n_times=int(starts[-1]),
+        breaks=tuple(starts[1:-1].tolist()),
         source_sha256=file_sha256(ref.path),
         ingest_digest=digest,
         provenance=raw.provenance,

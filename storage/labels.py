@@ -34,3 +34,18 @@ class LabelSet(BaseModel):
 
 SEED_VII = LabelSet(name="SEED-VII", names=("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise"))
 """SEED-VII's seven emotions in the order of the official ids 0..6."""
+
+SEED = LabelSet(name="SEED", names=("negative", "neutral", "positive"))
+"""SEED's three emotions; the data set writes them as -1, 0, 1."""
+
+SEED_IV = LabelSet(name="SEED-IV", names=("neutral", "sad", "fear", "happy"))
+"""SEED-IV's four emotions in the order of the official ids 0..3."""
+
+SEED_V = LabelSet(name="SEED-V", names=("disgust", "fear", "sad", "neutral", "happy"))
+"""SEED-V's five emotions in the order of the official ids 0..4."""
+
+FACED = LabelSet(
+    name="FACED",
+    names=("anger", "disgust", "fear", "sadness", "neutral", "amusement", "inspiration", "joy", "tenderness"),
+)
+"""FACED's nine emotions in the order of its clips."""

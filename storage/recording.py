@@ -1,10 +1,16 @@
-"""What a store keeps of one recording: its description, its trials, its samples as int16 steps."""
+"""What a store keeps of one recording: its description, its trials, its samples as int16 steps or float32."""
+
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.layout import LayoutConfig
+from storage.quality import Quality
+
 RECORDING_ID = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 STEP_UV = 0.1
+Precision = Literal["int16", "float32"]
 
 
 class Trial(BaseModel):
@@ -26,7 +32,11 @@ class Trial(BaseModel):
 
 
 class RecordingInfo(BaseModel):
-    """What is known of a recording besides its samples. Holds no personal data."""
+    """What is known of a recording besides its samples. Holds no personal data.
+
+    Sample ``s`` of channel ``c`` is ``s * scale_uv[c] + offset_uv[c]`` µV. `breaks` are the samples at which the
+    signal is not continuous with the one before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,10 +46,16 @@ class RecordingInfo(BaseModel):
     channels: tuple[str, ...]
     sfreq_hz: float
     n_times: int
+    breaks: tuple[int, ...] = ()
+    signal: str = ""
     scale_uv: tuple[float, ...] = ()
+    offset_uv: tuple[float, ...] = ()
+    precision: Precision = "int16"
+    layout: LayoutConfig = Field(default_factory=LayoutConfig)
     source_sha256: str
     ingest_digest: str
     provenance: dict[str, str | float | list[str] | None]
+    quality: Quality | None = None
     trials: tuple[Trial, ...]
 
     @model_validator(mode="after")
@@ -53,7 +69,7 @@ class RecordingInfo(BaseModel):
         return self
 
 
-def quantise(signal_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantise(signal_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn microvolts into int16 steps.
 
     Parameters
@@ -64,11 +80,17 @@ def quantise(signal_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     steps : np.ndarray
-        int16, same shape; ``steps * scale[:, None]`` is off by at most half a step.
+        int16, same shape; ``steps * scale[:, None] + offset[:, None]`` is off by at most half a step.
     scale_uv : np.ndarray
         (n_chans,) µV per step: 0.1, coarser only where a channel's range demands it.
+    offset_uv : np.ndarray
+        (n_chans,) µV: zero, or the middle of the channel's range where that would not fit otherwise.
     """
     signal_uv = np.asarray(signal_uv, dtype=np.float64)
-    peak = np.abs(signal_uv).max(axis=1, initial=0.0)
-    scale = np.maximum(STEP_UV, peak / np.iinfo(np.int16).max)
-    return np.rint(signal_uv / scale[:, None]).astype(np.int16), scale
+    limit = np.iinfo(np.int16).max
+    low, high = signal_uv.min(axis=1), signal_uv.max(axis=1)
+    fits = np.maximum(-low, high) <= STEP_UV * limit
+    offset = np.where(fits, 0.0, np.rint((low + high) / 2))
+    peak = np.maximum(high - offset, offset - low)
+    scale = np.maximum(STEP_UV, peak / limit)
+    return np.rint((signal_uv - offset[:, None]) / scale[:, None]).astype(np.int16), scale, offset

@@ -6,6 +6,7 @@ workers; rank r of W takes its residue class of every global batch. The step alo
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _ROUNDS = 6
 _MAX_SIZE = 2**62
 
 
-def _mix(value: np.ndarray, key: np.uint64) -> np.ndarray:
+def _mix(value: np.ndarray, key: np.uint64 | np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser: a fixed hash of 64-bit integers."""
     value = (value + key) * np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -62,6 +63,63 @@ class Permutation:
         for key in self._keys:
             left, right = right, left ^ (_mix(right, key) & mask)
         return (left << half_bits) | right
+
+
+def mix(key: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Hash uint64 `value` under uint64 `key`; broadcast."""
+    return _mix(_mix(value, np.uint64(0)), key)
+
+
+def permuted(places: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Map each place by a permutation of its own: as `Permutation`, for many sizes and keys at once.
+
+    Parameters
+    ----------
+    places : np.ndarray
+        int64 (n,), each in 0..size-1.
+    sizes : np.ndarray
+        int64 (n,), at least 1.
+    keys : np.ndarray
+        uint64 (n,) or (1,): equal sizes and keys give one permutation.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (n,).
+    """
+    half_bits = np.maximum(1, -(-_bit_lengths(sizes - 1) // 2)).astype(np.uint64)
+    limits, keys = sizes.astype(np.uint64), np.broadcast_to(keys, places.shape)
+    values, outside = places.astype(np.uint64), np.ones(places.shape, dtype=bool)
+    while outside.any():
+        values[outside] = _feistel(values[outside], half_bits[outside], keys[outside])
+        outside = values >= limits
+    return values.astype(np.int64)
+
+
+def _feistel(values: np.ndarray, half_bits: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left, right = values >> half_bits, values & mask
+    for number in range(_ROUNDS):
+        left, right = right, left ^ (_mix(right, mix(keys, np.full(1, number, dtype=np.uint64))) & mask)
+    joined: np.ndarray = (left << half_bits) | right
+    return joined
+
+
+def _bit_lengths(values: np.ndarray) -> np.ndarray:
+    """Exact bit lengths of int64 values >= 0."""
+    unique, inverse = np.unique(values, return_inverse=True)
+    return np.array([int(value).bit_length() for value in unique], dtype=np.int64)[inverse]
+
+
+class Order(Protocol):
+    """Which samples are in which global batch, for the whole of training."""
+
+    @property
+    def size(self) -> int:
+        """Samples per epoch."""
+
+    def batch(self, step: int, global_batch: int) -> np.ndarray:
+        """Sample ids (global_batch,) of global batch number `step`, counted from 0."""
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,157 @@
 """What is done to a recording's signal on its way into the store."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
-from storage.readers.base import RawRecording
+from storage.channels import canonical_channel
+from storage.errors import InputError
+from storage.quality import Quality, measure, require_finite
+from storage.readers.base import RawRecording, TrialSpan
 
 
 class SignalConfig(BaseModel):
-    """What is done to the signal on its way into the store."""
+    """What is done to the signal on its way into the store, in this order.
+
+    Parameters
+    ----------
+    notch_hz : float, list of float or None
+        Line frequency to remove, with its harmonics below Nyquist; a list is taken as it is.
+    bandpass_hz : (low, high) or None
+        Pass band; None in place of an edge leaves that side open.
+    detect_bads : bool
+        Flat and saturated channels count as bad, besides those that the file marks.
+    bad_channels : {"keep", "interpolate"}
+        Bad channels stay as they are, or are made anew from their neighbours by spherical splines.
+    max_bad_share : float
+        A recording with a larger share of bad channels is refused rather than interpolated.
+    reference : {"as-recorded", "average"} or list of str
+        What every channel is measured against: as in the file, the mean over channels that are not bad, or the
+        mean over the named channels.
+    sfreq_hz : float
+        Sampling rate in the store.
+    precision : {"int16", "float32"}
+        How samples are stored.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sfreq_hz: float = Field(256.0, ge=1, le=10_000)
+    bandpass_hz: tuple[PositiveFloat | None, PositiveFloat | None] | None = None
+    notch_hz: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    reference: Literal["as-recorded", "average"] | Annotated[tuple[str, ...], Field(min_length=1)] = "as-recorded"
+    bad_channels: Literal["keep", "interpolate"] = "keep"
+    detect_bads: bool = False
+    max_bad_share: float = Field(0.25, ge=0, le=0.5)
+    precision: Literal["int16", "float32"] = "int16"
+
+    @field_validator("reference")
+    @classmethod
+    def _electrodes(cls, reference: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(reference, str):
+            return reference
+        if unknown := [name for name in reference if canonical_channel(name) is None]:
+            raise ValueError(f"{unknown[0]!r} is no scalp electrode of the 10-05 system")
+        return tuple(dict.fromkeys(canonical_channel(name) or name for name in reference))
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SignalConfig":
+        if self.bandpass_hz is None:
+            return self
+        low, high = self.bandpass_hz
+        if low is None and high is None:
+            raise ValueError("bandpass_hz names no edge; leave it out to filter nothing")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"bandpass_hz: the low edge {low:g} Hz is not below the high edge {high:g} Hz")
+        if (highest := high or low or 0.0) >= self.sfreq_hz / 2:
+            raise ValueError(
+                f"bandpass_hz: {highest:g} Hz is not below {self.sfreq_hz / 2:g} Hz, half of sfreq_hz: "
+                "the store could not hold it"
+            )
+        return self
 
 
-def prepare(raw: RawRecording, config: SignalConfig) -> RawRecording:
-    """Apply a configuration to a recording; every step is written into its provenance."""
+def prepare(
+    raw: RawRecording, config: SignalConfig, *, quality: Quality | None = None, place: str = "recording"
+) -> RawRecording:
+    """Apply a configuration to a recording: bad channels, filters, interpolation, reference, sampling rate.
+
+    Every step is written into the provenance as ``step_1``, ``step_2``, ... in order. Filters run over whole
+    pieces, at the source's rate. They and the resampling have zero phase: a sample depends on later ones.
+
+    Parameters
+    ----------
+    raw : RawRecording
+        As read.
+    config : SignalConfig
+        What to do.
+    quality : Quality, optional
+        What :func:`storage.quality.measure` found in `raw`; measured here where bad channels are to be detected
+        and it is not given.
+    place : str
+        File or recording to name in an error.
+
+    Raises
+    ------
+    InputError
+        When samples are not finite, an edge is not below the Nyquist frequency, a piece is shorter than the filter,
+        a reference channel is missing or bad, too many channels are bad, or a trial would lose all its samples.
+    """
+    from storage.filters import bandpass, notch
+    from storage.montage import interpolate, rereference
+
+    require_finite(raw.pieces, raw.channels, place)
+    pieces: Sequence[np.ndarray] = raw.pieces
+    steps: list[str] = []
+    bads, provenance = _bad_channels(raw, config, quality, place)
+    if config.notch_hz is not None:
+        pieces = notch(pieces, raw.sfreq_hz, config.notch_hz, steps, place)
+    if config.bandpass_hz is not None:
+        pieces = bandpass(pieces, raw.sfreq_hz, config.bandpass_hz, steps, place)
+    if config.bad_channels == "interpolate" and bads:
+        _few_enough(bads, raw.channels, config.max_bad_share, place)
+        pieces, bads = interpolate(pieces, raw.channels, bads, steps, place)
+        provenance |= {"bads_left": list(bads)}
+    if config.reference != "as-recorded":
+        pieces = rereference(pieces, raw.channels, bads, config.reference, steps, place)
+    if steps:
+        provenance |= {"filter_phase": "zero", "mne_version": _mne_version()}
     ratio = _ratio(raw.sfreq_hz, config.sfreq_hz)
-    pieces = [resample(piece, raw.sfreq_hz, config.sfreq_hz) for piece in raw.pieces]
-    trials = [
-        replace(
-            trial,
-            start=int(trial.start * ratio),
-            stop=min(-int(-trial.stop * ratio // 1), pieces[trial.piece].shape[1]),
-        )
-        for trial in raw.trials
-    ]
-    provenance = raw.provenance | {"source_sfreq_hz": raw.sfreq_hz}
-    return replace(raw, sfreq_hz=config.sfreq_hz, pieces=pieces, trials=trials, provenance=provenance)
+    if ratio != 1:
+        pieces = [resample(piece, raw.sfreq_hz, config.sfreq_hz) for piece in pieces]
+        change = f"{raw.sfreq_hz:g} to {config.sfreq_hz:g} Hz, polyphase {ratio.numerator}/{ratio.denominator}"
+        steps.append(f"resample {change} (scipy.signal.resample_poly, zero phase)")
+    provenance |= {f"step_{number}": step for number, step in enumerate(steps, start=1)}
+    return replace(
+        raw,
+        sfreq_hz=config.sfreq_hz,
+        pieces=pieces,
+        trials=map_trials(raw.trials, ratio, place),
+        bads=bads,
+        provenance=raw.provenance | {"source_sfreq_hz": raw.sfreq_hz} | provenance,
+    )
+
+
+def map_trials(trials: Sequence[TrialSpan], ratio: Fraction, place: str) -> list[TrialSpan]:
+    """Move spans to another sampling rate, `ratio` times the old one.
+
+    A span keeps the new samples whose time lies within it, ends excluded: spans that were apart or met stay so,
+    and lengths are off by less than one sample.
+
+    Raises
+    ------
+    InputError
+        When a span holds no sample at the new rate.
+    """
+    moved = [replace(span, start=_ceil(span.start * ratio), stop=_ceil(span.stop * ratio)) for span in trials]
+    for span in moved:
+        if span.start >= span.stop:
+            raise InputError(place, f"trial {span.trial} is too short for the new rate", "Raise `signal.sfreq_hz`.")
+    return moved
 
 
 def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
@@ -48,6 +169,41 @@ def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
     up, down = ratio.numerator, ratio.denominator
     resampled: np.ndarray = resample_poly(signal - mean, up, down, axis=-1, padtype="line") + mean
     return resampled
+
+
+def _bad_channels(
+    raw: RawRecording, config: SignalConfig, quality: Quality | None, place: str
+) -> tuple[tuple[str, ...], dict[str, str | float | list[str] | None]]:
+    """Bad channels in channel order, and how they were found."""
+    marked = [channel for channel in raw.channels if channel in raw.bads]
+    found: dict[str, str | float | list[str] | None] = {"bads_marked": marked} if marked else {}
+    bads = set(marked)
+    if config.detect_bads:
+        if quality is None:
+            quality = measure(raw.pieces, raw.channels, raw.sfreq_hz, bads=raw.bads, place=place)
+        found |= {"bads_flat": list(quality.flat), "bads_saturated": list(quality.saturated)}
+        bads |= {*quality.flat, *quality.saturated}
+    return tuple(channel for channel in raw.channels if channel in bads), found
+
+
+def _few_enough(bads: Sequence[str], channels: Sequence[str], max_share: float, place: str) -> None:
+    if len(bads) > max_share * len(channels):
+        named = ", ".join(bads[:6]) + (" ..." if len(bads) > 6 else "")
+        raise InputError(
+            place,
+            f"{len(bads)} of {len(channels)} channels are bad ({named}), more than a share of {max_share:g}",
+            "Drop the recording, or raise `signal.max_bad_share`.",
+        )
+
+
+def _mne_version() -> str:
+    import mne
+
+    return str(mne.__version__)
+
+
+def _ceil(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
 
 
 def _ratio(from_hz: float, to_hz: float) -> Fraction:

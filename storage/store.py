@@ -3,16 +3,17 @@
 Layout::
 
     STORE/zarr.json                          attributes: format version, data set, label set
-    STORE/recordings/<id>/signal/            int16 (n_chans, n_times), sharded, checksummed
-    STORE/recordings/<id>/zarr.json          written last: a recording without it does not exist
-    STORE/splits/<name>.json                 named splits with their digests
+    STORE/recordings/<id>/signal-<n>/        int16 or float32 (n_chans, n_times), sharded, checksummed
+    STORE/recordings/<id>/zarr.json          written last: it names the signal, without it there is no recording
+    STORE/index/                             the recordings and trials as tables; made anew when it does not fit
+    STORE/damage.json                        what `e2llm verify` found
 """
 
-import contextlib
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,24 +22,17 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from storage import index
 from storage.errors import InputError
 from storage.labels import LabelSet
+from storage.layout import write_signal
+from storage.location import Location, locate
 from storage.recording import RecordingInfo, Trial, quantise
 
-__all__ = [
-    "RecordingInfo",
-    "Store",
-    "Trial",
-    "create_store",
-    "open_store",
-    "quantise",
-    "rows_of",
-    "subjects_of",
-]
+__all__ = ["RecordingInfo", "Store", "Trial", "create_store", "open_store", "quantise", "subjects_of"]
 
-FORMAT_VERSION = 1
-CHUNK_SECONDS = 2.0
-CHUNKS_PER_SHARD = 128
+FORMAT_VERSION = 2
+_READERS = 16
 
 
 class Store:
@@ -46,13 +40,18 @@ class Store:
 
     Parameters
     ----------
-    root : Path
-        Folder of the store.
+    root : Location
+        Folder or URL of the store.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
-        attributes = _attributes(root / "zarr.json")
+        try:
+            attributes = _attributes(root, "zarr.json")
+        except FileNotFoundError as error:
+            raise InputError(
+                str(root), "no EEG store here", "Run the ingest job first, or correct the path."
+            ) from error
         if attributes.get("e2llm_format") != FORMAT_VERSION:
             raise InputError(
                 str(root),
@@ -63,46 +62,56 @@ class Store:
             self.dataset = str(attributes["dataset"])
             self.label_set = LabelSet.model_validate(attributes["label_set"])
         except (KeyError, ValidationError) as error:
-            raise _damaged(root / "zarr.json", error) from error
+            raise _damaged(root, "zarr.json", error) from error
 
     @cached_property
     def recordings(self) -> Mapping[str, RecordingInfo]:
-        """Visible recordings by id, in sorted order."""
-        found = {}
-        for path in sorted((self.root / "recordings").glob("*/zarr.json")):
-            if (info := self.find(path.parent.name)) is not None:
-                found[info.recording_id] = info
-        return found
+        """Visible recordings by id, in sorted order; each is read when it is asked for."""
+        return _Recordings(self, self.catalogue["recording_id"].tolist())
 
     def find(self, recording_id: str) -> RecordingInfo | None:
-        """One recording as it is on disk now, whoever wrote it; None when it is not visible."""
-        path = self.root / "recordings" / recording_id / "zarr.json"
+        """One recording as it is stored now, whoever wrote it; None when it is not visible."""
+        key = f"recordings/{recording_id}/zarr.json"
         try:
-            return RecordingInfo.model_validate(_attributes(path))
+            return RecordingInfo.model_validate(_attributes(self.root, key))
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise _damaged(path, error) from error
+            raise _damaged(self.root, key, error) from error
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        """One row per visible recording: what it takes to cut windows, without reading each description."""
+        return self._tables[0]
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """All trials, one row each, ordered by subject, session and trial."""
-        rows = [
-            {"recording_id": info.recording_id, "subject": info.subject, "session": info.session}
-            | trial.model_dump(exclude={"intensity"})
-            | {"label_id": -1 if trial.label is None else self.label_set.id_of(trial.label)}
-            for info in self.recordings.values()
-            for trial in info.trials
-        ]
-        if not rows:
+        """All trials, one row each, ordered by subject, session, recording and trial."""
+        trials = self._tables[1]
+        if trials.empty:
             raise InputError(str(self.root), "the store holds no recording", "Run its ingest job first.")
-        table = pd.DataFrame(rows)
-        return table.sort_values(["subject", "session", "recording_id", "trial"], ignore_index=True)
+        return trials
+
+    @cached_property
+    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        names = self.root.folders("recordings")
+        return index.read(self.root, names) or index.tables(self._described(names), self.label_set)
+
+    def _described(self, names: list[str]) -> list[RecordingInfo]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            return [info for info in pool.map(self.find, names) if info is not None]
+
+    def write_index(self) -> None:
+        """Write the tables of recordings and trials, so that opening does not read every description."""
+        self.forget()
+        names = self.root.folders("recordings")
+        index.write(self.root, *index.tables(self._described(names), self.label_set))
+        self.forget()
 
     @property
     def digest(self) -> str:
         """SHA-256 over all recordings' identities: equal stores came from equal sources in equal ways."""
-        parts = [[name, info.ingest_digest] for name, info in self.recordings.items()]
+        parts = self.catalogue[["recording_id", "ingest_digest"]].to_numpy().tolist()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def require_labels(self) -> None:
@@ -116,157 +125,169 @@ class Store:
                 "Ingest with labels, or score it instead.",
             )
 
-    def signal_path(self, recording_id: str) -> Path:
-        """Folder of a recording's int16 (n_chans, n_times) array."""
-        return self.root / "recordings" / recording_id / "signal"
+    def signal_key(self, info: RecordingInfo) -> str:
+        """Key of a recording's (n_chans, n_times) array in the store."""
+        return f"recordings/{info.recording_id}/{info.signal}"
 
     def write_recording(self, info: RecordingInfo, signal_uv: np.ndarray) -> RecordingInfo:
-        """Add or replace one recording; it becomes visible by its last, atomic write.
+        """Add or replace one recording; it becomes visible, or takes the old one's place, by one atomic write.
 
         Parameters
         ----------
         info : RecordingInfo
-            `scale_uv` is filled in here.
+            `signal`, `scale_uv` and `offset_uv` are filled in here.
         signal_uv : np.ndarray
             (n_chans, n_times) in µV.
 
         Raises
         ------
         InputError
-            When samples are not finite or the shape contradicts `info`.
+            When samples are not finite, the shape contradicts `info`, or the place cannot be written.
         """
-        import zarr
-
         if signal_uv.shape != (len(info.channels), info.n_times):
             raise InputError(info.recording_id, f"signal {signal_uv.shape} is not channels x times", "Fix its reader.")
         if signal_uv.size == 0:
             raise InputError(info.recording_id, "holds no sample", "Drop the recording.")
         if not np.isfinite(signal_uv).all():
             raise InputError(info.recording_id, "signal holds NaN or infinite samples", "Repair or drop the recording.")
-        folder = self.root / "recordings" / info.recording_id
-        self._forget()
-        (folder / "zarr.json").unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        steps, scale = quantise(signal_uv)
-        _write_signal(self.signal_path(info.recording_id), steps, info.sfreq_hz)
-        written = info.model_copy(update={"scale_uv": tuple(float(step) for step in scale)})
-        zarr.create_group(folder, attributes=written.model_dump(mode="json"))
-        self._forget()
+        with self.root.writing(f"recording {info.recording_id}"):
+            written = self._replace(info, signal_uv)
+        self.forget()
         return written
 
-    def _forget(self) -> None:
-        self.__dict__.pop("recordings", None)
-        self.__dict__.pop("trials", None)
+    def _replace(self, info: RecordingInfo, signal_uv: np.ndarray) -> RecordingInfo:
+        folder = f"recordings/{info.recording_id}"
+        previous = self.find(info.recording_id)
+        kept = previous.signal if previous else ""
+        for name in self.root.folders(folder):
+            if name != kept:
+                self.root.remove(f"{folder}/{name}")
+        written = self._write_samples(info, signal_uv, f"signal-{_generation(kept) + 1}")
+        index.forget(self.root)
+        self.root.write(f"{folder}/zarr.json", _group(written.model_dump(mode="json")))
+        if kept:
+            self.root.remove(f"{folder}/{kept}")
+        return written
+
+    def _write_samples(self, info: RecordingInfo, signal_uv: np.ndarray, name: str) -> RecordingInfo:
+        ones, zeros = np.ones(len(info.channels)), np.zeros(len(info.channels))
+        if info.precision == "float32":
+            samples, scale, offset = signal_uv.astype(np.float32), ones, zeros
+        else:
+            samples, scale, offset = quantise(signal_uv)
+        folder = f"recordings/{info.recording_id}"
+        try:
+            write_signal(self.root.zarr(f"{folder}/{name}"), samples, info.sfreq_hz, info.layout)
+            self.root.settle(f"{folder}/{name}")
+        except Exception:
+            with suppress(OSError, InputError):  # what is to be told is why writing failed
+                self.root.remove(f"{folder}/{name}")
+            raise
+        fields = {"signal": name, "scale_uv": tuple(scale.tolist()), "offset_uv": tuple(offset.tolist())}
+        return info.model_copy(update=fields)
+
+    def remove_recording(self, recording_id: str) -> None:
+        """Take a recording out of the store; its description goes first."""
+        index.forget(self.root)
+        self.root.remove(f"recordings/{recording_id}/zarr.json")
+        self.root.remove(f"recordings/{recording_id}")
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the store's content anew when it is next asked for."""
+        for name in ("recordings", "catalogue", "trials", "_tables"):
+            self.__dict__.pop(name, None)
 
 
-def _write_signal(path: Path, steps: np.ndarray, sfreq_hz: float) -> None:
-    import zarr
-    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+class _Recordings(Mapping[str, RecordingInfo]):
+    def __init__(self, store: Store, names: list[str]) -> None:
+        self._store, self._names = store, dict.fromkeys(names)
+        self._read: dict[str, RecordingInfo] = {}
 
-    n_chans, n_times = steps.shape
-    chunk = max(1, round(CHUNK_SECONDS * sfreq_hz))
-    shard = chunk * min(CHUNKS_PER_SHARD, -(-n_times // chunk))
-    array = zarr.create_array(
-        path,
-        shape=steps.shape,
-        chunks=(n_chans, chunk),
-        shards=(n_chans, shard),
-        dtype="int16",
-        serializer=BytesCodec(),
-        compressors=[BloscCodec(cname="lz4", shuffle="bitshuffle"), Crc32cCodec()],
-        dimension_names=("channel", "time"),
-        config={"write_empty_chunks": True},  # a missing chunk is then always a damage, never silence
-    )
-    array[:] = steps
+    def __getitem__(self, name: str) -> RecordingInfo:
+        if name not in self._read:
+            if name not in self._names or (info := self._store.find(name)) is None:
+                raise KeyError(name)
+            self._read[name] = info
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _generation(signal: str) -> int:
+    return int(signal.rpartition("-")[2]) if signal else 0
+
+
+def _group(attributes: Mapping[str, Any]) -> bytes:
+    """Metadata document of a Zarr v3 group."""
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1).encode()
+
+
+def _attributes(root: Location, key: str) -> dict[str, Any]:
     try:
-        attributes = json.loads(path.read_text()).get("attributes", {})
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    return dict(attributes)
+        return dict(json.loads(root.read(key)).get("attributes", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(root, key, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damaged(root: Location, key: str, error: Exception) -> InputError:
     problem = str(error).splitlines()[0]
-    return InputError(str(path), f"is damaged ({problem})", "Delete its folder and run the ingest job again.")
+    return InputError(f"{root}/{key}", f"is damaged ({problem})", "Delete its folder and run the ingest job again.")
 
 
-def create_store(root: str | Path, *, dataset: str, label_set: LabelSet) -> Store:
+def create_store(root: str | Path | Location, *, dataset: str, label_set: LabelSet) -> Store:
     """Create a store or open the one that is there, if it is of the same data set and label set.
 
     Raises
     ------
     InputError
-        When a different store, or something that is no store, is in the way, or the folder cannot be written.
+        When a different store, or something that is no store, is in the way, or the place cannot be written.
     """
-    root = Path(root)
-    if not (root / "zarr.json").exists():
-        _create(root, dataset, label_set)
-    store = Store(root)
+    place = locate(root)
+    if not place.exists("zarr.json"):
+        _create(place, dataset, label_set)
+    store = Store(place)
     if (store.dataset, store.label_set) != (dataset, label_set):
         raise InputError(
-            str(root),
+            str(place),
             f"holds data set {store.dataset} with labels {', '.join(store.label_set.names)}",
             "Choose another store folder.",
         )
     return store
 
 
-def _create(root: Path, dataset: str, label_set: LabelSet) -> None:
+def _create(place: Location, dataset: str, label_set: LabelSet) -> None:
     """Write an empty store, which another process may do just now, or may have begun and been killed."""
-    import zarr
-    from zarr.errors import ContainsGroupError
-
     attributes = {
         "e2llm_format": FORMAT_VERSION,
         "dataset": dataset,
         "label_set": label_set.model_dump(mode="json"),
     }
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        foreign = [path for path in root.iterdir() if not _is_ours(path)]
-        if foreign:
-            raise InputError(
-                str(root),
-                f"is a folder with other content ({foreign[0].name})",
-                "Choose another store folder.",
-            )
-        with contextlib.suppress(ContainsGroupError):
-            zarr.create_group(root / "recordings")
-        with contextlib.suppress(ContainsGroupError):
-            zarr.create_group(root, attributes=attributes)
+        place.refuse_foreign()
+        place.write("recordings/zarr.json", _group({}))
+        place.write("zarr.json", _group(attributes))
     except OSError as error:
-        raise InputError(str(root), f"cannot be written ({error.strerror})", "Choose another store folder.") from error
+        raise InputError(str(place), f"cannot be written ({error.strerror})", "Choose another store folder.") from error
 
 
-def _is_ours(path: Path) -> bool:
-    if path.name == "recordings" and path.is_dir():
-        return (path / "zarr.json").exists() or all(_is_ours(child) for child in path.iterdir())
-    return path.name.startswith("zarr.")
-
-
-def open_store(root: str | Path) -> Store:
+def open_store(root: str | Path | Location) -> Store:
     """Open a store for reading.
 
     Raises
     ------
     InputError
-        When there is no store at `root`.
+        When there is no store, or one of another format.
     """
-    root = Path(root)
-    if not (root / "zarr.json").exists():
-        raise InputError(str(root), "no EEG store here", "Run its ingest job first, or correct `store:`.")
-    return Store(root)
+    return Store(locate(root))
 
 
 def subjects_of(trials: pd.DataFrame) -> list[str]:
-    """Distinct subjects of a trial table, sorted."""
+    """Return the subjects of a trial table, sorted."""
     return sorted(trials["subject"].unique())
-
-
-def rows_of(trials: pd.DataFrame, subjects: Iterable[str]) -> pd.DataFrame:
-    """Keep the rows of a trial table that belong to `subjects`, re-indexed."""
-    return trials[trials["subject"].isin(list(subjects))].reset_index(drop=True)

@@ -14,6 +14,35 @@ def average_reference(signal: np.ndarray) -> np.ndarray:
     return referenced
 
 
+class SpectrumSum:
+    """Power spectra of average-referenced windows, summed as they come."""
+
+    def __init__(self) -> None:
+        self.n_times = self._num_windows = 0
+        self._power: np.ndarray | float = 0.0
+
+    def add(self, window: np.ndarray) -> None:
+        """Count in a window (n_chans, n_times) in µV, any reference; average-referenced here."""
+        self.n_times = window.shape[-1]
+        self._power = self._power + np.abs(np.fft.rfft(average_reference(window))) ** 2
+        self._num_windows += 1
+
+    def gains(self, sfreq_hz: float) -> np.ndarray:
+        """Gains that make the average spectrum so far flat; see `whitening_gains`."""
+        if not self._num_windows:
+            raise ValueError("whitening needs at least one window")
+        inside = whitened_bins(self.n_times, sfreq_hz)
+        spectrum = np.asarray(self._power)[:, inside] / self._num_windows
+        smooth = _smoothed(spectrum, max(1, round(_SMOOTHING_HZ * self.n_times / sfreq_hz)))
+        gains = np.zeros((len(spectrum), len(inside)), dtype=np.float32)
+        relative = np.divide(spectrum, smooth, out=np.zeros_like(smooth), where=smooth > 0)
+        weights = _bin_weights(self.n_times)[inside]
+        variance = (relative * weights).sum(axis=1, keepdims=True) / self.n_times**2
+        squared = np.divide(1.0, smooth * variance, out=np.zeros_like(smooth), where=smooth > 0)
+        gains[:, inside] = np.sqrt(squared)
+        return gains
+
+
 def whitening_gains(windows: Iterable[np.ndarray], sfreq_hz: float) -> np.ndarray:
     """Gains that make a session's average spectrum flat and its variance one.
 
@@ -32,23 +61,10 @@ def whitening_gains(windows: Iterable[np.ndarray], sfreq_hz: float) -> np.ndarra
     np.ndarray
         float32 (n_chans, n_times // 2 + 1); zero outside 0.5-50 Hz and for channels without signal.
     """
-    power: np.ndarray | float = 0.0
-    num_windows = n_times = 0
+    spectra = SpectrumSum()
     for window in windows:
-        n_times = window.shape[-1]
-        power = power + np.abs(np.fft.rfft(average_reference(window))) ** 2
-        num_windows += 1
-    if not num_windows:
-        raise ValueError("whitening needs at least one window")
-    inside = whitened_bins(n_times, sfreq_hz)
-    spectrum = np.asarray(power)[:, inside] / num_windows
-    smooth = _smoothed(spectrum, max(1, round(_SMOOTHING_HZ * n_times / sfreq_hz)))
-    gains = np.zeros((len(spectrum), len(inside)), dtype=np.float32)
-    relative = np.divide(spectrum, smooth, out=np.zeros_like(smooth), where=smooth > 0)
-    variance = (relative * _bin_weights(n_times)[inside]).sum(axis=1, keepdims=True) / n_times**2
-    squared = np.divide(1.0, smooth * variance, out=np.zeros_like(smooth), where=smooth > 0)
-    gains[:, inside] = np.sqrt(squared)
-    return gains
+        spectra.add(window)
+    return spectra.gains(sfreq_hz)
 
 
 def whitened_bins(n_times: int, sfreq_hz: float) -> np.ndarray:

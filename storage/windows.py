@@ -1,30 +1,34 @@
 """Windows of any length, stride, channel subset and normalisation, computed from trials at read time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.damage import without_damage
 from storage.errors import InputError
-from storage.store import Store, rows_of, subjects_of
-from storage.whitening import WHITENED_BAND_HZ, apply_whitening, whitened_bins, whitening_gains
-
-if TYPE_CHECKING:
-    import tensorstore as ts
-
-_READ_AT_ONCE = 64
-Adaptation = Literal["none", "transductive-unlabelled"]
+from storage.normalisation import (
+    Adaptation,
+    Normalisation,
+    Normaliser,
+    Span,
+    assert_allowed,
+    assert_can_be_normalised,
+    unit_of,
+)
+from storage.reading import SignalReader
+from storage.store import Store
 
 
 class WindowConfig(BaseModel):
     """How recordings are cut into windows and normalised.
 
-    `adaptation` names what of a subject's own signal may be used: ``none``, or ``transductive-unlabelled``
-    (all of the session's signal, no labels). The same rule is applied to models and baselines, and printed
-    with each result.
+    `adaptation` names what of a subject's own signal in a session may be used, never its labels: ``none``, ``causal``
+    (what was recorded before) or ``transductive-unlabelled`` (all of it). The same rule is applied to models and
+    baselines, and printed with each result. See `storage.normalisation`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,25 +36,29 @@ class WindowConfig(BaseModel):
     window_seconds: float = Field(4.0, gt=0, le=600)
     stride_seconds: float = Field(4.0, gt=0, le=600)
     channels: tuple[str, ...] | None = None
-    normalisation: Literal["none", "session-whitening"] = "none"
+    normalisation: Normalisation = "none"
     adaptation: Adaptation = "none"
+    damaged: Literal["error", "skip"] = Field(
+        "error", description="skip: leave out, and count, windows that touch what `e2llm verify` found damaged"
+    )
 
     @model_validator(mode="after")
     def _allowed(self) -> "WindowConfig":
         if self.channels is not None and (not self.channels or len(set(self.channels)) < len(self.channels)):
             raise ValueError("channels must name at least one channel, each once")
-        if self.normalisation == "session-whitening" and self.adaptation != "transductive-unlabelled":
-            raise ValueError("normalisation session-whitening needs adaptation: transductive-unlabelled")
+        assert_allowed(self.normalisation, self.adaptation)
         return self
 
     @property
     def unit(self) -> str:
-        """Unit of the samples handed out: 'uV' or 'whitened' (dimensionless, unit variance)."""
-        return "uV" if self.normalisation == "none" else "whitened"
+        """Unit of the samples handed out: 'uV', or dimensionless 'zscore' or 'whitened'."""
+        return unit_of(self.normalisation)
 
 
 class Windows:
-    """The windows of some of a store's subjects, numbered 0..len-1 by subject, session, trial and time.
+    """The windows of some of a store's trials, numbered 0..len-1 by subject, session, trial and time.
+
+    Nothing is kept per window: memory and opening time depend on the number of trials alone.
 
     Parameters
     ----------
@@ -58,40 +66,35 @@ class Windows:
         Where the recordings are.
     config : WindowConfig
         Length, stride, channels, normalisation.
-    subjects : sequence of str, optional
-        Subjects to keep; all when None.
+    trials : pandas.DataFrame, optional
+        Rows of `store.trials` to keep; all when None.
+    cache_bytes : int
+        Memory for decoded chunks that are kept between reads; 0 for none.
+
+    Attributes
+    ----------
+    trials : pandas.DataFrame
+        The trials, one row each; a trial with damage in it that is left out has one row per whole stretch.
+    ends : np.ndarray
+        int64 (trials,): number of windows up to and including each row.
+    num_skipped : int
+        Windows left out because they touch damaged samples.
 
     Raises
     ------
     InputError
-        When the store has no such subject, recordings differ in rate, lack a channel, no trial is as long as
-        a window, or a window is too short or has too few channels to be whitened.
+        When recordings differ in rate, lack a channel, no trial is as long as a window, or a window is too short
+        or has too few channels to be normalised.
     """
 
-    def __init__(self, store: Store, config: WindowConfig, subjects: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, store: Store, config: WindowConfig, trials: pd.DataFrame | None = None, cache_bytes: int = 0
+    ) -> None:
         self.store, self.config = store, config
-        if unknown := sorted(set(subjects or ()) - set(subjects_of(store.trials))):
-            raise InputError(
-                str(store.root),
-                f"no subject {', '.join(unknown)}",
-                f"It has: {', '.join(subjects_of(store.trials))}.",
-            )
-        self.trials = store.trials if subjects is None else rows_of(store.trials, subjects)
+        self.trials = (store.trials if trials is None else trials).reset_index(drop=True)
         if self.trials.empty:
-            raise InputError(str(store.root), "no subject was named", "Name at least one.")
-        infos = [store.recordings[name] for name in self.trials["recording_id"].unique()]
-        rates = {info.sfreq_hz for info in infos}
-        if len(rates) != 1:
-            raise InputError(str(store.root), f"sampling rates differ: {sorted(rates)}", "Ingest with one `sfreq_hz`.")
-        self.sfreq_hz = rates.pop()
-        self.channels = config.channels or infos[0].channels
-        for info in infos:
-            if missing := [name for name in self.channels if name not in info.channels]:
-                raise InputError(
-                    info.recording_id,
-                    f"has no channel {', '.join(missing)}",
-                    f"Correct `windows.channels`; it has {', '.join(info.channels)}.",
-                )
+            raise InputError(str(store.root), "no trial was chosen", "Name at least one subject.")
+        self.sfreq_hz, self.channels = self._common_format()
         self.n_times = round(config.window_seconds * self.sfreq_hz)
         self._stride = round(config.stride_seconds * self.sfreq_hz)
         if not self.n_times or not self._stride:
@@ -100,35 +103,47 @@ class Windows:
                 f"a window or stride is shorter than one sample at {self.sfreq_hz:g} Hz",
                 "Raise `window_seconds` or `stride_seconds`.",
             )
-        if config.normalisation == "session-whitening":
-            self._assert_can_be_whitened()
-        lengths = (self.trials["stop"] - self.trials["start"]).to_numpy()
-        counts = np.maximum(0, (lengths - self.n_times) // self._stride + 1)
-        self._ends = np.cumsum(counts)
+        assert_can_be_normalised(config.normalisation, len(self.channels), self.n_times, self.sfreq_hz)
+        self.num_skipped = 0
+        if config.damaged == "skip":
+            whole = without_damage(store, self.trials)
+            self.num_skipped = int(self._counts(self.trials).sum() - self._counts(whole).sum())
+            self.trials = whole
+        self.ends = np.cumsum(self._counts(self.trials))
         if not len(self):
             raise InputError(str(store.root), f"no trial lasts {config.window_seconds} s", "Shorten `window_seconds`.")
-        self._arrays: dict[str, tuple[ts.TensorStore, np.ndarray, np.ndarray]] = {}
-        self._whiteners: dict[tuple[str, str], np.ndarray] = {}
+        self._starts = self.trials["start"].to_numpy(np.int64)
+        codes, names = pd.factorize(self.trials["recording_id"])
+        self._recording_codes, self._recording_names = codes, names.to_numpy(dtype=object)
+        self._reader = SignalReader(store, self.channels, cache_bytes)
 
-    def _assert_can_be_whitened(self) -> None:
-        if len(self.channels) < 2:
-            raise InputError(
-                "windows.normalisation",
-                "session-whitening subtracts the average of all channels and one channel is left",
-                "Keep more channels or set it to none.",
-            )
-        if not whitened_bins(self.n_times, self.sfreq_hz).any():
-            raise InputError(
-                "windows.window_seconds",
-                f"{self.config.window_seconds} s resolve no frequency in {WHITENED_BAND_HZ} Hz",
-                "Use longer windows.",
-            )
+    def _common_format(self) -> tuple[float, tuple[str, ...]]:
+        catalogue = self.store.catalogue
+        used = catalogue[catalogue["recording_id"].isin(self.trials["recording_id"].unique())]
+        rates = sorted(used["sfreq_hz"].unique().tolist())
+        if len(rates) != 1:
+            raise InputError(str(self.store.root), f"sampling rates differ: {rates}", "Ingest with one `sfreq_hz`.")
+        channels = self.config.channels or tuple(used["channels"].iloc[0].split(","))
+        for montage, row in used.drop_duplicates("channels").set_index("channels").iterrows():
+            has = str(montage).split(",")
+            if missing := [name for name in channels if name not in has]:
+                raise InputError(
+                    str(row["recording_id"]),
+                    f"has no channel {', '.join(missing)}",
+                    f"Correct `windows.channels`; it has {', '.join(has)}.",
+                )
+        return float(rates[0]), channels
+
+    def _counts(self, trials: pd.DataFrame) -> np.ndarray:
+        lengths = (trials["stop"] - trials["start"]).to_numpy(np.int64)
+        counts: np.ndarray = np.maximum(0, (lengths - self.n_times) // self._stride + 1)
+        return counts
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return int(self.ends[-1]) if len(self.ends) else 0
 
-    def describe(self, indices: Sequence[int] | np.ndarray) -> pd.DataFrame:
-        """Look up windows: their trials' rows, with their own `start`, `stop` (samples) and `window` number.
+    def locate(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find windows: the row of `trials` that each lies in, and its first sample; both int64 (batch,).
 
         Raises
         ------
@@ -138,19 +153,30 @@ class Windows:
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"window numbers must lie in 0..{len(self) - 1}")
-        trial = np.searchsorted(self._ends, indices, side="right")
-        first = np.concatenate([[0], self._ends])[trial]
-        table = self.trials.iloc[trial].reset_index(drop=True)
-        start = table["start"].to_numpy() + (indices - first) * self._stride
-        return table.assign(window=indices, start=start, stop=start + self.n_times)
+        rows = np.searchsorted(self.ends, indices, side="right")
+        first = np.where(rows > 0, self.ends[rows - 1], 0)
+        return rows, self._starts[rows] + (indices - first) * self._stride
+
+    def describe(self, indices: Sequence[int] | np.ndarray) -> pd.DataFrame:
+        """Look up windows: their trials' rows, with their own `start`, `stop` (samples) and `window` number."""
+        rows, start = self.locate(indices)
+        table = self.trials.iloc[rows].reset_index(drop=True)
+        return table.assign(window=np.asarray(indices, dtype=np.int64), start=start, stop=start + self.n_times)
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """All windows, one row each: for evaluation-sized sets."""
         return self.describe(np.arange(len(self)))
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Read windows.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Window numbers.
+        out : np.ndarray, optional
+            float32 (batch, n_chans, n_times) to write into; a new one when None.
 
         Returns
         -------
@@ -162,71 +188,31 @@ class Windows:
         InputError
             When stored samples are missing or fail their checksum.
         """
-        rows = self.describe(indices)
-        if rows.empty:
-            return np.zeros((0, len(self.channels), self.n_times), dtype=np.float32)
-        spans = zip(rows["recording_id"], rows["start"], rows["stop"], strict=True)
-        out = self._read_spans([(name, int(start), int(stop)) for name, start, stop in spans])
-        if self.config.normalisation == "session-whitening":
-            keys = list(zip(rows["subject"], rows["session"], strict=True))
-            gains = np.stack([self._whitener(key) for key in keys])
-            return apply_whitening(out, gains)
+        rows, starts = self.locate(indices)
+        if out is None:
+            out = np.empty((len(rows), len(self.channels), self.n_times), dtype=np.float32)
+        if not len(rows):
+            return out
+        names = self._recording_names[self._recording_codes[rows]].tolist()
+        self._reader.read(names, starts, out)
+        if self.config.normalisation != "none":
+            out[:] = self._normaliser(out, rows, starts + self.n_times)
         return out
 
-    def _read_spans(self, spans: list[tuple[str, int, int]]) -> np.ndarray:
-        futures = []
-        for name, start, stop in spans:
-            array, picks, scale = self._open(name)
-            futures.append((name, array[:, start:stop].read(), picks, scale))
-        windows = []
-        for name, future, picks, scale in futures:
-            try:
-                steps = future.result()
-            except ValueError as error:
-                raise self._unreadable(name, error) from error
-            windows.append(steps[picks].astype(np.float32) * scale)
-        return np.stack(windows)
-
-    def _unreadable(self, name: str, error: Exception) -> InputError:
-        reason = str(error).split(" [", 1)[0].split("\n", 1)[0]
-        return InputError(
-            str(self.store.signal_path(name)),
-            f"samples are missing or damaged ({reason})",
-            f"Delete recording {name} and run the ingest job again.",
+    @cached_property
+    def _normaliser(self) -> Normaliser:
+        """Normalises by the statistics of whole sessions, also of trials that are not among these."""
+        trials = self.store.trials
+        return Normaliser(
+            self.config.normalisation,
+            self.config.adaptation,
+            trials=self.trials,
+            all_trials=without_damage(self.store, trials) if self.config.damaged == "skip" else trials,
+            sfreq_hz=self.sfreq_hz,
+            n_times=self.n_times,
+            read=self._read_spans,
         )
 
-    def _open(self, name: str) -> "tuple[ts.TensorStore, np.ndarray, np.ndarray]":
-        if name not in self._arrays:
-            import tensorstore as ts
-
-            info = self.store.recordings[name]
-            path = str(self.store.signal_path(name).resolve())
-            spec = {
-                "driver": "zarr3",
-                "kvstore": {"driver": "file", "path": path},
-                "fill_missing_data_reads": False,
-            }
-            try:
-                array = ts.open(spec, read=True).result()
-            except ValueError as error:
-                raise self._unreadable(name, error) from error
-            picks = np.array([info.channels.index(channel) for channel in self.channels])
-            scale = np.asarray(info.scale_uv, dtype=np.float32)[picks, None]
-            self._arrays[name] = (array, picks, scale)
-        return self._arrays[name]
-
-    def _whitener(self, key: tuple[str, str]) -> np.ndarray:
-        """(n_chans, n_freqs) gains of a subject's session, from all of its own signal, without labels."""
-        if key not in self._whiteners:
-            rows = self.store.trials
-            rows = rows[(rows["subject"] == key[0]) & (rows["session"] == key[1])]
-            self._whiteners[key] = whitening_gains(self._adjoining(rows), self.sfreq_hz)
-        return self._whiteners[key]
-
-    def _adjoining(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
-        """Windows (n_chans, n_times) that fill each trial without overlap."""
-        for name, start, stop in zip(rows["recording_id"], rows["start"], rows["stop"], strict=True):
-            begins = range(int(start), int(stop) - self.n_times + 1, self.n_times)
-            for first in range(0, len(begins), _READ_AT_ONCE):
-                some = begins[first : first + _READ_AT_ONCE]
-                yield from self._read_spans([(name, begin, begin + self.n_times) for begin in some])
+    def _read_spans(self, spans: list[Span]) -> np.ndarray:
+        out = np.empty((len(spans), len(self.channels), self.n_times), dtype=np.float32)
+        return self._reader.read([name for name, _, _ in spans], [start for _, start, _ in spans], out)

@@ -36,7 +36,7 @@ PRETRAINED_CHANNELS = tuple(name for name in CHANNELS if name not in UNTRAINED_C
 """The 58 channels of the published pretraining, in table order."""
 
 MILLIVOLTS_PER_UNIT = {"mV": 1.0, "uV": 1e-3, "V": 1e3}
-WHITENED = "whitened"
+DIMENSIONLESS = ("whitened", "zscore")
 _CHANNEL_ID = {name: index for index, name in enumerate(CHANNELS)}
 
 
@@ -125,7 +125,7 @@ class EEGPT(nn.Module):
             Sampling rate in hertz; must be 256.
         unit
             ``"mV"``, ``"uV"`` or ``"V"``: converted to millivolts and average-referenced over the given
-            channels. ``"whitened"``: dimensionless unit-variance signals, used as they are.
+            channels. ``"whitened"`` and ``"zscore"``: dimensionless unit-variance signals, used as they are.
 
         Returns
         -------
@@ -204,17 +204,17 @@ def channel_ids(channels: Sequence[str]) -> list[int]:
 
 
 def to_encoder_unit(signal_BCT: Tensor, unit: str) -> Tensor:
-    """Convert physical units to average-referenced millivolts; leave whitened signals unchanged.
+    """Convert physical units to average-referenced millivolts; leave dimensionless signals unchanged.
 
     Raises
     ------
     ValueError
         If the unit is unknown, or an average reference is asked of a single channel.
     """
-    if unit == WHITENED:
+    if unit in DIMENSIONLESS:
         return signal_BCT
     if unit not in MILLIVOLTS_PER_UNIT:
-        known = [*MILLIVOLTS_PER_UNIT, WHITENED]
+        known = [*MILLIVOLTS_PER_UNIT, *DIMENSIONLESS]
         raise ValueError(f"unit: {unit!r} is unknown. Convert the signal to one of {known} and name it")
     if signal_BCT.shape[1] < 2:
         raise ValueError(f"channels: an average reference of one channel in {unit} is zero. Give two or more")

@@ -27,9 +27,9 @@ __all__ = [
     "band_power",
     "baseline_pairs",
     "baseline_windows",
+    "checked_sides",
     "differential_entropy",
     "fit_linear",
-    "split_sides",
 ]
 
 COST_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -40,34 +40,30 @@ MODEL_NAME = "de_svm"
 Sides = Mapping[str, NDArray[np.bool_]]
 
 
-def split_sides(subjects: pd.Series, split: Mapping[str, Sequence[object]]) -> dict[str, NDArray[np.bool_]]:
-    """Rows of each side of a split by subject.
+def checked_sides(sides: Sides) -> dict[str, NDArray[np.bool_]]:
+    """Check the rows of each side of a split.
 
     Parameters
     ----------
-    subjects
-        Subject of each row.
-    split
-        Subjects of ``train``, ``validation`` and ``test``.
+    sides
+        Masks (n,) of the rows of ``train``, ``validation`` and ``test``.
 
     Raises
     ------
     ValueError
-        If a side is missing or has no rows, or two sides share a subject.
+        If a side is missing or has no rows, or two sides share a row.
     """
     names = ("train", "validation", "test")
-    missing = [name for name in names if name not in split]
+    missing = [name for name in names if name not in sides]
     if missing:
         raise ValueError(f"the split lacks the sides {missing}")
-    sets = [set(split[name]) for name in names]
-    shared = (sets[0] & sets[1]) | (sets[0] & sets[2]) | (sets[1] & sets[2])
-    if shared:
-        raise ValueError(f"subjects on two sides of the split: {sorted(map(str, shared))}")
-    sides = {name: subjects.isin(members).to_numpy() for name, members in zip(names, sets, strict=True)}
-    empty = [name for name, rows in sides.items() if not rows.any()]
+    masks = {name: np.asarray(sides[name], dtype=bool) for name in names}
+    if (np.sum(list(masks.values()), axis=0) > 1).any():
+        raise ValueError("rows on two sides of the split")
+    empty = [name for name, rows in masks.items() if not rows.any()]
     if empty:
         raise ValueError(f"no rows on the sides {empty} of the split")
-    return sides
+    return masks
 
 
 @dataclass(frozen=True)
@@ -141,12 +137,12 @@ def fit_linear(
 def baseline_windows(
     windows: pd.DataFrame,
     features: NDArray[np.floating],
-    split: Mapping[str, Sequence[object]],
+    sides: Sides,
     labels: Sequence[str],
     *,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, LinearClassifier]:
-    """Predict the emotion of each window (IED) of the test subjects.
+    """Predict the emotion of each window (IED) of the test side.
 
     Parameters
     ----------
@@ -154,8 +150,8 @@ def baseline_windows(
         One row per window, with the columns that `predictions.prediction_rows` asks for.
     features
         Adapted features, shape (n_windows, d).
-    split
-        Subjects of ``train``, ``validation`` and ``test``.
+    sides
+        Rows of ``train``, ``validation`` and ``test``, as masks.
     labels
         The label set.
     seed
@@ -168,7 +164,7 @@ def baseline_windows(
     classifier
         For `baseline_pairs`.
     """
-    sides = split_sides(windows["subject"], split)
+    sides = checked_sides(sides)
     classifier = fit_linear(features, windows["label"].to_numpy(dtype=object), sides, labels, seed=seed)
     tested = features[sides["test"]]
     rows = prediction_rows(
@@ -188,12 +184,12 @@ def baseline_pairs(
     pairs: pd.DataFrame,
     first: NDArray[np.floating],
     second: NDArray[np.floating],
-    split: Mapping[str, Sequence[object]],
+    sides: Sides,
     window_classifier: LinearClassifier,
     *,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, str]:
-    """Pair comparison (EPC) of the test subjects, by the better of two rules on the validation subjects.
+    """Pair comparison (EPC) of the test side, by the better of two rules on the validation side.
 
     Parameters
     ----------
@@ -201,8 +197,8 @@ def baseline_pairs(
         One row per pair, with the columns that `predictions.prediction_rows` asks for.
     first, second
         Adapted features of the two segments, shape (n_pairs, d).
-    split
-        Subjects of ``train``, ``validation`` and ``test``.
+    sides
+        Rows of ``train``, ``validation`` and ``test``, as masks.
     window_classifier
         As fitted by `baseline_windows` on the same split.
     seed
@@ -216,7 +212,7 @@ def baseline_pairs(
         ``"difference"`` (an SVM on the absolute difference of the features) or ``"predicted-class"``
         (whether the emotions predicted for the two segments agree).
     """
-    sides = split_sides(pairs["subject"], split)
+    sides = checked_sides(sides)
     labels = (SAME, DIFFERENT)
     distance = np.abs(first - second)
     by_difference = fit_linear(distance, pairs["label"].to_numpy(dtype=object), sides, labels, seed=seed)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import signal as sps
 
 from storage.bands import BANDS
-from storage.windows import Adaptation
+from storage.normalisation import Adaptation
 
 _VARIANCE_FLOOR_UV2 = 1e-6
 _MAX_VALUES_PER_BLOCK = 16_000_000
@@ -88,7 +88,9 @@ def differential_entropy(eeg: NDArray[np.floating], sfreq_hz: float) -> NDArray[
     return np.asarray(0.5 * np.log(2 * np.pi * np.e * power), dtype=np.float32).reshape(len(eeg), -1)
 
 
-def adapt(features: NDArray[np.floating], groups: ArrayLike, rule: Adaptation) -> NDArray[np.float32]:
+def adapt(
+    features: NDArray[np.floating], groups: ArrayLike, rule: Adaptation, order: ArrayLike | None = None
+) -> NDArray[np.float32]:
     """Remove what differs between recordings, without labels.
 
     Parameters
@@ -99,12 +101,16 @@ def adapt(features: NDArray[np.floating], groups: ArrayLike, rule: Adaptation) -
         One identifier per row, of its subject and session.
     rule
         ``none`` leaves the features alone; ``transductive-unlabelled`` z-scores them by the mean and standard
-        deviation of all rows of the same group, test rows included, labels never.
+        deviation of all rows of the same group, test rows included, labels never; ``causal`` by those of the group's
+        rows up to and including the row itself, so that a group's first row becomes zero.
+    order
+        For ``causal``, one or more columns (n,) or (n, k) that sort each group's rows by the time at which they ended,
+        the first column foremost.
 
     Raises
     ------
     ValueError
-        If the rule is unknown or the lengths disagree.
+        If the rule is unknown, the lengths disagree, or ``causal`` is asked for without an order.
     """
     names = np.asarray(groups)
     if len(names) != len(features):
@@ -112,10 +118,28 @@ def adapt(features: NDArray[np.floating], groups: ArrayLike, rule: Adaptation) -
     adapted = np.array(features, dtype=np.float32)
     if rule == "none":
         return adapted
+    if rule == "causal":
+        return _causal(adapted, names, order)
     if rule != "transductive-unlabelled":
-        raise ValueError(f"adaptation {rule!r} is not one of none, transductive-unlabelled")
+        raise ValueError(f"adaptation {rule!r} is not one of none, causal, transductive-unlabelled")
     for name in np.unique(names):
         rows = names == name
         spread = adapted[rows].std(axis=0)
         adapted[rows] = (adapted[rows] - adapted[rows].mean(axis=0)) / np.where(spread > 1e-6, spread, 1.0)
     return adapted
+
+
+def _causal(features: NDArray[np.float32], names: NDArray, order: ArrayLike | None) -> NDArray[np.float32]:
+    if order is None:
+        raise ValueError("adaptation causal needs the order of the rows in time")
+    columns = np.asarray(order).reshape(len(features), -1)
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        rows = rows[np.lexsort(columns[rows].T[::-1])]
+        own = features[rows].astype(np.float64)
+        own -= own[0]
+        number = np.arange(1, len(own) + 1)[:, None]
+        mean = own.cumsum(axis=0) / number
+        spread = np.sqrt(np.maximum((own**2).cumsum(axis=0) / number - mean**2, 0.0))
+        features[rows] = (own - mean) / np.where(spread > 1e-6, spread, 1.0)
+    return features

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from e2llm_core.language.dialogues import DIFFERENT, SAME
-from e2llm_core.language.pairs import PairSampler
+from e2llm_core.language.pairs import pairs_of
 from storage.windows import Windows
 
 
@@ -32,9 +32,9 @@ def window_items(source: Windows) -> Items:
 
 
 def pair_items(source: Windows, number: int, seed: int) -> Items:
-    """A balanced, fixed list of pairs; see `PairSampler`."""
+    """A balanced, fixed list of pairs; see `e2llm_core.language.pairs.PairSampler`."""
     table = window_items(source).table
-    pairs = PairSampler(source.table).balanced(number, seed)
+    pairs = pairs_of(source).balanced(number, seed)
     first = table.iloc[pairs["first"]].reset_index(drop=True)
     second = table.iloc[pairs["second"]].reset_index(drop=True)
     items = first.assign(

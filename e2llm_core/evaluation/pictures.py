@@ -19,7 +19,7 @@ def class_topomaps(data: EEGData) -> Topomaps:
         normalisation="session-whitening",
         adaptation="transductive-unlabelled",
     )
-    source = Windows(data.store, config, data.split.test)
+    source = Windows(data.store, config, data.split.test.rows(data.store.trials))
     freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
     powers = []
     for ids in np.array_split(np.arange(len(source)), -(-len(source) // _READ)):
@@ -47,7 +47,7 @@ def _session_means(values: np.ndarray, table: pd.DataFrame) -> np.ndarray:
 def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
     """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
     plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
-    source = Windows(data.store, plain, data.split.test)
+    source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
     right = predictions[predictions["answer"] == predictions["truth"]]
     wrong = predictions[predictions["answer"] != predictions["truth"]]
     chosen = pd.concat([right.drop_duplicates("truth").head(2), wrong.head(1)]).head(3)

@@ -18,7 +18,9 @@ from e2llm_core.evaluation.items import Items, pair_items
 from e2llm_core.evaluation.predictions import prediction_rows
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import load_probe
+from storage.errors import InputError
 from storage.seed_vii import CLIP_LABELS
+from storage.splits import Side, Split
 from storage.twin import TwinConfig, subject_latents
 from storage.windows import Windows
 
@@ -38,44 +40,66 @@ class Baseline:
 
     def __init__(self, data: EEGData, seed: int) -> None:
         self._data, self._seed = data, seed
-        split = data.split
-        self._sides = {
-            "train": split.train,
-            "validation": split.validation or split.train[-1:],
-            "test": split.test,
-        }
-        if not split.validation:
-            self._sides["train"] = split.train[:-1]
-        self._subjects = [subject for side in self._sides.values() for subject in side]
+        self._sides = with_validation(data.split)
         plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
-        self._windows = Windows(data.store, plain, self._subjects)
+        self._windows = Windows(data.store, plain, _whole_sessions(data, self._sides))
         entropy = np.concatenate(
             [differential_entropy(self._windows.read(ids), self._windows.sfreq_hz) for ids in _batches(self._windows)]
         )
         table = self._windows.table
         groups = (table["subject"] + "/" + table["session"]).to_numpy()
-        self._features = adapt(entropy, groups, data.config.windows.adaptation)
+        order = table[["position", "stop"]].to_numpy()
+        self._features = adapt(entropy, groups, data.config.windows.adaptation, order)
 
     def windows(self) -> tuple[pd.DataFrame, LinearClassifier]:
-        """Predictions of the IED task on the test subjects, and the classifier."""
+        """Predictions of the IED task on the test side, and the classifier."""
         table = self._windows.table
         ids = table["recording_id"] + "/" + table["trial"].astype(str) + "/" + table["start"].astype(str)
         items = table.assign(item_id=ids)
-        return baseline_windows(items, self._features, self._sides, self._data.labels, seed=self._seed)
+        sides = {name: side.holds(table) for name, side in self._sides.items()}
+        return baseline_windows(items, self._features, sides, self._data.labels, seed=self._seed)
 
     def pairs(self, classifier: LinearClassifier, test: Items) -> pd.DataFrame:
-        """Predictions of the EPC task on the test pairs; trained on as many pairs of the training subjects."""
+        """Predictions of the EPC task on the test pairs; trained on as many pairs of the training side."""
         features, tables = [], []
-        for side, subjects in self._sides.items():
-            source = self._data.windows(subjects)
-            rows = np.flatnonzero(self._windows.table["subject"].isin(subjects).to_numpy())
-            items = test if side == "test" else pair_items(source, 4 * len(test.table), self._seed)
+        for name, side in self._sides.items():
+            source = self._data.windows(side)
+            rows = np.flatnonzero(side.holds(self._windows.table))
+            items = test if name == "test" else pair_items(source, 4 * len(test.table), self._seed)
             features.append(self._features[rows][items.windows])
-            tables.append(items.table)
+            tables.append(items.table.assign(side=name))
         stacked = np.concatenate(features)
         table = pd.concat(tables, ignore_index=True)
-        predictions, _ = baseline_pairs(table, stacked[:, 0], stacked[:, 1], self._sides, classifier, seed=self._seed)
+        sides = {name: (table["side"] == name).to_numpy() for name in self._sides}
+        first, second = stacked[:, 0], stacked[:, 1]
+        predictions, _ = baseline_pairs(table, first, second, sides, classifier, seed=self._seed)
         return predictions
+
+
+def with_validation(split: Split) -> dict[str, Side]:
+    """The split's sides; without a validation side, the last training subject is one.
+
+    Raises
+    ------
+    InputError
+        When there is no validation side and one training subject only.
+    """
+    if split.validation is not None:
+        return split.sides
+    *fitted, last = split.train.subjects
+    if not fitted:
+        raise InputError(
+            "data.split", "the baseline needs validation trials to choose its cost", "Give the split a validation side."
+        )
+    return {"train": split.train.of(tuple(fitted)), "validation": split.train.of((last,)), "test": split.test}
+
+
+def _whole_sessions(data: EEGData, sides: dict[str, Side]) -> pd.DataFrame:
+    """All trials of the sessions that a side has trials of: what adaptation may use, as for the model."""
+    trials = data.store.trials
+    used = np.any([side.holds(trials) for side in sides.values()], axis=0)
+    sessions = pd.MultiIndex.from_frame(trials[["subject", "session"]])
+    return trials[sessions.isin(sessions[used])]
 
 
 def probe_predictions(folder: Path, data: EEGData, items: Items, seed: int) -> pd.DataFrame:
@@ -93,12 +117,17 @@ def oracle_predictions(config: TwinConfig, data: EEGData, items: Items, seed: in
         known = subject_latents(config, int(subject))
         return np.column_stack([known.log_gain.reshape(len(CLIP_LABELS), -1), known.burst_depth])
 
-    train = np.concatenate([latents(subject) for subject in data.split.train])
-    model = LinearDiscriminantAnalysis().fit(train, np.tile(CLIP_LABELS, len(data.split.train)))
-    by_subject = {subject: model.predict_proba(latents(subject)) for subject in data.split.test}
+    fitted = data.split.train.rows(data.store.trials)
+    places = {subject: np.sort(rows.unique()) - 1 for subject, rows in fitted.groupby("subject")["clip"]}
+    train = np.concatenate([latents(subject)[clips] for subject, clips in places.items()])
+    truth = np.concatenate([np.array(CLIP_LABELS)[clips] for clips in places.values()])
+    model = LinearDiscriminantAnalysis().fit(train, truth)
+    by_subject = {subject: model.predict_proba(latents(subject)) for subject in data.split.test.subjects}
     rows = zip(items.table["subject"], items.table["clip"], strict=True)
-    columns = [list(model.classes_).index(label) for label in data.labels]
-    probabilities = np.stack([by_subject[subject][clip - 1][columns] for subject, clip in rows])
+    known = list(model.classes_)
+    probabilities = np.zeros((len(items.table), len(data.labels)))
+    columns = [data.labels.index(label) for label in known]
+    probabilities[:, columns] = np.stack([by_subject[subject][clip - 1] for subject, clip in rows])
     return _by_probability(items, probabilities, data.labels, "oracle", seed)
 
 
@@ -107,21 +136,21 @@ def control_predictions(
 ) -> dict[str, tuple[pd.DataFrame, dict[str, float]]]:
     """Session-only and session + position: predictions without EEG, each with its own expected scores."""
     trials = data.store.trials
-    train = trials[trials["subject"].isin(data.split.train)]
+    train = data.split.train.rows(trials)
     if task == "EPC":
         options: tuple[str, ...] = (controls.SAME, controls.DIFFERENT)
         answers = {"session_position": controls.session_position_pairs(train, items.table)}
-        expected = {"session_position": controls.expected_session_position_pairs(trials, items.table)}
     else:
         options = data.labels
         answers = {
             "session_only": controls.session_only(train, items.table),
             "session_position": controls.session_position(train, items.table),
         }
-        expected = {
-            "session_only": controls.expected_session_only(items.table),
-            "session_position": controls.expected_session_position(trials),
-        }
+    if "subject" in data.split.disjoint_on and "clip" in data.split.shared:
+        expected = _expected_of_new_subjects(trials, items, task)
+    else:
+        truth = items.table["label"].to_numpy(dtype=object)
+        expected = {name: controls.expected_of_answers(truth, given, options) for name, given in answers.items()}
     return {
         name: (
             prediction_rows(
@@ -130,6 +159,16 @@ def control_predictions(
             expected[name],
         )
         for name, given in answers.items()
+    }
+
+
+def _expected_of_new_subjects(trials: pd.DataFrame, items: Items, task: str) -> dict[str, dict[str, float]]:
+    """What the order of trials implies for a subject that was not trained on, whoever it is."""
+    if task == "EPC":
+        return {"session_position": controls.expected_session_position_pairs(trials, items.table)}
+    return {
+        "session_only": controls.expected_session_only(items.table),
+        "session_position": controls.expected_session_position(trials),
     }
 
 

@@ -242,6 +242,9 @@ def _reproduce(summary: Summary) -> list[tuple[str, list[str]]]:
         "split": "split",
         "split_digest": "split digest",
         "fold": "fold",
+        "disjoint_on": "sides disjoint on",
+        "shared": "test shares with training",
+        "labels_missing_in_train": "labels never trained",
         "seed": "seed",
         "adaptation": "adaptation",
         "prompt": "prompt",
@@ -250,11 +253,15 @@ def _reproduce(summary: Summary) -> list[tuple[str, list[str]]]:
     found = []
     for field, words in fields.items():
         values = list(
-            dict.fromkeys(str(value) for row in summary.results if (value := getattr(row, field)) is not None)
+            dict.fromkeys(_words(value) for row in summary.results if (value := getattr(row, field)) not in (None, ()))
         )
         if values:
             found.append((words, values))
     return found
+
+
+def _words(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _number(value: float | None, digits: int = 3) -> str:

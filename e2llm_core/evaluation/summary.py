@@ -39,7 +39,12 @@ class Provenance(_Frozen):
     Attributes
     ----------
     split, split_digest, fold
-        The split, the digest of its file and, in cross-validation, the fold.
+        The split's protocol, its digest and, in cross-validation, the fold.
+    disjoint_on, shared
+        Axes on which the split's sides are declared disjoint, and those on which the test side shares values with what
+        trained or selected the model.
+    labels_missing_in_train
+        Labels that are tested and were never trained.
     seed
         Seed of the model, and of the bootstrap.
     adaptation
@@ -53,6 +58,9 @@ class Provenance(_Frozen):
     split: str
     split_digest: str
     fold: int | None = None
+    disjoint_on: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    labels_missing_in_train: tuple[str, ...] = ()
     seed: int = 0
     adaptation: str = "none"
     prompt: str | None = None
@@ -75,6 +83,9 @@ class ResultRow(_Frozen):
     split: str
     split_digest: str
     fold: int | None
+    disjoint_on: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    labels_missing_in_train: tuple[str, ...] = ()
     seed: int
     adaptation: str
     readout: Readout

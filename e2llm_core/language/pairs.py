@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from storage.errors import InputError
+from storage.windows import Windows
 
 
 class PairSampler:
@@ -14,8 +15,10 @@ class PairSampler:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        One row per window (`Windows.table`): subject, session, trial, position, label_id.
+    trials : pandas.DataFrame
+        One row per trial, or per part of one, in the order of the windows: subject, session, trial, position, label_id.
+    counts : np.ndarray
+        Windows of each row; they are numbered in its order.
 
     Raises
     ------
@@ -23,11 +26,14 @@ class PairSampler:
         When no session has both a pair of one label and a pair of two at some distance.
     """
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        self._windows = {
-            key: rows.to_numpy() for key, rows in table.reset_index().groupby(["subject", "session", "trial"])["index"]
+    def __init__(self, trials: pd.DataFrame, counts: np.ndarray) -> None:
+        parts = trials.assign(count=counts, first=np.cumsum(counts) - counts)
+        parts = parts[parts["count"] > 0]
+        self._parts = {
+            key: (rows["first"].to_numpy(), rows["count"].to_numpy().cumsum())
+            for key, rows in parts.groupby(["subject", "session", "trial"])
         }
-        trials = table.drop_duplicates(["subject", "session", "trial"])
+        trials = parts.drop_duplicates(["subject", "session", "trial"])
         self._matched: list[tuple[list[tuple], list[tuple]]] = []
         for (subject, session), rows in trials.groupby(["subject", "session"]):
             self._matched += _match(subject, session, rows)
@@ -46,7 +52,7 @@ class PairSampler:
         Returns
         -------
         first, second : int
-            Rows of the table.
+            Window numbers.
         same : bool
             Whether they have one label.
         """
@@ -56,7 +62,14 @@ class PairSampler:
         first, second = pairs[rng.integers(len(pairs))]
         if rng.random() < 0.5:
             first, second = second, first
-        return int(rng.choice(self._windows[first])), int(rng.choice(self._windows[second])), same
+        return self._window(first, rng), self._window(second, rng), same
+
+    def _window(self, trial: tuple, rng: np.random.Generator) -> int:
+        """Draw any window of a trial."""
+        firsts, ends = self._parts[trial]
+        place = rng.integers(ends[-1])
+        part = np.searchsorted(ends, place, side="right")
+        return int(firsts[part] + place - (ends[part - 1] if part else 0))
 
     def balanced(self, number: int, seed: int) -> pd.DataFrame:
         """A fixed list of pairs, exactly half of them the same: columns first, second, same."""
@@ -69,6 +82,11 @@ class PairSampler:
                 wanted[same] -= 1
                 rows.append((first, second, same))
         return pd.DataFrame(rows, columns=["first", "second", "same"])
+
+
+def pairs_of(windows: Windows) -> PairSampler:
+    """Make the sampler of some windows' pairs."""
+    return PairSampler(windows.trials, np.diff(windows.ends, prepend=0))
 
 
 def _match(subject: str, session: str, rows: pd.DataFrame) -> list[tuple[list[tuple], list[tuple]]]:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
-from storage.splits import SplitConfig
+from storage.splits import BySubject, SplitConfig
+from storage.strata import Balance
 from storage.windows import WindowConfig
 
 Task = Literal["IED", "EPC"]
@@ -24,7 +25,7 @@ class DataConfig(BaseModel):
 
     store: Path
     windows: WindowConfig = Field(default_factory=WindowConfig)
-    split: SplitConfig = Field(default_factory=SplitConfig)
+    split: SplitConfig = Field(default_factory=BySubject)
 
 
 class TowerConfig(BaseModel):
@@ -113,7 +114,13 @@ class TinyLLMConfig(BaseModel):
     prompt_weight: float = Field(0.1, ge=0, le=1, description="weight of a prompt's tokens beside an answer's")
 
 
-class Stage3TrainConfig(TrainConfig):
+class EEGTrainConfig(TrainConfig):
+    """Training settings of the stages that read EEG."""
+
+    balance: Balance = Field("none", description="what is drawn equally often, besides every window once per epoch")
+
+
+class Stage3TrainConfig(EEGTrainConfig):
     """Training settings of stage 3."""
 
     lora: LoraSettings | None = Field(default_factory=LoraSettings, description="null trains the whole model")
@@ -175,6 +182,7 @@ class Stage1Plan(StagePlan):
     """Stage 1, emotion-discriminative pretraining."""
 
     data: DataConfig
+    train: EEGTrainConfig = Field(default_factory=EEGTrainConfig)
     model: TowerConfig = Field(default_factory=TowerConfig)
     losses: Stage1Config = Field(default_factory=Stage1Config)
 
@@ -188,6 +196,7 @@ class Stage2Plan(StagePlan):
     """Stage 2, cross-modal alignment."""
 
     data: DataConfig
+    train: EEGTrainConfig = Field(default_factory=EEGTrainConfig)
     model: AlignedModel
 
     @property

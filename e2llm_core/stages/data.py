@@ -9,7 +9,7 @@ import numpy as np
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.tower import EEGSettings
 from e2llm_core.training.world import World
-from storage.splits import Split, resolve_split
+from storage.splits import Side, Split, resolve_split
 from storage.store import Store, open_store
 from storage.windows import Windows
 
@@ -54,14 +54,14 @@ class EEGData:
             adaptation=config.adaptation,
         )
 
-    def windows(self, subjects: Sequence[str]) -> Windows:
-        """Windows of some subjects, as the model sees them."""
-        return Windows(self.store, self.config.windows, subjects)
+    def windows(self, side: Side) -> Windows:
+        """Windows of one side of the split, as the model sees them."""
+        return Windows(self.store, self.config.windows, side.rows(self.store.trials))
 
-    def measured(self, subjects: Sequence[str]) -> Windows:
+    def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them: session-whitened."""
         whitened = {"normalisation": "session-whitening", "adaptation": "transductive-unlabelled"}
-        return Windows(self.store, self.config.windows.model_copy(update=whitened), subjects)
+        return Windows(self.store, self.config.windows.model_copy(update=whitened), side.rows(self.store.trials))
 
 
 def read_augmented(

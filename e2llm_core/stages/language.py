@@ -14,16 +14,20 @@ from torch import Tensor, nn
 
 from e2llm_core.language.claims import Claim, strongest
 from e2llm_core.language.dialogues import CLAIMS_PER_RATIONALE, Dialogue
-from e2llm_core.language.measures import Reference, SignalMeasures
+from e2llm_core.language.measures import Reference
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
+from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.tower import TOWER_WEIGHTS
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, Stage
 from e2llm_core.training.world import World
+from storage.sampler import Order
+from storage.splits import Side
+from storage.strata import Balance, training_order
 
 _READ = 64
 _VALIDATION_SAMPLES = 128
@@ -38,29 +42,28 @@ class Sample:
 
 
 class DescribedWindows:
-    """Windows of some subjects with their labels, and the claims that hold for each."""
+    """Windows of one side of the split with their labels, and the claims that hold for each."""
 
-    def __init__(self, data: EEGData, subjects: Sequence[str], reference: Reference) -> None:
-        self.windows = data.windows(subjects)
-        self.table = self.windows.table
-        measured = data.measured(subjects)
-        measures = SignalMeasures(measured.channels, measured.sfreq_hz, measured.n_times)
-        self.quantities = measures.quantities
-        chunks = np.array_split(np.arange(len(measured)), -(-len(measured) // _READ))
-        values = np.concatenate([measures(measured.read(chunk)) for chunk in chunks])
-        self.deviations = reference.standardise(values)
-        self._labels = self.table["label"].to_numpy()
+    def __init__(self, data: EEGData, side: Side, reference: Reference) -> None:
+        self.windows = data.windows(side)
+        self._reference = reference
+        self._measured = MeasuredWindows(data.measured(side))
+        self._labels = self.windows.trials["label"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def label(self, window: int) -> str:
         """Label of a window."""
-        return str(self._labels[window])
+        return str(self._labels[self.windows.locate([window])[0][0]])
+
+    def deviations(self, windows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Standardised signal measures (windows, quantities); many at a time cost less than one by one."""
+        return self._reference.standardise(self._measured(np.asarray(windows)))
 
     def claims(self, window: int) -> list[Claim]:
         """The strongest claims that hold for a window."""
-        return strongest(self.quantities, self.deviations[window], CLAIMS_PER_RATIONALE)
+        return strongest(self._measured.measures.quantities, self.deviations([window])[0], CLAIMS_PER_RATIONALE)
 
 
 class LanguageStage(Stage):
@@ -74,23 +77,34 @@ class LanguageStage(Stage):
         Stage 1's reference of the signal measures.
     seed : int
         Of the dialogues and the augmentations.
+    balance : str
+        What is drawn equally often.
     """
 
     processor: E2LLMProcessor
 
-    def __init__(self, data: EEGData, reference: Reference, seed: int) -> None:
-        self.data, self.reference, self.seed = data, reference, seed
+    def __init__(self, data: EEGData, reference: Reference, seed: int, balance: Balance) -> None:
+        self.data, self.reference, self.seed, self.balance = data, reference, seed, balance
         self.training = DescribedWindows(data, data.split.train, reference)
 
     @cached_property
     def validation(self) -> DescribedWindows:
-        """Windows of the validation subjects (of the training subjects where the split has none)."""
+        """Windows of the validation side (of the training side where the split has none)."""
         return DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
 
     @property
-    def subjects(self) -> tuple[str, ...]:
-        """Everybody whose windows train or select this stage."""
-        return (*self.data.split.train, *self.data.split.validation)
+    def repeats(self) -> int:
+        """Samples per window: sample ``r * len(training) + window`` is repeat r of a window."""
+        return 1
+
+    def order(self, seed: int) -> Order:
+        """Every sample once per epoch, or balanced."""
+        windows = self.training.windows
+        return training_order(self.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, self.repeats)
+
+    def described(self, ids: np.ndarray) -> np.ndarray:
+        """Windows of some samples whose claims will be asked for: they are read together."""
+        return ids % len(self.training)
 
     @abstractmethod
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
@@ -98,6 +112,8 @@ class LanguageStage(Stage):
 
     def prepare(self, micro: MicroBatch) -> Batch:
         """Draw dialogues, read and augment their segments, tokenise."""
+        if len(described := self.described(micro.ids)):
+            self.training.deviations(described)
         rngs = [np.random.default_rng([self.seed, int(position)]) for position in micro.positions]
         samples = [self.draw(self.training, int(n), rng) for n, rng in zip(micro.ids, rngs, strict=True)]
         seeds = [
@@ -160,13 +176,13 @@ def save_composite(
     tower_from: Path,
     llm: str,
     tensors: dict[str, dict[str, Tensor]],
-    subjects: Sequence[str],
+    sides: Sequence[Side],
 ) -> None:
     """Write a model directory: gathered tensors, the frozen tower, the language model or a reference to it."""
     whole = tensors | {"tower": load_file(tower_from / TOWER_WEIGHTS)}
     model.save_pretrained(folder, save_llm="llm" in tensors, llm_name=llm, tensors=whole)
     processor.save_pretrained(folder)
-    copy_probe(tower_from, folder, subjects)
+    copy_probe(tower_from, folder, sides)
 
 
 def save_memory(llm: Any, train: TrainConfig) -> None:

@@ -2,32 +2,34 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from e2llm_core.language.measures import Reference
 from e2llm_core.tower import EEGTower, load_tower, save_tensors, save_tower
+from storage.errors import InputError
 from storage.files import write_json
+from storage.splits import Side
 from storage.windows import WindowConfig
 
 HEAD, CONTENT = "probe.safetensors", "probe.json"
 
 
 class Origin(BaseModel):
-    """What a model has seen: windows of these subjects of this store."""
+    """What a model has seen, to train or to be selected: windows of these sides of this store."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     store_digest: str
     windows: WindowConfig
-    subjects: tuple[str, ...]
+    sides: tuple[Side, ...]
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,27 @@ def load_reference(folder: Path) -> Reference:
     return Reference(*(np.array(values[key], dtype=np.float32) for key in ("mean", "std")))
 
 
-def copy_probe(source: Path, target: Path, subjects: Sequence[str]) -> None:
-    """Carry stage 1's probe along into a later stage's model directory, which has also seen `subjects`."""
+def copy_probe(source: Path, target: Path, sides: Iterable[Side]) -> None:
+    """Carry stage 1's probe along into a later stage's model directory, which has also seen `sides`."""
     shutil.copyfile(source / HEAD, target / HEAD)
     content = json.loads((source / CONTENT).read_text())
-    content["origin"]["subjects"] = sorted({*content["origin"]["subjects"], *subjects})
+    origin = load_origin(source)
+    seen = tuple(dict.fromkeys((*origin.sides, *sides)))
+    content["origin"] = origin.model_copy(update={"sides": seen}).model_dump(mode="json")
     write_json(target / CONTENT, content)
 
 
 def load_origin(folder: Path) -> Origin:
-    """Read what a model directory was trained on, over all stages so far."""
-    return Origin.model_validate(json.loads((folder / CONTENT).read_text())["origin"])
+    """Read what a model directory was trained on, over all stages so far.
+
+    Raises
+    ------
+    InputError
+        When the file does not say so in this version's words.
+    """
+    try:
+        return Origin.model_validate(json.loads((folder / CONTENT).read_text())["origin"])
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            str(folder / CONTENT), "does not say which trials the model has seen", "Train its stages again."
+        ) from error

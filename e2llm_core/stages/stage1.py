@@ -9,15 +9,18 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.language.measures import Reference, SignalMeasures
 from e2llm_core.stages.config import Stage1Config, TowerConfig
 from e2llm_core.stages.contrastive import gathered_supervised_contrastive
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
+from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower import EEGTower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Stage
 from e2llm_core.training.world import World
+from storage.sampler import Order
+from storage.splits import Side
+from storage.strata import Balance, training_order
 
 _READ = 64
 
@@ -74,23 +77,25 @@ class Stage1(Stage):
         Loss terms.
     seed : int
         Of the augmentations.
+    balance : str
+        What is drawn equally often.
     """
 
     name = "stage1"
 
-    def __init__(self, data: EEGData, tower: TowerConfig, config: Stage1Config, seed: int) -> None:
-        self.data, self.tower_config, self.config, self.seed = data, tower, config, seed
+    def __init__(
+        self, data: EEGData, tower: TowerConfig, config: Stage1Config, seed: int, balance: Balance = "none"
+    ) -> None:
+        self.data, self.tower_config, self.config, self.seed, self.balance = data, tower, config, seed, balance
         self.windows = data.windows(data.split.fitted_by_stage1)
-        self._labels = self.windows.table["label_id"].to_numpy()
-        measured = data.measured(data.split.fitted_by_stage1)
-        self.measures = SignalMeasures(measured.channels, measured.sfreq_hz, measured.n_times)
-        chunks = np.array_split(np.arange(len(measured)), -(-len(measured) // _READ))
-        values = np.concatenate([self.measures(measured.read(chunk)) for chunk in chunks])
-        self.reference = Reference.fit(values)
-        self._measures = self.reference.standardise(values)
-        self._measured = measured
+        self._labels = self.windows.trials["label_id"].to_numpy()
+        self._measured = MeasuredWindows(data.measured(data.split.fitted_by_stage1))
+        self.measures = self._measured.measures
+        self.reference = self._measured.reference()
+        measured = self._measured.windows
         self._patch_size = round(0.25 * measured.sfreq_hz)
-        patches = self.measures.patch_powers(measured.read(chunks[0]), self._patch_size)
+        first = -(-len(measured) // -(-len(measured) // _READ))
+        patches = self.measures.patch_powers(measured.read(np.arange(first)), self._patch_size)
         self._patch_mean, self._patch_std = patches.mean(axis=(0, 1)), patches.std(axis=(0, 1)) + 1e-6
 
     @property
@@ -98,10 +103,14 @@ class Stage1(Stage):
         """Windows of the subjects that stage 1 fits."""
         return len(self.windows)
 
+    def order(self, seed: int) -> Order:
+        """Every window once per epoch, or balanced."""
+        return training_order(self.balance, self.windows.trials, np.diff(self.windows.ends, prepend=0), seed)
+
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Make the tower and its heads; all of it trains, the encoder at a rate of its own if the spec says so."""
         tower = build_tower(self.tower_config, self.data)
-        model = Pretraining(tower, len(self.data.labels), self._measures.shape[1], len(self._patch_mean))
+        model = Pretraining(tower, len(self.data.labels), len(self.measures.quantities), len(self._patch_mean))
         encoder = list(tower.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
@@ -110,12 +119,12 @@ class Stage1(Stage):
     def prepare(self, micro: MicroBatch) -> Batch:
         """Read and augment windows; targets are labels, measures and patch powers of the same windows."""
         seeds = [[self.seed, int(position)] for position in micro.positions] if self.config.augment else None
-        eeg, measured = read_augmented(self.windows, self._measured, micro.ids, seeds)
+        eeg, measured = read_augmented(self.windows, self._measured.windows, micro.ids, seeds)
         patches = self.measures.patch_powers(measured, self._patch_size)
         tensors = {
             "eeg": torch.from_numpy(eeg),
-            "labels": torch.from_numpy(self._labels[micro.ids]),
-            "measures": torch.from_numpy(self._measures[micro.ids]),
+            "labels": torch.from_numpy(self._labels[self.windows.locate(micro.ids)[0]]),
+            "measures": torch.from_numpy(self.reference.standardise(self._measured(micro.ids))),
             "patches": torch.from_numpy((patches - self._patch_mean) / self._patch_std),
             "weights": torch.from_numpy(micro.weights),
         }
@@ -139,20 +148,21 @@ class Stage1(Stage):
         return Losses(total, sums)
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
-        """Balanced accuracy on validation and reserved subjects, and on fitted ones: the gap is over-fitting."""
+        """Balanced accuracy on validation, reserved and fitted subjects: the gap is over-fitting."""
         split = self.data.split
+        fitted = split.fitted_by_stage1
         groups = {
             "validation": split.validation,
-            "reserved": split.reserved,
-            "fitted": split.fitted_by_stage1[:3],
+            "reserved": split.reserved_side,
+            "fitted": fitted.of(fitted.subjects[:3]),
         }
-        found = {name: self._balanced_accuracy(model, who, world) for name, who in groups.items() if who}
+        found = {name: self._balanced_accuracy(model, side, world) for name, side in groups.items() if side}
         metrics = {f"balanced_accuracy_{name}": value for name, value in found.items()}
         unseen = found.get("validation", found.get("reserved", found["fitted"]))
         return metrics | {"score": unseen, "gap": found["fitted"] - unseen}
 
-    def _balanced_accuracy(self, model: nn.Module, subjects: tuple[str, ...], world: World) -> float:
-        windows = self.data.windows(subjects)
+    def _balanced_accuracy(self, model: nn.Module, side: Side, world: World) -> float:
+        windows = self.data.windows(side)
         truth = windows.table["label_id"].to_numpy()
         votes = np.zeros((len(windows), len(self.data.labels)))
         for ids, own in ranks_share(len(windows), _READ, world):
@@ -170,5 +180,6 @@ class Stage1(Stage):
 
     def _origin(self) -> Origin:
         """What this stage fits, and whom it is selected on."""
-        subjects = (*self.data.split.fitted_by_stage1, *self.data.split.validation)
-        return Origin(store_digest=self.data.store.digest, windows=self.data.config.windows, subjects=subjects)
+        split = self.data.split
+        sides = (split.fitted_by_stage1, *split.seen[1:])
+        return Origin(store_digest=self.data.store.digest, windows=self.data.config.windows, sides=sides)

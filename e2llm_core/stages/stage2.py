@@ -9,11 +9,10 @@ from e2llm_core import model_io
 from e2llm_core.language import dialogues
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
-from e2llm_core.stages.config import ProjectorConfig
+from e2llm_core.stages.config import EEGTrainConfig, ProjectorConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
 from e2llm_core.stages.probe import load_probe
-from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.stage import ParameterGroup
 
 
@@ -30,16 +29,16 @@ class Stage2(LanguageStage):
         Folder or hub id of a Qwen model.
     projector : ProjectorConfig
         Its shape.
-    train : TrainConfig
-        For precision and seed.
+    train : EEGTrainConfig
+        For precision, seed and balance.
     """
 
     name = "stage2"
 
-    def __init__(self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: TrainConfig) -> None:
+    def __init__(self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: EEGTrainConfig) -> None:
         self._tower_folder, self._llm, self._projector, self._train = tower, llm, projector, train
         self._tower, probe = load_probe(tower)
-        super().__init__(data, probe.reference, train.seed)
+        super().__init__(data, probe.reference, train.seed, train.balance)
 
     @property
     def size(self) -> int:
@@ -73,5 +72,5 @@ class Stage2(LanguageStage):
             tower_from=self._tower_folder,
             llm=self._llm,
             tensors=tensors,
-            subjects=self.subjects,
+            sides=self.data.split.seen,
         )

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 
 from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.language import dialogues
-from e2llm_core.language.pairs import PairSampler
+from e2llm_core.language.pairs import PairSampler, pairs_of
 from e2llm_core.model_io import LLM_FOLDER
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import LoraSettings, Task
+from e2llm_core.stages.config import EEGTrainConfig, LoraSettings, Task
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
 from e2llm_core.stages.probe import load_reference
-from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.stage import ParameterGroup
 
 
@@ -33,8 +32,8 @@ class Stage3(LanguageStage):
         Adapters; None trains the whole language model.
     tasks : tuple of str
         Tasks to train, in equal shares.
-    train : TrainConfig
-        For precision and seed.
+    train : EEGTrainConfig
+        For precision, seed and balance.
     """
 
     name = "stage3"
@@ -45,26 +44,31 @@ class Stage3(LanguageStage):
         model: Path,
         lora: LoraSettings | None,
         tasks: tuple[Task, ...],
-        train: TrainConfig,
+        train: EEGTrainConfig,
     ) -> None:
         self._model_folder, self._lora, self._tasks, self._train = model, lora, tasks, train
-        super().__init__(data, load_reference(model), train.seed)
+        super().__init__(data, load_reference(model), train.seed, train.balance)
         self.processor = E2LLMProcessor.from_pretrained(model)
         if "EPC" in tasks:
-            self._pairs = {id(self.training): PairSampler(self.training.table)}
+            self._pairs: dict[int, PairSampler] = {id(self.training): pairs_of(self.training.windows)}
 
     @cached_property
     def validation(self) -> DescribedWindows:
         """As in every language stage, with its pairs."""
         source = DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
         if "EPC" in self._tasks:
-            self._pairs[id(source)] = PairSampler(source.table)
+            self._pairs[id(source)] = pairs_of(source.windows)
         return source
 
     @property
     def size(self) -> int:
         """One dialogue per window and task."""
-        return len(self.training) * len(self._tasks)
+        return len(self.training) * self.repeats
+
+    @property
+    def repeats(self) -> int:
+        """Tasks."""
+        return len(self._tasks)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Load stage 2's model and add adapters."""
@@ -85,6 +89,11 @@ class Stage3(LanguageStage):
         model.llm = get_peft_model(model.llm, settings)
         adapters = [value for name, value in model.llm.named_parameters() if "lora_" in name]
         return model, [projector, ParameterGroup("lora", adapters)]
+
+    def described(self, ids: np.ndarray) -> np.ndarray:
+        """Windows that are asked for their emotion."""
+        asked = np.array([task != "EPC" for task in self._tasks])
+        return ids[asked[ids // len(self.training)]] % len(self.training)
 
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One dialogue of a task: the window's emotion, or a comparison of two windows."""
@@ -111,7 +120,7 @@ class Stage3(LanguageStage):
             tower_from=self._model_folder,
             llm=llm,
             tensors=tensors,
-            subjects=self.subjects,
+            sides=self.data.split.seen,
         )
 
     def _llm_of_stage2(self) -> str:

@@ -22,7 +22,7 @@ def _tiny_llm(plan: TinyLLMPlan) -> Stage:
 def _stage1(plan: Stage1Plan) -> Stage:
     from e2llm_core.stages.stage1 import Stage1
 
-    return Stage1(EEGData.open(plan.data), plan.model, plan.losses, plan.train.seed)
+    return Stage1(EEGData.open(plan.data), plan.model, plan.losses, plan.train.seed, plan.train.balance)
 
 
 def _stage2(plan: Stage2Plan) -> Stage:

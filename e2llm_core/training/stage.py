@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
+from storage.sampler import Order, SampleOrder
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Stage(ABC):
     @abstractmethod
     def size(self) -> int:
         """Samples per epoch."""
+
+    def order(self, seed: int) -> Order:
+        """Which samples come when: a fresh permutation of all of them every epoch."""
+        return SampleOrder(self.size, seed)
 
     @abstractmethod
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:

@@ -13,9 +13,9 @@ from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
 from e2llm_core.training.metrics import PROGRESS, MetricsLog
 from e2llm_core.training.sharding import shard
-from e2llm_core.training.stage import Stage
+from e2llm_core.training.stage import Batch, Stage
 from e2llm_core.training.world import World
-from storage.sampler import SampleOrder
+from storage.loader import Prefetcher
 
 _BEST = "best"
 
@@ -43,7 +43,7 @@ class Trainer:
         with zero3_loading(config, world):
             model, groups = stage.build()
         self.engine = Engine(model, groups, config, world)
-        self.order = SampleOrder(stage.size, config.seed)
+        self.order = stage.order(config.seed)
         self.checkpoints = Checkpoints(run, config.keep_checkpoints, world)
 
     def fit(self) -> None:
@@ -54,8 +54,10 @@ class Trainer:
                 file.write(f"[{self.stage.name}] resumed at step {state.step}\n")
         config, best = self.config, state.best_score
         log = MetricsLog(self.run, self.stage.name, config.max_steps, state.step, self.world)
-        for step in range(state.step + 1, config.max_steps + 1):
-            metrics = self._train_step(step)
+        steps = range(state.step + 1, config.max_steps + 1)
+        prepared = Prefetcher(self._prepare, steps, depth=1)
+        for step, batches in zip(steps, prepared, strict=True):
+            metrics = self._train_step(step, batches) | {"loader_wait": prepared.last_wait_seconds}
             last = step == config.max_steps
             if step % config.log_every == 0 or step == 1 or last:
                 log.write(step, "train", metrics)
@@ -70,12 +72,15 @@ class Trainer:
         log.close()
         self._finish()
 
-    def _train_step(self, step: int) -> dict[str, float]:
-        """One optimizer step on global batch number `step`; returns means over the step's units."""
+    def _prepare(self, step: int) -> list[Batch]:
+        """Read this rank's micro-batches of global batch number `step`; runs ahead of training, in a thread."""
         ids = self.order.batch(step - 1, self.config.global_batch)
         first = (step - 1) * self.config.global_batch
-        micro_batches = shard(ids, first, self.config.micro_batch, self.world)
-        batches = [self.stage.prepare(micro).to(self.world.device) for micro in micro_batches]
+        return [self.stage.prepare(micro) for micro in shard(ids, first, self.config.micro_batch, self.world)]
+
+    def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
+        """One optimizer step on global batch number `step`; returns means over the step's units."""
+        batches = [batch.to(self.world.device) for batch in prepared]
         (units,) = self.world.sum([sum(batch.units for batch in batches)])
         totals: dict[str, Tensor] = {}
         rates = self.engine.learning_rates()

@@ -1,23 +1,24 @@
-"""Any file that MNE reads (EDF, BDF, FIF, BrainVision, EEGLAB), labelled by its name."""
+"""Any file that MNE reads (EDF, BDF, FIF, BrainVision, EEGLAB, CNT), labelled by name, annotations or a table."""
 
-import re
-import warnings
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from storage.channels import select_eeg
+from storage.caps import Cap
+from storage.channels import check_renames
 from storage.errors import InputError
 from storage.labels import LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
-from storage.readers.edf import assert_whole
-from storage.recording import RECORDING_ID
+from storage.readers.base import RawRecording, RecordingRef, Source
+from storage.readers.companions import companions
+from storage.readers.label_table import TableLabels
+from storage.readers.mne_file import ChannelConfig, Continuous, read_continuous, read_file
+from storage.readers.naming import assert_distinct, check_pattern, group_of, list_matching, recording_id
+from storage.readers.trials import AnnotationLabels, Stretch, trials_of
+from storage.units import Unit
 
-IMPLAUSIBLE_UV = 1e5
+__all__ = ["FilesSource", "companions", "read_file"]
 
 
 class FilesSource(Source):
@@ -25,36 +26,48 @@ class FilesSource(Source):
 
     ``pattern: 'Subject(?P<subject>\d+)_(?P<label>[12])\.edf'`` with
     ``label_of: {'1': rest, '2': mental_arithmetic}``. A file's position in its session is its place among the
-    session's files in the order of their names.
+    session's files in the order of the group ``run``, if there is one, and of their names. Recordings are named
+    ``sub-<subject>_ses-<session>_run-<run or position>``: nothing else of a file's name reaches the store. In place
+    of the name, `labels_from` takes labels from annotations or from a table.
     """
 
     format: Literal["files"] = "files"
     root: Path
-    pattern: str = Field(description="regular expression with the groups subject, and optionally session and label")
+    pattern: str = Field(
+        description="regular expression with the groups subject, and optionally session, run and label"
+    )
     labels: LabelSet
     label_of: dict[str, str] = Field(default_factory=dict)
     crop_seconds: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Stretch (start, stop) in seconds to keep, by label; the whole file where a label is not named."""
+    """Stretch (start, stop) in seconds to keep, by label of the name; the whole file where a label is not named."""
+    labels_from: Annotated[AnnotationLabels | TableLabels, Field(discriminator="kind")] | None = None
+    unit: Unit | None = None
+    """What the files' numbers are in, where their headers are wrong or silent."""
+    montage: Cap | None = None
+    """BioSemi cap whose connectors (A1, A2, ...) the channels are named by."""
+    rename: dict[str, str] = Field(default_factory=dict)
+    """The files' channel name -> name of the 10-05 system, or `drop`."""
 
     @field_validator("pattern")
     @classmethod
     def _names_subject(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        if "subject" not in groups:
-            raise ValueError("needs a group (?P<subject>...)")
-        return pattern
+        return check_pattern(pattern)
+
+    @field_validator("rename")
+    @classmethod
+    def _electrodes(cls, rename: dict[str, str]) -> dict[str, str]:
+        check_renames(rename)
+        return rename
 
     @model_validator(mode="after")
     def _known_labels(self) -> "FilesSource":
-        for label in [*self.label_of.values(), *self.crop_seconds]:
-            if label not in self.labels.names:
-                raise ValueError(f"label {label!r} is not one of {', '.join(self.labels.names)}")
+        given = self.labels_from.label_of.values() if self.labels_from else ()
+        check_labels(self.labels, [*self.label_of.values(), *self.crop_seconds, *given])
         for label, (start, stop) in self.crop_seconds.items():
             if not 0 <= start < stop:
                 raise ValueError(f"crop_seconds of {label}: {start}..{stop} is no stretch")
+        if self.labels_from and ("(?P<label>" in self.pattern or self.label_of or self.crop_seconds):
+            raise ValueError("labels come from the file name (label, label_of, crop_seconds) or from labels_from")
         return self
 
     @property
@@ -64,121 +77,77 @@ class FilesSource(Source):
 
     def list_recordings(self) -> list[RecordingRef]:
         """Match the files of the folder, subfolders included, against the pattern."""
-        refs: list[RecordingRef] = []
-        places: Counter[tuple[str, str]] = Counter()
-        for path in sorted(self.root.glob("**/*"), key=lambda path: (path.name, path)):
-            match = re.fullmatch(self.pattern, path.name)
-            if match and path.is_file():
-                subject, session = match["subject"], match.groupdict().get("session") or "1"
-                places[subject, session] += 1
-                refs.append(_reference(path, subject, session, places[subject, session]))
-        doubles = Counter(ref.recording_id for ref in refs)
+        refs = list_matching(self.root, self.pattern)
+        if not isinstance(self.labels_from, TableLabels):
+            return refs
+        table = self.labels_from
+        stated: list[RecordingRef] = []
         for ref in refs:
-            if doubles[ref.recording_id] > 1:
-                raise InputError(
-                    str(ref.path),
-                    "another file has the same name without extension",
-                    "Rename one, or narrow `source.pattern`.",
-                )
-        if not refs:
-            raise InputError(
-                str(self.root),
-                f"no file matches {self.pattern!r}",
-                "Correct `source.root` or `source.pattern`.",
-            )
-        return refs
+            subject = table.entity(self.root, ref.path, "subject") or ref.subject
+            session = table.entity(self.root, ref.path, "session") or ref.session
+            position = 1 + sum((other.subject, other.session) == (subject, session) for other in stated)
+            run = group_of(self.pattern, ref.path, "run") or position
+            name = recording_id(subject, session, run, ref.path)
+            stated.append(RecordingRef(name, subject, session, ref.path, position))
+        assert_distinct(stated)
+        return stated
 
     def read(self, ref: RecordingRef) -> RawRecording:
-        """Read one file as one trial: all of it, or the stretch that `crop_seconds` names for its label."""
-        label = self._label(ref)
-        raw = read_file(ref.path)
-        signal = raw.pieces[0]
-        start, stop = self.crop_seconds.get(label or "", (0.0, signal.shape[1] / raw.sfreq_hz))
-        first, last = round(start * raw.sfreq_hz), round(stop * raw.sfreq_hz)
-        if last > signal.shape[1]:
-            raise InputError(str(ref.path), f"ends before {stop} s", f"Shorten `source.crop_seconds` of {label}.")
-        span = TrialSpan(
-            piece=0,
-            start=0,
-            stop=last - first,
-            trial=ref.position,
-            position=ref.position,
-            clip=ref.position,
-            label=label,
-        )
-        provenance = raw.provenance | {"start_seconds": start}
-        return replace(raw, pieces=[signal[:, first:last]], trials=[span], provenance=provenance)
+        """Read one file: as one trial labelled by its name, or with the trials that `labels_from` names."""
+        file = read_continuous(ref.path, ChannelConfig(unit=self.unit, montage=self.montage, rename=self.rename))
+        if self.labels_from is None:
+            return one_trial(file, ref, self._label(ref), self.crop_seconds)
+        if isinstance(self.labels_from, TableLabels):
+            stretches = self.labels_from.stretches(self.root, ref.path, file)
+            for stretch in stretches:
+                require_label(self.labels, stretch.label, str(self.labels_from.file(self.root)), "labels_from.label_of")
+        else:
+            stretches = self.labels_from.stretches(file, str(ref.path))
+        return trials_of(file, stretches, ref)
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
-        """Return the file and those that its format keeps beside it (BrainVision, EEGLAB)."""
-        return (ref.path, *companions(ref.path))
+        """Return the file, those that its format keeps beside it (BrainVision, EEGLAB), and the label table."""
+        table = (self.labels_from.file(self.root),) if isinstance(self.labels_from, TableLabels) else ()
+        return (ref.path, *companions(ref.path), *table)
 
     def _label(self, ref: RecordingRef) -> str | None:
-        match = re.fullmatch(self.pattern, ref.path.name)
-        word = match.groupdict().get("label") if match else None
-        if word is None:
-            return None
-        label = self.label_of.get(word, word)
-        if label not in self.labels.names:
-            raise InputError(
-                str(ref.path), f"label {label!r} is not in {self.labels.names}", "Correct `source.label_of`."
-            )
-        return label
+        return label_by_name(self.pattern, self.label_of, self.labels, ref.path)
 
 
-def _reference(path: Path, subject: str, session: str, position: int) -> RecordingRef:
-    if not re.fullmatch(RECORDING_ID, path.stem):
-        raise InputError(
-            str(path), "its name becomes the recording's and may hold A-Z a-z 0-9 . _ - only", "Rename it."
-        )
-    return RecordingRef(path.stem, subject, session, path, position)
+def check_labels(labels: LabelSet, words: list[str]) -> None:
+    """Raise `ValueError` at a label outside the label set."""
+    for label in words:
+        if label not in labels.names:
+            raise ValueError(f"label {label!r} is not one of {', '.join(labels.names)}")
 
 
-def companions(path: Path) -> tuple[Path, ...]:
-    """Files that hold the samples or markers of a header file, as far as they are there."""
-    names = [f"{path.stem}.fdt"] if path.suffix.lower() == ".set" else []
-    if path.suffix.lower() == ".vhdr":
-        header = path.read_text(encoding="utf-8", errors="replace")
-        named = re.findall(r"^(?:DataFile|MarkerFile)=(.+)$", header, flags=re.MULTILINE)
-        names = [name.strip().replace("$b", path.stem) for name in named]
-    return tuple(beside for name in names if (beside := path.with_name(Path(name).name)).is_file())
+def require_label(labels: LabelSet, label: str | None, place: str, field: str) -> None:
+    """Raise `InputError` at a label outside the label set."""
+    if label is not None and label not in labels.names:
+        raise InputError(place, f"label {label!r} is not in {labels.names}", f"Correct `source.{field}`.")
 
 
-def read_file(path: Path) -> RawRecording:
-    """Read one recording with MNE: scalp EEG channels only, in µV, without the header's personal fields.
+def label_by_name(pattern: str, label_of: dict[str, str], labels: LabelSet, path: Path) -> str | None:
+    """Label that the group ``label`` finds in a file's name; None without such a group."""
+    word = group_of(pattern, path, "label")
+    label = None if word is None else label_of.get(word, word)
+    require_label(labels, label, str(path), "label_of")
+    return label
 
-    Raises
-    ------
-    InputError
-        When the file is cut off, MNE cannot read it, no channel is a scalp electrode, or amplitudes are not
-        those of EEG.
-    """
-    import mne
 
-    if not path.exists():
-        raise InputError(str(path), "no such file", "Correct the path.")
-    assert_whole(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            raw = mne.io.read_raw(path, preload=True, verbose="error")
-    except Exception as error:  # MNE's parsers raise whatever the damage leads them to
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(str(path), f"MNE cannot read it ({reason})", "Convert it to EDF or FIF.") from error
-    rows, channels = select_eeg(raw.ch_names, str(path))
-    dropped = [name for row, name in enumerate(raw.ch_names) if row not in rows]
-    provenance: dict[str, str | float | list[str] | None] = {
-        "reader": f"mne {mne.__version__}",
-        "highpass_hz": float(raw.info["highpass"]),
-        "lowpass_hz": float(raw.info["lowpass"]),
-        "dropped_channels": dropped,
-    }
-    signal_uv = raw.get_data(picks=rows) * 1e6
-    if (typical := float(np.median(signal_uv.std(axis=1)))) > IMPLAUSIBLE_UV:
-        raise InputError(
-            str(path),
-            f"a typical channel varies by {typical:.3g} µV",
-            "Write the unit into the file's header.",
-        )
-    span = TrialSpan(piece=0, start=0, stop=signal_uv.shape[1], trial=1, position=1, clip=1, label=None)
-    return RawRecording(tuple(channels), float(raw.info["sfreq"]), [signal_uv], [span], provenance=provenance)
+def one_trial(
+    file: Continuous, ref: RecordingRef, label: str | None, crop_seconds: dict[str, tuple[float, float]]
+) -> RawRecording:
+    """All of a file as one trial (one per piece), or the stretch that `crop_seconds` names for its label."""
+    n_times = file.signal_uv.shape[1]
+    start, stop = crop_seconds.get(label or "", (0.0, n_times / file.sfreq_hz))
+    first, last = round(start * file.sfreq_hz), round(stop * file.sfreq_hz)
+    if last > n_times:
+        raise InputError(str(ref.path), f"ends before {stop} s", f"Shorten `source.crop_seconds` of {label}.")
+    inside = [(max(one, first), min(two, last)) for one, two in file.pieces if max(one, first) < min(two, last)]
+    kept = replace(file, pieces=tuple(inside), provenance=file.provenance | {"start_seconds": start})
+    if len(inside) == 1:
+        raw = trials_of(kept, [Stretch(*inside[0], label, ref.position)], ref)
+        span = replace(raw.trials[0], trial=ref.position, position=ref.position)
+        return replace(raw, trials=[span])
+    return trials_of(kept, [Stretch(first, last, label, ref.position)], ref)

@@ -8,7 +8,9 @@ import numpy as np
 from storage.channels import SEED_CHANNELS
 from storage.errors import InputError
 from storage.labels import SEED_VII, LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
+from storage.readers.base import RawRecording, RecordingRef, Source
+from storage.readers.clips import clip_recording
+from storage.readers.mat import load_variables
 from storage.seed_vii import (
     CLIP_LABELS,
     NUM_SESSIONS,
@@ -57,44 +59,36 @@ class SeedVIISource(Source):
         signals = load_clips(ref.path, clips)
         if missing := [str(clip) for clip in clips if clip not in signals]:
             raise InputError(str(ref.path), f"no clip {', '.join(missing)}", "Fetch the file again.")
-        labels = self._continuous_labels(ref.path.name)
-        intensities = load_clips(labels, clips) if labels.exists() else {}
-        trials = []
-        for position, clip in enumerate(clips, start=1):
-            signal = signals[clip]
-            if signal.ndim != 2 or signal.shape[0] != len(SEED_CHANNELS):
-                raise InputError(
-                    f"{ref.path} clip {clip}",
-                    f"shape {signal.shape}, expected (62, T)",
-                    "Fetch the file again.",
-                )
-            trials.append(
-                TrialSpan(
-                    piece=position - 1,
-                    start=0,
-                    stop=signal.shape[1],
-                    trial=position,
-                    position=position,
-                    clip=clip,
-                    label=CLIP_LABELS[clip - 1],
-                    intensity=tuple(map(float, np.ravel(intensities[clip]))) if clip in intensities else None,
-                )
-            )
-        provenance: dict[str, str | float | list[str] | None] = {
-            "reader": "seed-vii",
-            "filter": "0.1-70 Hz, 50 Hz notch (authors)",
-            "device": "ESI NeuroScan",
-        }
-        pieces = [signals[clip] for clip in clips]
-        return RawRecording(SEED_CHANNELS, SFREQ_HZ, pieces, trials, provenance=provenance)
+        labels = continuous_labels(self.root, ref.subject)
+        return clip_recording(
+            [signals[clip] for clip in clips],
+            clips,
+            [CLIP_LABELS[clip - 1] for clip in clips],
+            channels=SEED_CHANNELS,
+            sfreq_hz=SFREQ_HZ,
+            provenance={
+                "reader": "seed-vii",
+                "filter": "0.1-70 Hz, 50 Hz notch (authors)",
+                "device": "ESI NeuroScan",
+            },
+            place=str(ref.path),
+            intensities=load_intensities(labels, clips) if labels.exists() else None,
+        )
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
         """Return the subject's signals and, where there are any, the continuous labels."""
-        labels = self._continuous_labels(ref.path.name)
+        labels = continuous_labels(self.root, ref.subject)
         return (ref.path, labels) if labels.exists() else (ref.path,)
 
-    def _continuous_labels(self, name: str) -> Path:
-        return self.root / "continuous_labels" / name
+
+def continuous_labels(root: Path, subject: str) -> Path:
+    """Where a subject's continuous labels are, if there are any."""
+    return root / "continuous_labels" / f"{int(subject)}.mat"
+
+
+def load_intensities(path: Path, clips: list[int]) -> dict[int, tuple[float, ...]]:
+    """Load the continuous labels of some clips, one value per 4 s; raises `InputError` as `load_clips` does."""
+    return {clip: tuple(map(float, np.ravel(values))) for clip, values in load_clips(path, clips).items()}
 
 
 def load_clips(path: Path, clips: list[int]) -> dict[int, np.ndarray]:
@@ -105,18 +99,8 @@ def load_clips(path: Path, clips: list[int]) -> dict[int, np.ndarray]:
     InputError
         When the file is truncated, is no MAT v5 file, or a clip is not numeric.
     """
-    from scipy.io import loadmat
-
-    try:
-        values = loadmat(path, variable_names=[str(clip) for clip in clips])
-    except Exception as error:  # SciPy's parser raises whatever the damage leads it to
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(str(path), f"not a whole MAT v5 file ({reason})", "Fetch the file again.") from error
-    found = {clip: values[str(clip)] for clip in clips if str(clip) in values}
-    for clip, value in found.items():
-        if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
-            raise InputError(f"{path} clip {clip}", f"holds {value.dtype}, not numbers", "Fetch the file again.")
-    return found
+    found = load_variables(path, {str(clip): f"clip {clip}" for clip in clips})
+    return {int(name): value for name, value in found.items()}
 
 
 def assert_workbook(path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
+from e2llm_core.training.stage import Batch
 from e2llm_core.training.trainer import Trainer
 from e2llm_core.training.world import World
 
@@ -20,10 +21,10 @@ class KilledTrainer(Trainer):
 
     last: int | None = None
 
-    def _train_step(self, step: int) -> dict[str, float]:
+    def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
         if self.last is not None and step == self.last + 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._train_step(step)
+        return super()._train_step(step, prepared)
 
 
 def main(arguments: list[str]) -> None:

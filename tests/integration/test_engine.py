@@ -132,7 +132,8 @@ def losses(run: Path, key: str = "loss") -> list[float]:
 
 def curve(run: Path) -> list[dict]:
     return [
-        {key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run / "metrics.jsonl")
+        {key: value for key, value in row.items() if key not in ("seconds", "loader_wait")}
+        for row in read_metrics(run / "metrics.jsonl")
     ]
 
 

@@ -169,7 +169,8 @@ def wait_for(run: Path, pattern: str, job: subprocess.Popen[str]) -> None:
 
 def curve(run: Path) -> list[dict]:
     return [
-        {key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run / "metrics.jsonl")
+        {key: value for key, value in row.items() if key not in ("seconds", "loader_wait")}
+        for row in read_metrics(run / "metrics.jsonl")
     ]
 
 

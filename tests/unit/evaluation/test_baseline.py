@@ -11,6 +11,10 @@ SFREQ_HZ = 200.0
 SPLIT = {"train": ["01", "02", "03"], "validation": ["04"], "test": ["05", "06"]}
 
 
+def sides_of(table, split=SPLIT):
+    return {name: table["subject"].isin(subjects).to_numpy() for name, subjects in split.items()}
+
+
 def sine(frequency_hz: float, amplitude_uv: float, n_times: int = 1600) -> np.ndarray:
     return amplitude_uv * np.sin(2 * np.pi * frequency_hz * np.arange(n_times) / SFREQ_HZ)
 
@@ -85,6 +89,23 @@ def test_adaptation_refuses_unknown_rules_and_lengths():
         baseline.adapt(np.zeros((2, 2)), [1], "none")
 
 
+def test_causal_adaptation_knows_what_came_before_and_nothing_else():
+    generator = np.random.default_rng(4)
+    features, groups = generator.normal(3, 2, size=(30, 5)), np.repeat(["a", "b"], 15)
+    order = np.stack([np.tile(generator.permutation(15), 2) // 4, np.tile(np.arange(15), 2)], axis=1)
+    adapted = baseline.adapt(features, groups, "causal", order)
+    for row in range(30):
+        own = [r for r in range(30) if groups[r] == groups[row] and tuple(order[r]) <= tuple(order[row])]
+        known = features[own]
+        spread = np.where(known.std(axis=0) > 1e-6, known.std(axis=0), 1.0)
+        assert adapted[row] == pytest.approx((features[row] - known.mean(axis=0)) / spread, abs=1e-4)
+        changed = features.copy()
+        changed[[r for r in range(30) if r not in own]] += 9
+        assert baseline.adapt(changed, groups, "causal", order)[row] == pytest.approx(adapted[row], abs=1e-6)
+    with pytest.raises(ValueError, match="order of the rows"):
+        baseline.adapt(features, groups, "causal")
+
+
 def features_of(table, names, strength, column="label", seed=0):
     generator = np.random.default_rng(seed)
     directions = np.random.default_rng(99).normal(size=(len(names), 12))
@@ -93,17 +114,19 @@ def features_of(table, names, strength, column="label", seed=0):
 
 
 def test_the_baseline_finds_a_signal_and_stays_at_chance_without_one(trials, names):
-    rows, _ = baseline.baseline_windows(trials, features_of(trials, names, 1.5), SPLIT, names)
+    rows, _ = baseline.baseline_windows(trials, features_of(trials, names, 1.5), sides_of(trials), names)
     assert balanced_accuracy(rows["truth"], rows["answer"], names) > 0.7
     values = []
     for seed in range(5):
-        noise, _ = baseline.baseline_windows(trials, features_of(trials, names, 0.0, seed=seed), SPLIT, names)
+        noise, _ = baseline.baseline_windows(
+            trials, features_of(trials, names, 0.0, seed=seed), sides_of(trials), names
+        )
         values.append(balanced_accuracy(noise["truth"], noise["answer"], names))
     assert np.mean(values) == pytest.approx(1 / 7, abs=0.04)
 
 
 def test_baseline_rows_follow_the_table_of_predictions(trials, names):
-    rows, classifier = baseline.baseline_windows(trials, features_of(trials, names, 1.0), SPLIT, names)
+    rows, classifier = baseline.baseline_windows(trials, features_of(trials, names, 1.0), sides_of(trials), names)
     check_predictions(rows)
     assert tuple(rows.columns) == COLUMNS
     assert set(rows["subject"]) == {"05", "06"}
@@ -116,8 +139,8 @@ def test_baseline_rows_follow_the_table_of_predictions(trials, names):
 
 def test_the_same_input_gives_the_same_answers(trials, names):
     features = features_of(trials, names, 0.7)
-    first, _ = baseline.baseline_windows(trials, features, SPLIT, names, seed=3)
-    again, _ = baseline.baseline_windows(trials, features, SPLIT, names, seed=3)
+    first, _ = baseline.baseline_windows(trials, features, sides_of(trials), names, seed=3)
+    again, _ = baseline.baseline_windows(trials, features, sides_of(trials), names, seed=3)
     assert first["answer"].tolist() == again["answer"].tolist()
 
 
@@ -125,7 +148,7 @@ def test_test_rows_do_not_reach_the_fit(trials, names):
     features = features_of(trials, names, 0.7)
     changed = features.copy()
     changed[trials["subject"].isin(SPLIT["test"])] += 50
-    fits = [baseline.baseline_windows(trials, data, SPLIT, names)[1] for data in (features, changed)]
+    fits = [baseline.baseline_windows(trials, data, sides_of(trials), names)[1] for data in (features, changed)]
     assert fits[0].pipeline[-1].coef_ == pytest.approx(fits[1].pipeline[-1].coef_)
 
 
@@ -133,12 +156,12 @@ def test_test_rows_do_not_reach_the_fit(trials, names):
 def test_pairs_are_compared(trials, pairs, names, strength):
     by_trial = dict(zip(zip(trials["subject"], trials["trial"], strict=True), range(len(trials)), strict=True))
     features = features_of(trials, names, strength)
-    _, classifier = baseline.baseline_windows(trials, features, SPLIT, names)
+    _, classifier = baseline.baseline_windows(trials, features, sides_of(trials), names)
     first, second = (
         features[[by_trial[key] for key in zip(pairs["subject"], pairs[column], strict=True)]]
         for column in ("trial", "trial_b")
     )
-    rows, rule = baseline.baseline_pairs(pairs, first, second, SPLIT, classifier)
+    rows, rule = baseline.baseline_pairs(pairs, first, second, sides_of(pairs), classifier)
     check_predictions(rows)
     assert rule in ("difference", "predicted-class")
     assert rows["trial_b"].notna().all()
@@ -162,4 +185,4 @@ def test_pairs_are_compared(trials, pairs, names, strength):
 )
 def test_bad_splits_are_refused(trials, split, words):
     with pytest.raises(ValueError, match=words):
-        baseline.split_sides(trials["subject"], split)
+        baseline.checked_sides(sides_of(trials, split))

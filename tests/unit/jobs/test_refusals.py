@@ -39,7 +39,7 @@ TINY = (
         (
             "data.windows={normalisation: session-whitening}",
             "override 'data.windows={normalisation: session-whitening}': data.windows: normalisation "
-            "session-whitening needs adaptation: transductive-unlabelled",
+            "session-whitening needs adaptation: causal or transductive-unlabelled",
         ),
     ],
 )

@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from e2llm_core.language.corpus import corpus_dialogue
-from e2llm_core.stages.config import DataConfig, LoraSettings, ProjectorConfig, Stage1Config, TowerConfig
+from e2llm_core.stages.config import (
+    DataConfig,
+    EEGTrainConfig,
+    LoraSettings,
+    ProjectorConfig,
+    Stage1Config,
+    TowerConfig,
+)
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.stages.stage2 import Stage2
 from e2llm_core.stages.stage3 import Stage3
 from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
-from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
-from storage.splits import SplitConfig
+from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store
 from storage.windows import WindowConfig
 
@@ -57,7 +63,7 @@ def data(tmp_path_factory) -> EEGData:
         normalisation="session-whitening",
         adaptation="transductive-unlabelled",
     )
-    split = SplitConfig(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
+    split = BySubject(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
     return EEGData.open(DataConfig(store=root, windows=windows, split=split))
 
 
@@ -114,7 +120,7 @@ def tower_folder(make_stage1, llm_folder) -> Path:
 @pytest.fixture(scope="session")
 def make_stage2(data, tower_folder, llm_folder):
     def make(seed=0):
-        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), TrainConfig(seed=seed))
+        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), EEGTrainConfig(seed=seed))
 
     return make
 
@@ -132,6 +138,6 @@ def make_stage3(data, stage2_folder):
     lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj", "v_proj"))
 
     def make(seed=0, lora=lora, tasks=("IED", "EPC")):
-        return Stage3(data, stage2_folder, lora, tasks, TrainConfig(seed=seed))
+        return Stage3(data, stage2_folder, lora, tasks, EEGTrainConfig(seed=seed))
 
     return make

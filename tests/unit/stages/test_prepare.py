@@ -104,8 +104,8 @@ def test_augmentation_shifts_and_flips_but_keeps_every_sample(make_stage1):
 
 def test_language_stages_see_reserved_subjects_too(make_stage2, make_stage3):
     for stage in (make_stage2(), make_stage3()):
-        assert set(stage.training.table["subject"]) == {"s0", "s1"}
-        assert set(stage.validation.table["subject"]) == {"s2"}
+        assert set(stage.training.windows.trials["subject"]) == {"s0", "s1"}
+        assert set(stage.validation.windows.trials["subject"]) == {"s2"}
     assert make_stage3().size == 2 * make_stage2().size
 
 

@@ -4,39 +4,18 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from storage.errors import InputError
 from storage.ingest import ingest_digest, ingest_recording
 from storage.labels import LabelSet
+from storage.location import Folder
 from storage.readers import FilesSource, SeedVIISource
 from storage.signal import SignalConfig, resample
 from storage.store import Store, create_store, open_store
 from storage.windows import WindowConfig, Windows
 
 CONFIG = SignalConfig(sfreq_hz=100)
-RATES = [128.0, 200.0, 250.0, 256.0, 500.0, 512.0, 1000.0]
-
-
-@given(st.sampled_from(RATES), st.sampled_from(RATES), st.integers(1, 4), st.floats(1, 20))
-def test_resampling_is_exact_in_length_and_keeps_a_sine(
-    from_hz: float, to_hz: float, seconds: int, tone_hz: float
-) -> None:
-    time = np.arange(int(seconds * from_hz)) / from_hz
-    out = resample(np.sin(2 * np.pi * tone_hz * time)[None], from_hz, to_hz)
-    assert out.shape == (1, seconds * int(to_hz))
-    truth = np.sin(2 * np.pi * tone_hz * np.arange(out.shape[1]) / to_hz)
-    edge = int(to_hz / 5)
-    assert np.abs(out[0] - truth)[edge:-edge].max() < 0.01
-
-
-def test_an_offset_leaves_no_trace_at_the_edges() -> None:
-    drift = 4200.0 + np.linspace(0, 50, 1600)[None]
-    out = resample(drift, 200.0, 256.0)
-    assert np.abs(out - (4200.0 + 50 * np.arange(2048) / 256 * 200 / 1599)).max() < 0.1
-    assert np.array_equal(resample(drift, 200.0, 200.0), drift)
 
 
 def recording(folder: Path, name: str, *, seconds: int = 4, seed: int = 0, names: str = "T3 Cz Oz") -> Path:
@@ -78,7 +57,7 @@ def ingest_all(store: Store, source: FilesSource, config: SignalConfig = CONFIG)
 
 def test_files_become_recordings(folder: Path, target: Store) -> None:
     assert ingest_all(target, source(folder)) == [True] * 4
-    info = target.recordings["s1_a_raw"]
+    info = target.recordings["sub-s1_ses-1_run-1"]
     assert (info.channels, info.sfreq_hz, info.n_times) == (("T7", "CZ", "OZ"), 100.0, 400)
     assert info.provenance["dropped_channels"] == ["ECG ECG"]
     assert info.provenance["source_sfreq_hz"] == 200.0
@@ -87,16 +66,21 @@ def test_files_become_recordings(folder: Path, target: Store) -> None:
 def test_position_is_the_order_of_recording_and_not_the_label(folder: Path, target: Store) -> None:
     ingest_all(target, source(folder))
     table = target.trials.set_index("recording_id")
-    assert table.loc["s2_a_raw", ["position", "trial", "label"]].tolist() == [1, 1, "task"]
-    assert table.loc["s2_b_raw", ["position", "trial", "label"]].tolist() == [2, 2, "rest"]
+    assert table.loc["sub-s2_ses-1_run-1", ["position", "trial", "label"]].tolist() == [1, 1, "task"]
+    assert table.loc["sub-s2_ses-1_run-2", ["position", "trial", "label"]].tolist() == [2, 2, "rest"]
     assert not target.trials.duplicated(["subject", "session", "trial"]).any()
+
+
+def store_folder(store: Store) -> Path:
+    assert isinstance(store.root, Folder)
+    return store.root.path
 
 
 def test_ingest_is_idempotent(folder: Path, target: Store) -> None:
     ingest_all(target, source(folder))
-    files = {path: path.stat().st_mtime_ns for path in target.root.rglob("*") if path.is_file()}
+    files = {path: path.stat().st_mtime_ns for path in store_folder(target).rglob("*") if path.is_file()}
     assert ingest_all(open_store(target.root), source(folder)) == [False] * 4
-    assert {path: path.stat().st_mtime_ns for path in target.root.rglob("*") if path.is_file()} == files
+    assert {path: path.stat().st_mtime_ns for path in store_folder(target).rglob("*") if path.is_file()} == files
 
 
 @pytest.mark.parametrize("change", ["signal", "rate", "labels", "crop"])
@@ -116,7 +100,7 @@ def test_what_changed_is_ingested_again(change: str, folder: Path, target: Store
     assert ingest_all(target, again, config) == expected
     assert ingest_all(target, again, config) == [False] * 4
     if change == "crop":
-        assert [target.recordings[name].n_times for name in ("s1_a_raw", "s1_b_raw")] == [400, 200]
+        assert [target.recordings[name].n_times for name in ("sub-s1_ses-1_run-1", "sub-s1_ses-1_run-2")] == [400, 200]
 
 
 def test_a_moved_source_is_the_same_source(folder: Path, target: Store, tmp_path: Path) -> None:
@@ -152,9 +136,11 @@ def test_the_twin_goes_in_as_seed_vii(twin_root: Path, tmp_path: Path) -> None:
 
 def test_nothing_personal_reaches_the_store(folder: Path, target: Store) -> None:
     ingest_all(target, source(folder))
-    for path in target.root.rglob("zarr.json"):
-        for word in ("Roe", "Jane", "HX-4711"):
-            assert word not in path.read_text()
+    files = [path for path in store_folder(target).rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        for word in (b"Roe", b"Jane", b"HX-4711"):
+            assert word not in path.read_bytes()
 
 
 def test_a_killed_ingest_goes_on(folder: Path, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,10 +151,10 @@ def test_a_killed_ingest_goes_on(folder: Path, target: Store, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("zarr.create_group", killed)
+        patch.setattr("storage.store.write_signal", killed)
         with pytest.raises(KeyboardInterrupt):
             ingest_recording(target, source(folder), refs[1], CONFIG)
-    assert list(open_store(target.root).recordings) == ["s1_a_raw"]
+    assert list(open_store(target.root).recordings) == ["sub-s1_ses-1_run-1"]
     assert ingest_all(target, source(folder)) == [False, True, True, True]
 
 
@@ -182,7 +168,7 @@ def test_file_refusals(folder: Path, target: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends before 9\.0 s.*crop_seconds` of task"):
         source(folder, crop_seconds={"task": (0.0, 9.0)}).read(refs[0])
     recording(folder / "again", "s1_a_raw.fif")
-    with pytest.raises(InputError, match="another file has the same name"):
+    with pytest.raises(InputError, match=r"has the same name as .*s1_a_raw\.fif"):
         files.list_recordings()
     shutil.rmtree(folder / "again")
     refs[0].path.write_bytes(b"not a recording")
@@ -194,10 +180,10 @@ def test_file_refusals(folder: Path, target: Store, tmp_path: Path) -> None:
     assert not target.recordings
 
 
-def test_names_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
-    recording(tmp_path / "raw", "s1 copy_raw.fif")
-    with pytest.raises(InputError, match=r"may hold A-Z a-z 0-9.*Rename it"):
-        source(tmp_path / "raw", pattern=r"(?P<subject>s1) copy_raw\.fif").list_recordings()
+def test_the_name_of_a_file_does_not_name_its_recording(tmp_path: Path) -> None:
+    recording(tmp_path / "raw", "s1 Jane Roe_raw.fif")
+    (ref,) = source(tmp_path / "raw", pattern=r"(?P<subject>s1) .*_raw\.fif").list_recordings()
+    assert ref.recording_id == "sub-s1_ses-1_run-1"
 
 
 def test_volts_mistaken_for_microvolts_are_noticed(tmp_path: Path) -> None:
@@ -205,7 +191,9 @@ def test_volts_mistaken_for_microvolts_are_noticed(tmp_path: Path) -> None:
     raw = mne.io.read_raw(path, preload=True, verbose="error")
     raw.apply_function(lambda signal: signal * 1e6, picks="all")
     raw.save(path, overwrite=True, verbose="error")
-    with pytest.raises(InputError, match=r"a typical channel varies by 2e\+07 µV"):
+    with pytest.raises(
+        InputError, match=r"a typical channel varies by \S+e\+07 µV within a second, about 1,000,000 times too large"
+    ):
         source(tmp_path).read(source(tmp_path).list_recordings()[0])
 
 
@@ -224,9 +212,3 @@ def test_volts_mistaken_for_microvolts_are_noticed(tmp_path: Path) -> None:
 def test_bad_file_sources(options: dict, tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         source(tmp_path, **options)
-
-
-@pytest.mark.parametrize("sfreq_hz", [0, -1, 0.001, 1e6])
-def test_bad_rates(sfreq_hz: float) -> None:
-    with pytest.raises(ValidationError):
-        SignalConfig(sfreq_hz=sfreq_hz)

@@ -96,7 +96,7 @@ def test_only_the_own_session_is_used_and_no_label(store: Store, describe: Calla
     before = plain.read(own)
     assert np.array_equal(fill(store, describe, scale=9.0).read(own), before)
     assert np.array_equal(fill(store, describe, labels=("rest", "rest")).read(own), before)
-    assert np.array_equal(Windows(store, CONFIG, ["s1"]).read(own), before)
+    assert np.array_equal(Windows(store, CONFIG, store.trials.query("subject == 's1'")).read(own), before)
 
 
 def test_a_session_is_whitened_by_all_of_it(store: Store, describe: Callable) -> None:

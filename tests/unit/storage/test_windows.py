@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -76,8 +75,9 @@ def test_read_picks_channels_by_name(filled: Store, describe: Callable, noise: C
         assert np.abs(got - truth).max() <= 0.05 + 1e-4
 
 
-def test_subjects_are_kept_apart(filled: Store) -> None:
-    windows = Windows(filled, WindowConfig(window_seconds=1.0), ["s2"])
+def test_chosen_trials_are_kept_apart(filled: Store) -> None:
+    trials = filled.trials
+    windows = Windows(filled, WindowConfig(window_seconds=1.0), trials[trials["subject"] == "s2"])
     assert set(windows.table["subject"]) == {"s2"}
     assert windows.read([]).shape == (0, 3, 100)
     assert windows.describe([]).empty
@@ -99,15 +99,15 @@ WHITENING = {"normalisation": "session-whitening", "adaptation": "transductive-u
         ({"window_seconds": 60}, None, "no trial lasts 60"),
         ({"window_seconds": 0.001}, None, "shorter than one sample"),
         ({"stride_seconds": 0.001}, None, "shorter than one sample"),
-        ({}, ["s1", "s9"], r"no subject s9. It has: s1, s2\."),
-        ({}, [], "no subject was named"),
+        ({}, [], "no trial was chosen"),
         (WHITENING | {"channels": ("OZ",)}, None, "one channel is left"),
         (WHITENING | {"window_seconds": 0.01, "stride_seconds": 1}, None, "resolve no frequency"),
     ],
 )
 def test_refusals(filled: Store, config: dict, subjects: list[str] | None, problem: str) -> None:
+    rows = filled.trials if subjects is None else filled.trials[filled.trials["subject"].isin(subjects)]
     with pytest.raises(InputError, match=problem):
-        Windows(filled, WindowConfig(**({"window_seconds": 1.0} | config)), subjects)
+        Windows(filled, WindowConfig(**({"window_seconds": 1.0} | config)), rows)
 
 
 def test_one_sampling_rate(filled: Store, describe: Callable, noise: Callable) -> None:
@@ -137,10 +137,25 @@ def test_unit() -> None:
     assert WindowConfig(**WHITENING).unit == "whitened"
 
 
-def test_a_store_of_very_many_windows_opens_at_once(tmp_path: Path, labels: LabelSet, describe: Callable) -> None:
-    store = create_store(tmp_path / "s", dataset="d", label_set=labels)
-    info = describe(lengths=[10**12] * 3, sfreq_hz=1000.0)
-    store.__dict__["recordings"] = {"a": info}
-    windows = Windows(store, WindowConfig(window_seconds=1, stride_seconds=0.001))
+def test_opening_does_not_depend_on_the_number_of_windows(store: Store, describe: Callable, noise: Callable) -> None:
+    info = describe(sfreq_hz=1000.0)
+    store.write_recording(info, noise(info))
+    long = store.trials.loc[store.trials.index.repeat(3)].assign(stop=10**12)
+    windows = Windows(store, WindowConfig(window_seconds=1, stride_seconds=0.001), long)
     assert len(windows) == 3 * (10**12 - 999)
-    assert windows.describe([len(windows) - 1])["stop"].item() == 3 * 10**12
+    assert windows.describe([len(windows) - 1])["stop"].item() == 10**12
+    assert windows.ends.nbytes == 3 * 8
+
+
+def test_reads_into_a_given_buffer(filled: Store) -> None:
+    windows = Windows(filled, WindowConfig(window_seconds=1.0))
+    buffer = np.full((2, len(windows.channels), windows.n_times), np.nan, dtype=np.float32)
+    assert windows.read([3, 1], out=buffer) is buffer
+    assert np.array_equal(buffer, windows.read([3, 1]))
+
+
+def test_a_cache_changes_nothing(filled: Store) -> None:
+    config = WindowConfig(window_seconds=1.0, stride_seconds=0.1)
+    cached, plain = Windows(filled, config, cache_bytes=10**6), Windows(filled, config)
+    for _ in range(2):
+        assert np.array_equal(cached.read([5, 0, 5, 9]), plain.read([5, 0, 5, 9]))

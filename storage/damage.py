@@ -1,0 +1,98 @@
+"""Damage in a store: found by checking every checksum, written down, and left out of windows where the spec says so."""
+
+import json
+from collections.abc import Iterator
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from storage.errors import InputError
+from storage.shards import Damage, DamageError, ShardedArray
+from storage.store import Store
+
+_KEY = "damage.json"
+
+
+class DamageRecord(BaseModel):
+    """What `e2llm verify` found: by recording its ingest and the damaged sample ranges (start, stop excluded)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ingest_digests: dict[str, str]
+    ranges: dict[str, tuple[tuple[int, int], ...]]
+
+
+def verify(store: Store) -> Iterator[tuple[str, list[Damage]]]:
+    """Check every chunk of a store and write down what is damaged.
+
+    Yields
+    ------
+    recording_id : str
+        Of each recording, in sorted order.
+    damages : list of Damage
+        What is missing or does not match its checksum; empty when it is whole.
+    """
+    ranges: dict[str, tuple[tuple[int, int], ...]] = {}
+    for name, info in store.recordings.items():
+        try:
+            found = list(ShardedArray.open(store.root, store.signal_key(info)).damages())
+        except DamageError as error:
+            found = [Damage(store.signal_key(info), 0, 0, 0, info.n_times, str(error))]
+        if found:
+            ranges[name] = tuple((damage.start, damage.stop) for damage in found)
+        yield name, found
+    digests = {name: store.recordings[name].ingest_digest for name in ranges}
+    record = DamageRecord(ingest_digests=digests, ranges=ranges)
+    store.root.write(_KEY, record.model_dump_json(indent=1).encode())
+
+
+def damaged_ranges(store: Store) -> dict[str, list[tuple[int, int]]]:
+    """Known damage by recording; of recordings that were not ingested anew since it was found.
+
+    Raises
+    ------
+    InputError
+        When the store was never verified, or the record cannot be read.
+    """
+    place = f"{store.root}/{_KEY}"
+    try:
+        record = DamageRecord.model_validate(json.loads(store.root.read(_KEY)))
+    except FileNotFoundError as error:
+        raise InputError(
+            place, "`windows.damaged: skip` needs to know what is damaged", f"Run `e2llm verify {store.root}` first."
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise InputError(place, "is damaged itself", f"Run `e2llm verify {store.root}` again.") from error
+    catalogue = store.catalogue.set_index("recording_id")["ingest_digest"]
+    return {
+        name: sorted(ranges)
+        for name, ranges in record.ranges.items()
+        if catalogue.get(name) == record.ingest_digests[name]
+    }
+
+
+def without_damage(store: Store, trials: pd.DataFrame) -> pd.DataFrame:
+    """Cut known damage out of trials: one row per whole stretch, in the same order."""
+    ranges = damaged_ranges(store)
+    touched = trials["recording_id"].isin(list(ranges)).to_numpy()
+    pieces = []
+    for place in touched.nonzero()[0]:
+        row = trials.iloc[[place]]
+        spans = _whole(int(row["start"].iloc[0]), int(row["stop"].iloc[0]), ranges[row["recording_id"].iloc[0]])
+        repeated = row.loc[row.index.repeat(len(spans))]
+        pieces.append(repeated.assign(start=[start for start, _ in spans], stop=[stop for _, stop in spans]))
+    if not pieces:
+        return trials
+    return pd.concat([trials[~touched], *pieces]).sort_index(kind="stable").reset_index(drop=True)
+
+
+def _whole(start: int, stop: int, damaged: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Parts of start..stop outside of sorted damaged ranges."""
+    spans = []
+    for begin, end in damaged:
+        if end <= start or begin >= stop:
+            continue
+        if begin > start:
+            spans.append((start, begin))
+        start = max(start, end)
+    return [*spans, (start, stop)] if start < stop else spans

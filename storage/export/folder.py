@@ -1,0 +1,120 @@
+"""A folder that an export fills: one export at a time, each file whole or not there, nothing of others touched."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from storage.errors import InputError
+from storage.files import write_json
+from storage.location import Folder
+
+RECORD = ".e2llm-export.json"
+_STAGING = ".e2llm-staging"
+
+
+class ExportFolder:
+    """An export's folder, held by this process.
+
+    Parameters
+    ----------
+    path : Path
+        Where finished files are.
+    record : dict
+        What is exported, and how.
+    """
+
+    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.path, self.record = path, record
+
+    @property
+    def staging(self) -> Path:
+        """An empty folder beside the finished files."""
+        staging = self.path / _STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        return staging
+
+    def publish(self, staging: Path, last: str) -> None:
+        """Move what is in `staging` to its place, `last` after all others; what is there already is replaced."""
+        Folder(staging).settle("")
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
+            path.replace(self.path / path.name)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def held(path: Path, record: Mapping[str, Any], *, record_in_units: bool) -> Iterator[ExportFolder]:
+    """Make a folder, or continue in one that the same export began.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    record : dict
+        What is exported, and how; an earlier export's must be the same.
+    record_in_units : bool
+        The record lies in each subfolder, because readers of the format take every name in the folder for theirs.
+
+    Raises
+    ------
+    InputError
+        When the folder holds something else or another export, is in use, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _refuse_foreign(path, record, record_in_units)
+            folder = ExportFolder(path, record)
+            try:
+                if not record_in_units:
+                    staging = folder.staging
+                    write_json(staging / RECORD, record)
+                    folder.publish(staging, RECORD)
+                yield folder
+            finally:
+                shutil.rmtree(path / _STAGING, ignore_errors=True)
+        finally:
+            os.close(handle)
+    except BlockingIOError as error:
+        raise InputError(str(path), "another export is writing there", "Wait for its end.") from error
+    except OSError as error:
+        raise InputError(
+            str(path),
+            f"cannot be written ({error.strerror or error})",
+            "Make room, correct permissions or name another folder, then run it again: finished files are kept.",
+        ) from error
+
+
+def _refuse_foreign(path: Path, record: Mapping[str, Any], in_units: bool) -> None:
+    entries = sorted(entry for entry in path.iterdir() if entry.name != _STAGING)
+    for holder in (entries if in_units else [path]) if entries else []:
+        found = _read(holder / RECORD)
+        if found is None:
+            raise InputError(
+                str(path), f"holds something that is no such export ({entries[0].name})", "Name a new or empty folder."
+            )
+        if changed := [key for key in (*record, *found) if record.get(key) != found.get(key)]:
+            raise InputError(
+                str(path),
+                f"holds an export with another {changed[0]} ({found.get(changed[0])}, now {record.get(changed[0])})",
+                "Name another folder.",
+            )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

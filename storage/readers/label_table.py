@@ -1,0 +1,109 @@
+"""Labels in a table beside the recordings: CSV, TSV or Excel."""
+
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.errors import InputError
+from storage.readers.mne_file import Continuous
+from storage.readers.trials import Stretch
+
+_OPTIONAL = ("start_seconds", "stop_seconds", "clip", "subject", "session")
+
+
+class TableLabels(BaseModel):
+    """Labels from a table with the columns ``file`` and ``label``, and any of the optional ones.
+
+    ``start_seconds``, ``stop_seconds`` (the whole file without them), ``clip`` (a number: what was shown),
+    ``subject``, ``session`` (in place of the pattern's groups). One row per trial; ``file`` is the file's path below
+    `root`, or its name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["table"] = "table"
+    path: Path
+    """CSV, TSV or Excel file; relative to `root`."""
+    label_of: dict[str, str] = Field(default_factory=dict)
+    """The table's word -> label; a word that is not named is the label."""
+
+    def file(self, root: Path) -> Path:
+        """Where the table is."""
+        return root / self.path
+
+    def rows(self, root: Path, path: Path) -> pd.DataFrame:
+        """Rows of one recording; empty when the table does not name it."""
+        table = _load(self.file(root), self.file(root).stat().st_mtime_ns if self.file(root).is_file() else 0)
+        below = PurePosixPath(path.relative_to(root)).as_posix() if path.is_relative_to(root) else path.name
+        exact = table[table["file"] == below]
+        return exact if len(exact) else table[table["file"] == path.name]
+
+    def entity(self, root: Path, path: Path, column: Literal["subject", "session"]) -> str | None:
+        """Subject or session that the table states for a recording.
+
+        Raises
+        ------
+        InputError
+            When its rows contradict each other.
+        """
+        rows = self.rows(root, path)
+        if column not in rows or not len(rows):
+            return None
+        words = rows[column].unique()
+        if len(words) > 1 or not words[0]:
+            raise InputError(str(self.file(root)), f"no single {column} for {path.name}", "State one in all its rows.")
+        return str(words[0])
+
+    def stretches(self, root: Path, path: Path, file: Continuous) -> list[Stretch]:
+        """Trials of one recording.
+
+        Raises
+        ------
+        InputError
+            When the table does not name the recording, or a row's times or clip are no numbers.
+        """
+        rows, place = self.rows(root, path), str(self.file(root))
+        if not len(rows):
+            raise InputError(place, f"has no row for {path.name}", "Add one, or narrow `source.pattern`.")
+        found = []
+        for row in rows.to_dict("records"):
+            start = _number(row.get("start_seconds") or "0", place, "start_seconds")
+            end = str(file.signal_uv.shape[1] / file.sfreq_hz)
+            stop = _number(row.get("stop_seconds") or end, place, "stop_seconds")
+            if stop <= start:
+                raise InputError(place, f"{path.name}: {start:g}..{stop:g} s is no stretch", "Correct the row.")
+            clip = int(_number(row["clip"], place, "clip")) if row.get("clip") else None
+            label = self.label_of.get(str(row["label"]), str(row["label"]))
+            samples = round(start * file.sfreq_hz), round(stop * file.sfreq_hz)
+            found.append(Stretch(*samples, label, clip))
+        return found
+
+
+def _number(word: str, place: str, column: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise InputError(place, f"{column} {word!r} is no number", "Correct the table.") from None
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, mtime_ns: int) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(str(path), "no such table", "Correct `source.labels_from.path`.")
+    try:
+        if path.suffix.lower() in {".xlsx", ".xls"}:
+            table = pd.read_excel(path, dtype=str, keep_default_na=False)
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except Exception as error:  # pandas lets the errors of its parsers through
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(str(path), f"is no table ({reason})", "Save it as CSV, TSV or Excel.") from error
+    if missing := [name for name in ("file", "label") if name not in table]:
+        raise InputError(
+            str(path), f"lacks the column {missing[0]}", f"Give it file, label and any of {', '.join(_OPTIONAL)}."
+        )
+    return table.map(str.strip)

@@ -1,0 +1,92 @@
+"""Recordings named by what a pattern finds in their files' names, never by the names themselves."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from storage.errors import InputError
+from storage.readers.base import RecordingRef
+
+
+def check_pattern(pattern: str) -> str:
+    """Raise `ValueError` unless `pattern` is a regular expression with the group ``subject``."""
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    if "subject" not in groups:
+        raise ValueError("needs a group (?P<subject>...)")
+    return pattern
+
+
+def group_of(pattern: str, path: Path, group: str) -> str | None:
+    """What one group of the pattern finds in a file's name."""
+    match = re.fullmatch(pattern, path.name)
+    return match.groupdict().get(group) if match else None
+
+
+def recording_id(subject: str, session: str, run: str | int, path: Path) -> str:
+    """``sub-<subject>_ses-<session>_run-<run>``, of letters and digits.
+
+    Raises
+    ------
+    InputError
+        When nothing is left of an entity.
+    """
+    entities = {"sub": subject, "ses": session, "run": str(run)}
+    plain = {key: re.sub(r"[^A-Za-z0-9]", "", value) for key, value in entities.items()}
+    for key, value in plain.items():
+        if not value:
+            raise InputError(
+                str(path), f"its {key} {entities[key]!r} has neither letter nor digit", "Correct `source.pattern`."
+            )
+    return "_".join(f"{key}-{value}" for key, value in plain.items())
+
+
+def list_matching(root: Path, pattern: str) -> list[RecordingRef]:
+    """Match the files of a folder, subfolders included, against a pattern on their names.
+
+    A file's position in its session is its place in the order of the group ``run``, if there is one, and of names.
+
+    Raises
+    ------
+    InputError
+        When nothing matches, or two files would have one id.
+    """
+    sessions: dict[tuple[str, str], list[tuple[str | None, Path]]] = defaultdict(list)
+    for path in sorted(root.glob("**/*"), key=lambda path: (path.name, path)):
+        match = re.fullmatch(pattern, path.name)
+        if match and path.exists():
+            groups = match.groupdict()
+            files = sessions[groups["subject"], groups.get("session") or "1"]
+            if twins := [other for _, other in files if other.name == path.name]:
+                raise InputError(
+                    str(path), f"has the same name as {twins[0]}", "Rename one, or narrow `source.pattern`."
+                )
+            files.append((groups.get("run"), path))
+    refs = []
+    for (subject, session), files in sessions.items():
+        ordered = sorted(files, key=lambda file: _natural(file[0] or ""))
+        for position, (run, path) in enumerate(ordered, start=1):
+            name = recording_id(subject, session, run or position, path)
+            refs.append(RecordingRef(name, subject, session, path, position))
+    if not refs:
+        raise InputError(str(root), f"no file matches {pattern!r}", "Correct `source.root` or `source.pattern`.")
+    assert_distinct(refs)
+    return refs
+
+
+def assert_distinct(refs: list[RecordingRef]) -> None:
+    """Refuse two files with one id, naming both."""
+    seen: dict[str, RecordingRef] = {}
+    for ref in refs:
+        if (other := seen.setdefault(ref.recording_id, ref)) is not ref:
+            raise InputError(
+                str(ref.path),
+                f"has the same id {ref.recording_id} as {other.path}",
+                "Tell them apart by the groups subject, session and run of `source.pattern`.",
+            )
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -1,0 +1,250 @@
+"""The hot read path: stretches of recordings into one float32 batch.
+
+Compressed and remote arrays are read by TensorStore, all of a batch at once. Uncompressed local ones are
+memory-mapped: each chunk's checksum is verified when it is first touched.
+"""
+
+import mmap
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.location import Folder
+from storage.recording import RecordingInfo
+from storage.shards import CRC_BYTES, Damage, DamageError, ShardedArray, is_whole
+from storage.store import Store
+
+if TYPE_CHECKING:
+    import tensorstore as ts
+
+
+class _Array(Protocol):
+    """One recording's open samples."""
+
+    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
+        """Start reading samples from `start` into `out`, float32 (n_chans, n_times) in µV; returns what ends it.
+
+        `scratch`, int16 of the same shape, may be used by what is returned while it runs.
+        """
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How stored samples become µV: (n_chans, 1) each."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, info: RecordingInfo, picks: np.ndarray) -> "_Scale":
+        columns = [np.asarray(values, dtype=np.float32)[picks, None] for values in (info.scale_uv, info.offset_uv)]
+        return cls(*columns)
+
+    @cached_property
+    def is_identity(self) -> bool:
+        """Whether the samples are µV already."""
+        return bool((self.scale == 1).all() and not self.offset.any())
+
+    def apply(self, samples: np.ndarray, out: np.ndarray) -> None:
+        """Write samples (n_chans, n_times) in µV into `out`."""
+        np.multiply(samples, self.scale, out=out)
+        if self._has_offset:
+            np.add(out, self.offset, out=out)
+
+    @cached_property
+    def _has_offset(self) -> bool:
+        return bool(self.offset.any())
+
+
+class SignalReader:
+    """Reads stretches of a store's recordings. Safe to use from several threads; not across a fork.
+
+    Parameters
+    ----------
+    store : Store
+        Where the recordings are.
+    channels : sequence of str
+        Channels to read, in this order.
+    cache_bytes : int
+        Memory for decoded chunks that are kept, in all; 0 for none.
+    """
+
+    def __init__(self, store: Store, channels: Sequence[str], cache_bytes: int = 0) -> None:
+        self._store, self._channels = store, tuple(channels)
+        self._cache_bytes = cache_bytes
+        self._opened: dict[str, _Array] = {}
+        self._lock = threading.Lock()
+        self._context: ts.Context | None = None
+
+    def read(self, names: Sequence[str], starts: Sequence[int] | np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Read equally long stretches, overlapped.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Recording of each stretch.
+        starts : sequence of int
+            First sample of each.
+        out : np.ndarray
+            float32 (batch, n_chans, n_times), written in µV.
+
+        Returns
+        -------
+        np.ndarray
+            `out`.
+
+        Raises
+        ------
+        InputError
+            When stored samples are missing or fail their checksum, naming recording and bytes; or when an object
+            store stays silent.
+        """
+        scratch = np.empty(out.shape[1:], dtype=np.int16)
+        ends: list[Callable[[], None]] = []
+        for row, (name, start) in enumerate(zip(names, np.asarray(starts).tolist(), strict=True)):
+            with self._named(name, start, out.shape[2]):
+                ends.append(self._open(name).begin(start, out[row], scratch))
+        for row, end in enumerate(ends):
+            with self._named(names[row], int(starts[row]), out.shape[2]):
+                end()
+        return out
+
+    def _named(self, name: str, start: int, n_times: int) -> "_Named":
+        return _Named(self._store, name, start, start + n_times)
+
+    def _open(self, name: str) -> _Array:
+        if name not in self._opened:
+            with self._lock:
+                if name not in self._opened:
+                    self._opened[name] = self._newly_opened(self._store.recordings[name])
+        return self._opened[name]
+
+    def _newly_opened(self, info: RecordingInfo) -> _Array:
+        picks = np.array([info.channels.index(channel) for channel in self._channels])
+        scale, rows = _Scale.of(info, picks), _as_slice(picks)
+        root, key = self._store.root, self._store.signal_key(info)
+        if info.layout.codec == "none" and isinstance(root, Folder):
+            return _MappedArray(ShardedArray.open(root, key), root.path, rows, scale)
+        import tensorstore as ts
+
+        if self._context is None:
+            self._context = ts.Context({"cache_pool": {"total_bytes_limit": self._cache_bytes}})
+        spec = {"driver": "zarr3", "kvstore": root.tensorstore(key), "fill_missing_data_reads": False}
+        opened = ts.open(spec, read=True, context=self._context).result(timeout=root.patience_seconds)
+        return _TensorStoreArray(opened, rows, scale, root.patience_seconds)
+
+
+class _Named:
+    """Turns a failed read of one stretch into one line that names the recording and the bytes."""
+
+    def __init__(self, store: Store, name: str, start: int, stop: int) -> None:
+        self._store, self._name, self._start, self._stop = store, name, start, stop
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError) or not isinstance(error, ValueError | OSError):
+            return
+        place = f"{self._store.root} recording {self._name}"
+        if isinstance(error, TimeoutError):
+            problem = f"no answer for {self._store.root.patience_seconds:g} s"
+            raise InputError(place, problem, "Check the object store, then run again.") from error
+        raise InputError(
+            place,
+            f"samples are missing or damaged ({self._cause(error)})",
+            "Delete the recording's folder and run the ingest job again, or run `e2llm verify` and set "
+            "`windows.damaged: skip`.",
+        ) from error
+
+    def _cause(self, error: Exception) -> str:
+        info = self._store.recordings[self._name]
+        try:
+            found: Damage | None = next(
+                ShardedArray.open(self._store.root, self._store.signal_key(info)).damages(self._start, self._stop), None
+            )
+        except DamageError as unreadable:
+            return str(unreadable)
+        return str(found) if found else str(error).split(" [", 1)[0].splitlines()[0]
+
+
+class _TensorStoreArray:
+    def __init__(self, array: "ts.TensorStore", rows: Any, scale: _Scale, patience_seconds: float) -> None:
+        self._array, self._rows, self._scale, self._patience = array, rows, scale, patience_seconds
+
+    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
+        reading = self._array[self._rows, start : start + out.shape[1]].read()
+        return lambda: self._scale.apply(reading.result(timeout=self._patience), out)
+
+
+class _MappedArray:
+    """Shards as memory maps. Chunks that are touched for the first time are asked of the disk all at once."""
+
+    def __init__(self, array: ShardedArray, root: Path, rows: Any, scale: _Scale) -> None:
+        self._array, self._root, self._rows, self._scale = array, root, rows, scale
+        self._shards: dict[int, tuple[mmap.mmap, np.ndarray]] = {}
+        self._chunks: dict[int, np.ndarray] = {}
+
+    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
+        length = self._array.chunk_times
+        for number in range(start // length, (start + out.shape[1] - 1) // length + 1):
+            if number not in self._chunks:
+                self._ask_for(number)
+        return lambda: self._copy(start, out, scratch)
+
+    def _copy(self, start: int, out: np.ndarray, scratch: np.ndarray) -> None:
+        length, done, n_times = self._array.chunk_times, 0, out.shape[1]
+        target = out if self._scale.is_identity else scratch
+        while done < n_times:
+            number, within = divmod(start + done, length)
+            chunk = self._chunks.get(number)
+            if chunk is None:
+                chunk = self._chunks[number] = self._verified(number)
+            size = min(n_times - done, length - within)
+            target[:, done : done + size] = chunk[:, within : within + size][self._rows]
+            done += size
+        if target is scratch:
+            self._scale.apply(scratch, out)
+
+    def _place(self, number: int) -> tuple[mmap.mmap, int, int]:
+        """Map of a chunk's shard, and its place in it: offset and length."""
+        shard, place = divmod(number, self._array.shard_times // self._array.chunk_times)
+        if shard not in self._shards:
+            self._shards[shard] = self._map(shard)
+        mapped, index = self._shards[shard]
+        return mapped, int(index[place, 0]), int(index[place, 1])
+
+    def _ask_for(self, number: int) -> None:
+        mapped, offset, length = self._place(number)
+        first = offset - offset % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, first, min(offset + length, len(mapped)) - first)
+
+    def _verified(self, number: int) -> np.ndarray:
+        """One chunk (n_chans, chunk_times) in place; raises `DamageError` when it is not what was written."""
+        mapped, offset, length = self._place(number)
+        shape = (self._array.shape[0], self._array.chunk_times)
+        count = shape[0] * shape[1]
+        expected = count * self._array.dtype.itemsize + CRC_BYTES
+        if length != expected or not is_whole(mapped[offset : offset + length]):
+            raise DamageError("the checksum does not match")
+        return np.frombuffer(mapped, self._array.dtype, count, offset).reshape(shape)
+
+    def _map(self, shard: int) -> tuple[mmap.mmap, np.ndarray]:
+        path = self._root / self._array.shard_key(shard)
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise DamageError("the shard is empty")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return mapped, self._array.parse_index(mapped[-self._array.index_bytes :], shard)
+
+
+def _as_slice(picks: np.ndarray) -> Any:
+    """A slice where rows follow each other, which is read faster than a list of rows."""
+    first = int(picks[0])
+    return slice(first, first + len(picks), 1) if (np.diff(picks) == 1).all() else picks

@@ -1,0 +1,100 @@
+"""How an object store is reached: endpoint, region, credentials and patience, from the standard environment only."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from storage.errors import InputError
+
+CONNECT_SECONDS = 10.0
+_TRUE = ("1", "true", "yes")
+_OWN_ROLE = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+def stalled_seconds() -> float:
+    """Silence after which a request is repeated: ``E2LLM_S3_STALLED_SECONDS``, else 30."""
+    return _seconds("E2LLM_S3_STALLED_SECONDS", 30.0)
+
+
+def patience_seconds() -> float:
+    """Time after which repeating is given up: ``E2LLM_S3_PATIENCE_SECONDS``, else 120."""
+    return _seconds("E2LLM_S3_PATIENCE_SECONDS", 120.0)
+
+
+def endpoint() -> str | None:
+    """URL of the server; None for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def region() -> str:
+    """Region of the bucket."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def credentials_kind() -> Literal["anonymous", "environment"] | None:
+    """Where TensorStore finds credentials; None for all the places that it knows."""
+    if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE:
+        return "anonymous"
+    if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
+        return "environment"
+    return None
+
+
+def credentials(place: str) -> dict[str, Any]:
+    """Arguments by which `obstore` finds credentials; it reads the environment and the machine's role by itself.
+
+    Raises
+    ------
+    InputError
+        When there are none, or they are in a profile and boto3, which reads profiles, is not installed.
+    """
+    kind = credentials_kind()
+    if kind == "anonymous":
+        return {"skip_signature": True}
+    if kind == "environment" or any(os.environ.get(name) for name in _OWN_ROLE):
+        return {}
+    if os.environ.get("AWS_PROFILE") or _shared_file().exists():
+        return {"credential_provider": _profile(place)}
+    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() in _TRUE:
+        raise InputError(place, "no credentials for the object store", _REMEDY)
+    return {}
+
+
+_REMEDY = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket."
+
+
+def _profile(place: str) -> Any:
+    name = os.environ.get("AWS_PROFILE", "default")
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError as error:
+        raise InputError(
+            place,
+            f"the credentials are in the AWS profile {name!r}, which takes boto3 to read",
+            'Install boto3, or run: eval "$(aws configure export-credentials --format env)".',
+        ) from error
+    try:
+        return Boto3CredentialProvider(boto3.Session())
+    except (BotoCoreError, ValueError) as error:
+        raise InputError(place, f"the AWS profile {name!r} gives no credentials ({error})", _REMEDY) from error
+
+
+def _shared_file() -> Path:
+    return Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86_400:
+        raise InputError(name, f"{text!r} is no number of seconds", "Set a number above 0, or leave it out.")
+    return seconds

@@ -1,0 +1,32 @@
+"""Splits as data: which trials train, validate and test, with a digest that every result carries."""
+
+from storage.splits.config import (
+    BySubject,
+    Custom,
+    HeldOutSession,
+    KFoldBySubject,
+    LeaveOneSubjectOut,
+    OfficialFolds,
+    SideConfig,
+    SplitConfig,
+    SubjectAndClip,
+)
+from storage.splits.resolve import resolve_split
+from storage.splits.sides import AXES, Axis, Side, Split
+
+__all__ = [
+    "AXES",
+    "Axis",
+    "BySubject",
+    "Custom",
+    "HeldOutSession",
+    "KFoldBySubject",
+    "LeaveOneSubjectOut",
+    "OfficialFolds",
+    "Side",
+    "SideConfig",
+    "Split",
+    "SplitConfig",
+    "SubjectAndClip",
+    "resolve_split",
+]

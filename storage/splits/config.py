@@ -1,0 +1,134 @@
+"""The protocols that a spec can name, each with its keys."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from storage.splits.sides import Axis
+
+Count = Annotated[int, Field(ge=0, strict=True)]
+Names = Count | tuple[str, ...]
+"""Subjects or sessions: how many to draw, or their names."""
+Clips = Count | tuple[int, ...]
+"""Clips: how many to draw, evenly over the labels, or their numbers."""
+
+
+class _Protocol(BaseModel):
+    """What every protocol has: a seed for what it draws, and subjects that are kept from stage 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reserved: int = Field(0, ge=0, description="training subjects that stage 1 does not fit; stages 2-3 see them")
+    seed: int = Field(0, ge=0)
+
+
+class _Roles(_Protocol):
+    """Subjects by role, all as numbers or all as lists."""
+
+    train: Names = 12
+    validation: Names = 3
+    test: Names = 5
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "_Roles":
+        if len({type(role) for role in (self.train, self.validation, self.test)}) > 1:
+            raise ValueError("train, validation and test must all be numbers or all be lists of subjects")
+        return self
+
+
+class BySubject(_Roles):
+    """Whole subjects by role, as lists of names or as numbers drawn with `seed`."""
+
+    protocol: Literal["by-subject"] = "by-subject"
+
+
+class KFoldBySubject(_Protocol):
+    """Subjects dealt into folds with `seed`; one fold is the test side."""
+
+    protocol: Literal["k-fold-by-subject"]
+    num_folds: int = Field(5, ge=2)
+    fold: int = Field(ge=1)
+    validation: Count = 3
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "KFoldBySubject":
+        if self.fold > self.num_folds:
+            raise ValueError(f"fold {self.fold} of {self.num_folds}")
+        return self
+
+
+class LeaveOneSubjectOut(_Protocol):
+    """One subject is the test side: by name, or by its place (from 1) in the sorted list as `fold`."""
+
+    protocol: Literal["leave-one-subject-out"]
+    subject: str | None = None
+    fold: Annotated[int, Field(ge=1)] | None = None
+    validation: Count = 3
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "LeaveOneSubjectOut":
+        if (self.subject is None) == (self.fold is None):
+            raise ValueError("name either subject or fold")
+        return self
+
+
+class OfficialFolds(_Protocol):
+    """SEED-VII's own four folds of 20 clips; every subject is on every side. One subject: its own protocol."""
+
+    protocol: Literal["official-folds"]
+    fold: int = Field(ge=1, le=4)
+    subjects: tuple[str, ...] | None = None
+    validation: Clips = 7
+
+
+class HeldOutSession(_Protocol):
+    """Sessions, by name over all subjects, that training never saw."""
+
+    protocol: Literal["held-out-session"]
+    test: tuple[str, ...] = Field(min_length=1)
+    validation: Names = 0
+
+
+class SubjectAndClip(_Roles):
+    """Neither the person nor the film was seen: test subjects' test clips.
+
+    What test subjects did with training clips, and training subjects with test clips, is left out.
+    """
+
+    protocol: Literal["subject-and-clip"]
+    test_clips: Clips = 20
+    validation_clips: Clips = 14
+
+
+class SideConfig(BaseModel):
+    """Trials of these subjects, sessions and clips; null stands for all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: tuple[str, ...] | None = None
+    sessions: tuple[str, ...] | None = None
+    clips: tuple[int, ...] | None = None
+
+
+class Custom(_Protocol):
+    """Sides given one by one, with the axes on which they are to be disjoint."""
+
+    protocol: Literal["custom"]
+    train: SideConfig
+    validation: SideConfig | None = None
+    test: SideConfig
+    disjoint_on: tuple[Axis, ...] = Field(description="no two sides may share a value of these")
+
+
+def _named(value: Any) -> Any:
+    return {"protocol": "by-subject"} | value if isinstance(value, dict) else value
+
+
+SplitConfig = Annotated[
+    Annotated[
+        BySubject | KFoldBySubject | LeaveOneSubjectOut | OfficialFolds | HeldOutSession | SubjectAndClip | Custom,
+        Field(discriminator="protocol"),
+    ],
+    BeforeValidator(_named),
+]
+"""Any protocol; by-subject where none is named."""

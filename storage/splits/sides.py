@@ -1,0 +1,113 @@
+"""A side of a split as a product selection of trials, and the resolved split."""
+
+import hashlib
+import json
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+Axis = Literal["subject", "session", "clip", "recording"]
+
+AXES: dict[Axis, str] = {"subject": "subject", "session": "session", "clip": "clip", "recording": "recording_id"}
+"""Axes on which sides can be disjoint, and their columns in a trial table.
+
+A session is meant by its name, over all subjects: sides that are disjoint on it share no day of the protocol.
+"""
+
+Protocol = Literal[
+    "by-subject",
+    "k-fold-by-subject",
+    "leave-one-subject-out",
+    "official-folds",
+    "held-out-session",
+    "subject-and-clip",
+    "custom",
+]
+
+
+class Side(BaseModel):
+    """The trials of these subjects, in these sessions, of these clips; None stands for all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: tuple[str, ...]
+    sessions: tuple[str, ...] | None = None
+    clips: tuple[int, ...] | None = None
+
+    def holds(self, table: pd.DataFrame) -> np.ndarray:
+        """Mark the rows (trials or windows, with `subject`, `session`, `clip`) that belong to this side."""
+        held = table["subject"].isin(self.subjects).to_numpy()
+        if self.sessions is not None:
+            held = held & table["session"].isin(self.sessions).to_numpy()
+        if self.clips is not None:
+            held = held & table["clip"].isin(self.clips).to_numpy()
+        return np.asarray(held, dtype=bool)
+
+    def rows(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """Keep this side's rows of a trial table, in its order, re-indexed."""
+        return trials[self.holds(trials)].reset_index(drop=True)
+
+    def of(self, subjects: tuple[str, ...]) -> "Side":
+        """The same sessions and clips of other subjects."""
+        return self.model_copy(update={"subjects": subjects})
+
+
+class Split(BaseModel):
+    """A resolved split.
+
+    Attributes
+    ----------
+    name, fold
+        The protocol and, in cross-validation, its fold.
+    disjoint_on
+        Axes on which no two sides share a value. Enforced on the trials.
+    shared
+        Axes on which the test side does share values with what trains or selects the model.
+    labels_missing_in_train
+        Labels of the test side that no training trial has.
+    train, validation, test
+        The sides; no trial is on two of them.
+    reserved
+        Subjects of `train` that stage 1 does not fit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Protocol
+    fold: int | None = None
+    disjoint_on: tuple[Axis, ...]
+    shared: tuple[Axis, ...] = ()
+    labels_missing_in_train: tuple[str, ...] = ()
+    train: Side
+    reserved: tuple[str, ...] = ()
+    validation: Side | None = None
+    test: Side
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """Train, validation (if there is one) and test by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: side for name, side in named.items() if side is not None}
+
+    @property
+    def seen(self) -> tuple[Side, ...]:
+        """Sides whose trials train or select a model."""
+        return tuple(side for name, side in self.sides.items() if name != "test")
+
+    @property
+    def fitted_by_stage1(self) -> Side:
+        """The training side without the reserved subjects."""
+        return self.train.of(tuple(name for name in self.train.subjects if name not in self.reserved))
+
+    @property
+    def reserved_side(self) -> Side | None:
+        """The training side of the reserved subjects; None where there are none."""
+        return self.train.of(self.reserved) if self.reserved else None
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the split's canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
