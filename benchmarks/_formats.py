@@ -175,10 +175,9 @@ class Corpus:
             with self._lmdb.begin() as transaction:
                 for row, (number, start) in enumerate(pairs.tolist()):
                     sample = pickle.loads(transaction.get(f"{kind}-{number}-{start}".encode()))["sample"]
+                    out[row] = sample
                     if kind == "int16":
-                        np.multiply(sample, scale, out=out[row])
-                    else:
-                        out[row] = sample
+                        np.multiply(out[row], scale, out=out[row])
 
         return read
 
@@ -204,12 +203,12 @@ class Corpus:
         return np.empty((BATCH, len(SEED_CHANNELS), self.window), dtype=np.float32)
 
     def _sliced(self, arrays: list[Any]) -> Reader:
-        out, steps, scale = self._batch(), np.empty((len(SEED_CHANNELS), self.window), np.int16), np.float32(STEP_UV)
+        out, scale = self._batch(), np.float32(STEP_UV)
 
         def read(pairs: np.ndarray) -> None:
             for row, (number, start) in enumerate(pairs.tolist()):
-                steps[:] = arrays[number][:, start : start + self.window]
-                np.multiply(steps, scale, out=out[row])
+                out[row] = arrays[number][:, start : start + self.window]
+                np.multiply(out[row], scale, out=out[row])
 
         return read
 

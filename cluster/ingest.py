@@ -1,14 +1,53 @@
 """Ingest on Ray: one task per recording, idempotent, one bad recording does not stop the rest."""
 
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster.progress import gather
+from cluster.session import Resources
+from e2llm_core.training.metrics import clock
 from storage.errors import InputError
+from storage.files import write_bytes
 from storage.ingest import ingest_recording
+from storage.layout import LayoutConfig
+from storage.lock import only_ingest, writing
 from storage.readers import AnySource, RecordingRef
 from storage.signal import SignalConfig
 from storage.store import Store, create_store, open_store
 from storage.twin import TwinConfig, write_subject, write_tables
+from storage.upkeep import prepare_writing, remove_leftovers, surplus
+
+REFUSED = "refused.txt"
+"""File of a run's folder: every refused recording, one line each."""
+_MOST_LINES = 20
+_ROUNDS = 3
+_SECONDS_BETWEEN_LINES = 1.0
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What goes where: `store` is an absolute folder or a URL."""
+
+    store: str
+    dataset: str
+    source: AnySource
+    signal: SignalConfig
+    layout: LayoutConfig
+    prune: bool = False
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a recording: "written", "unchanged" or "refused"; `detail` is for the run's folder."""
+
+    kind: str
+    error: InputError | None = None
+    detail: str = ""
 
 
 def make_twin(root: Path, config: TwinConfig) -> None:
@@ -20,33 +59,151 @@ def make_twin(root: Path, config: TwinConfig) -> None:
     gather("twin", [task.remote(root, config, subject) for subject in range(1, config.num_subjects + 1)])
 
 
-def ingest(store: Path, source: AnySource, signal: SignalConfig, dataset: str) -> Store:
+def ingest(plan: IngestPlan, resources: Resources, folder: Path) -> Store:
     """Bring every recording of a source into a store.
+
+    Parameters
+    ----------
+    plan : IngestPlan
+        What goes where.
+    resources : Resources
+        `workers` recordings are worked on side by side.
+    folder : Path
+        Of the run; gets the list of refused recordings.
 
     Raises
     ------
     InputError
-        After everything else is in, when recordings were refused; names the first.
+        Before any task when the store cannot be written or another ingest writes to it; after everything else is
+        in when recordings were refused, naming the first.
     """
+    refs = plan.source.list_recordings()
+    store = create_store(plan.store, dataset=plan.dataset, label_set=plan.source.label_set)
+    with only_ingest(store.root) as token:
+        prepare_writing(store)
+        outcomes = _work(plan, token, refs, resources)
+        names = [ref.recording_id for ref in refs]
+        _report_surplus(store, surplus(store, names), prune=plan.prune)
+        remove_leftovers(store, names)
+        with store.root.writing("the index"):
+            store.write_index()
+    counts = Counter(outcome.kind for outcome in outcomes.values())
+    print(f"[ingest] {', '.join(f'{counts[kind]} {kind}' for kind in ('written', 'unchanged', 'refused'))}", flush=True)
+    _refuse([outcome for outcome in outcomes.values() if outcome.error], len(refs), folder)
+    return open_store(plan.store)
+
+
+def _work(plan: IngestPlan, token: str, refs: Sequence[RecordingRef], resources: Resources) -> dict[str, _Outcome]:
+    """Work on all recordings; those whose worker died once more, alone, since memory is what they mostly die of."""
+    outcomes: dict[str, _Outcome] = {}
+    progress, left = _Progress(len(refs)), list(refs)
+    for number in range(_ROUNDS):
+        died = []
+        for ref, outcome in _outcomes(plan, token, left, resources, resources.workers if number == 0 else 1):
+            outcomes[ref.recording_id] = outcome
+            if outcome.kind == "died":
+                died.append(ref)
+            else:
+                progress.show(outcome)
+        left = died
+    for ref in left:
+        outcome = outcomes[ref.recording_id] = _Outcome("refused", outcomes[ref.recording_id].error)
+        progress.show(outcome)
+    return {ref.recording_id: outcomes[ref.recording_id] for ref in refs}
+
+
+def _outcomes(
+    plan: IngestPlan, token: str, refs: Sequence[RecordingRef], resources: Resources, workers: int
+) -> Iterator[tuple[RecordingRef, _Outcome]]:
+    """Run one task per recording, `workers` at a time."""
     import ray
+    from ray import exceptions
 
-    refs = source.list_recordings()
-    opened = create_store(store, dataset=dataset, label_set=source.label_set)
-    task = ray.remote(num_cpus=1)(_ingest_one)
-    refused = gather("ingest", [task.remote(opened.root, source, ref, signal) for ref in refs])
-    problems = [problem for problem in refused if problem is not None]
-    if problems:
-        raise InputError(
-            problems[0].place,
-            f"{problems[0].problem} ({len(problems)} of {len(refs)} recordings refused, the rest is in the store)",
-            problems[0].remedy,
-        )
-    return open_store(store)
-
-
-def _ingest_one(store: Path, source: AnySource, ref: RecordingRef, signal: SignalConfig) -> InputError | None:
+    deaths = (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.NodeDiedError)
+    task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=0)(
+        _ingest_one
+    )
+    shared = ray.put(plan)
+    waiting, running = deque(refs), dict[Any, RecordingRef]()
     try:
-        ingest_recording(open_store(store), source, ref, signal)
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running[task.remote(shared, token, waiting[0])] = waiting[0]
+                waiting.popleft()
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            ref = running.pop(done)
+            try:
+                yield ref, ray.get(done)
+            except deaths as error:
+                problem = f"its worker died {_ROUNDS} times ({type(error).__name__})"
+                remedy = "Give it more memory, for example by fewer resources.workers."
+                yield ref, _Outcome("died", InputError(str(ref.path), problem, remedy))
+    finally:
+        for left in running:
+            ray.cancel(left, force=True)
+
+
+def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
+    try:
+        store = open_store(plan.store)
+        with writing(store.root, token):
+            written = ingest_recording(store, plan.source, ref, plan.signal, plan.layout)
     except InputError as error:
-        return error
-    return None
+        return _Outcome("refused", error)
+    except Exception as error:
+        # Its text may hold what a header says of a person; where it was raised does not.
+        frames = traceback.extract_tb(error.__traceback__)
+        detail = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        problem = f"{ref.recording_id} failed unexpectedly ({type(error).__name__} at {place})"
+        return _Outcome("refused", InputError(str(ref.path), problem, "Fetch it again, or report this."), detail)
+    return _Outcome("written" if written else "unchanged")
+
+
+class _Progress:
+    """One line a second at most, and one for each of the first refusals."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._refused = total, 0, 0
+        self._started = time.monotonic()
+        self._shown = float("-inf")
+
+    def show(self, outcome: _Outcome) -> None:
+        self._done += 1
+        if outcome.error is not None:
+            self._refused += 1
+            if self._refused <= _MOST_LINES:
+                print(f"[ingest] refused: {outcome.error}", flush=True)
+        now = time.monotonic()
+        if self._done == self._total or now - self._shown >= _SECONDS_BETWEEN_LINES:
+            left = (now - self._started) / self._done * (self._total - self._done)
+            print(f"[ingest] {self._done}/{self._total}  eta {clock(left)}", flush=True)
+            self._shown = now
+
+
+def _report_surplus(store: Store, names: Sequence[str], *, prune: bool) -> None:
+    if not names:
+        return
+    shown = ", ".join(names[:_MOST_LINES]) + (", ..." if len(names) > _MOST_LINES else "")
+    if prune:
+        for name in names:
+            store.remove_recording(name)
+    done = "removed" if prune else "left as they are (prune=true removes them)"
+    print(f"[ingest] {len(names)} recordings that the source does not have were {done}: {shown}", flush=True)
+
+
+def _refuse(refused: Sequence[_Outcome], total: int, folder: Path) -> None:
+    """Raise the first refusal, with the number of all; their list is in the run's folder."""
+    path = folder / REFUSED
+    path.unlink(missing_ok=True)
+    if not refused:
+        return
+    lines = [f"{outcome.error}\n{outcome.detail}".rstrip() + "\n" for outcome in refused]
+    write_bytes(path, "".join(lines).encode())
+    first = refused[0].error
+    assert first is not None
+    raise InputError(
+        first.place,
+        f"{first.problem} ({len(refused)} of {total} recordings refused, the rest is in the store; all in {path})",
+        first.remedy,
+    )

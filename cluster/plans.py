@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.location import StoreURL
 from storage.splits import SplitConfig
 
 
@@ -13,7 +14,7 @@ class ScoringPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store: Path
+    store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     model: Path = Field(description="model directory of stage 3")
     split: SplitConfig | None = Field(None, description="with `side`: score one side of a split only")
     side: Literal["train", "validation", "test"] | None = Field(None, description="of the split")

@@ -47,5 +47,5 @@ def score_file(model: Path, recording: Path) -> pd.DataFrame:
         store = create_store(Path(folder) / "store.zarr", dataset="file", label_set=_UNLABELLED)
         ref = RecordingRef("recording", "file", "1", recording)
         ingest_recording(store, source, ref, SignalConfig(sfreq_hz=settings.sfreq_hz))
-        scorer = WindowScorer(ScoringPlan(store=store.root, model=model, stride_seconds=settings.window_seconds))
+        scorer = WindowScorer(ScoringPlan(store=str(store.root), model=model, stride_seconds=settings.window_seconds))
         return scorer.score(np.arange(scorer.num_windows))

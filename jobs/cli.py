@@ -174,6 +174,16 @@ def export(
     print(f"{out}: " + ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
 
 
+@app.command()
+@disciplined
+def verify(store: Annotated[str, typer.Argument(help="A store: a folder, or s3://bucket/prefix.")]) -> None:
+    """Check every checksum of a store; status 1 when something is damaged."""
+    from jobs.verify import verify_store
+
+    if verify_store(store):
+        raise typer.Exit(1)
+
+
 @cluster_app.command("up")
 @disciplined
 def cluster_up(

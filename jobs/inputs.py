@@ -8,6 +8,7 @@ import pandas as pd
 
 from jobs.run_folder import finished_digest
 from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
+from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
@@ -76,8 +77,12 @@ def _labelled(spec: Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec) -> str:
     store: Store = open_store(spec.data.store)
     store.require_labels()
     split = resolve_split(spec.data.split, store.trials)
-    for side in split.sides.values():
-        Windows(store, spec.data.windows, side.rows(store.trials))
+    for name, side in split.sides.items():
+        windows = Windows(store, spec.data.windows, side.rows(store.trials))
+        if windows.num_skipped:
+            print(f"[{name}] {windows.num_skipped:,} windows left out as damaged, {len(windows):,} kept", flush=True)
+    if spec.data.windows.damaged == "skip":
+        return f"{store.digest} without {damage_digest(store)}"
     return store.digest
 
 

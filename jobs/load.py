@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from jobs.explain import problems_of, unknown
 from jobs.source import Document, Override, SourceError, apply_overrides, parse_override, read_document
 from storage.errors import InputError
+
+_CREDENTIALS = re.compile(r"://[^/@\s]*@")
+"""What a URL may hold before its host, and no message repeats."""
 
 
 class SpecErrors(InputError):
@@ -30,7 +34,7 @@ class SpecErrors(InputError):
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = tuple(lines)
+        self.lines = tuple(_CREDENTIALS.sub("://***@", line) for line in lines)
         place, _, problem = self.lines[0].partition(": ")
         super().__init__(place, problem, "Correct the spec.")
         self.args = ("\n".join(self.lines),)

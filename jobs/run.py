@@ -14,6 +14,7 @@ from jobs.load import LoadedSpec
 from jobs.paths import CODE, absolute, root_folder
 from jobs.run_folder import RunFolder, chained_digest
 from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec
+from storage.location import locate
 
 
 def run(loaded: LoadedSpec, *, local: bool) -> None:
@@ -35,7 +36,7 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     spec: Job = absolute(loaded.spec, root_folder())
     name = str(spec.kind)  # type: ignore[attr-defined]
     folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), check_inputs(spec)))
-    if folder.is_done():
+    if folder.is_done() and not _may_find_more(spec):
         print(f"[{name}] already done: {spec.run}", flush=True)
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -48,6 +49,11 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     print(f"[{name}] done: {spec.run}", flush=True)
 
 
+def _may_find_more(spec: Job) -> bool:
+    """Whether a job that is done would still do something: an ingest looks for new and changed recordings."""
+    return isinstance(spec, IngestSpec) and (spec.twin is None or not locate(spec.store).exists("zarr.json"))
+
+
 def identity(spec: BaseModel) -> str:
     """Digest of what a job computes: its spec without where it is written and on how many workers."""
     content = spec.model_dump(mode="json", exclude={"run", "resources"})
@@ -55,13 +61,21 @@ def identity(spec: BaseModel) -> str:
 
 
 def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:
-    from cluster.ingest import ingest, make_twin
+    from cluster.ingest import IngestPlan, ingest, make_twin
     from cluster.session import require_resources
 
     require_resources(spec.resources)
     if spec.twin is not None:
         make_twin(spec.source.root, spec.twin)
-    ingest(spec.store, spec.source, spec.signal, spec.dataset)
+    plan = IngestPlan(
+        store=spec.store,
+        dataset=spec.dataset,
+        source=spec.source,
+        signal=spec.signal,
+        layout=spec.layout,
+        prune=spec.prune,
+    )
+    ingest(plan, spec.resources, spec.run)
 
 
 def _train(spec: Any, facts: dict[str, Any]) -> None:

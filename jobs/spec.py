@@ -12,6 +12,8 @@ from cluster.plans import ScoringPlan
 from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
+from storage.layout import LayoutConfig
+from storage.location import StoreURL
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig
@@ -31,9 +33,11 @@ class IngestSpec(Job):
 
     kind: Literal["ingest"]
     dataset: str = Field(min_length=1, description="name that results carry")
-    store: Path
+    store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     source: AnySource
     signal: SignalConfig = Field(default_factory=SignalConfig)
+    layout: LayoutConfig = Field(default_factory=LayoutConfig)
+    prune: bool = Field(False, description="remove recordings from the store that the source no longer has")
     twin: TwinConfig | None = Field(None, description="first write a synthetic twin of SEED-VII to source.root")
 
     @model_validator(mode="after")

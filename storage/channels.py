@@ -77,12 +77,7 @@ def select_eeg(
     shown = [rename.get(name, name) for name in names]
     if montage is not None:
         shown = rename_connectors(shown, montage, place)
-    if biosemi := [name for name in shown if _BIOSEMI.match(name.strip().upper())]:
-        raise InputError(
-            place,
-            f"channels {', '.join(biosemi[:3])} ... are positions of a BioSemi cap, not 10-05 names",
-            "State the cap (`source.montage: biosemi16`, `biosemi32`, `biosemi64`) or each name in `source.rename`.",
-        )
+    _assert_no_cap(shown, place)
     typed = [types is None or types[row] == "eeg" or name in rename for row, name in enumerate(names)]
     pairs = [(row, canonical_channel(name)) for row, name in enumerate(shown) if typed[row]]
     rows = [row for row, channel in pairs if channel is not None]
@@ -99,6 +94,15 @@ def select_eeg(
             place, f"channels named twice: {sorted(double)}", "Give one of each another name in `source.rename`."
         )
     return rows, channels
+
+
+def _assert_no_cap(shown: Sequence[str], place: str) -> None:
+    if biosemi := [name for name in shown if _BIOSEMI.match(name.strip().upper())]:
+        raise InputError(
+            place,
+            f"channels {', '.join(biosemi[:3])} ... are positions of a BioSemi cap, not 10-05 names",
+            "State the cap (`source.montage: biosemi16`, `biosemi32`, `biosemi64`) or each name in `source.rename`.",
+        )
 
 
 def check_renames(rename: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Damage in a store: found by checking every checksum, written down, and left out of windows where the spec says so."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -69,6 +70,11 @@ def damaged_ranges(store: Store) -> dict[str, list[tuple[int, int]]]:
         for name, ranges in record.ranges.items()
         if catalogue.get(name) == record.ingest_digests[name]
     }
+
+
+def damage_digest(store: Store) -> str:
+    """SHA-256 of the known damage: what `damaged: skip` leaves out."""
+    return hashlib.sha256(json.dumps(damaged_ranges(store), sort_keys=True).encode()).hexdigest()
 
 
 def without_damage(store: Store, trials: pd.DataFrame) -> pd.DataFrame:

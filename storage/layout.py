@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-_DEFAULT_SECONDS = {"lz4": 2.0, "zstd": 2.0, "none": 8.0}
+_DEFAULT_SECONDS = {"lz4": 2.0, "zstd": 2.0, "none": 10.0}
 _SHARD_SECONDS = 256.0
 
 
@@ -20,7 +20,7 @@ class LayoutConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codec: Literal["lz4", "zstd", "none"] = "lz4"
-    chunk_seconds: float | None = Field(None, gt=0, le=3600, description="default: 2 s compressed, 8 s uncompressed")
+    chunk_seconds: float | None = Field(None, gt=0, le=3600, description="default: 2 s compressed, 10 s uncompressed")
 
 
 def write_signal(store: Any, samples: np.ndarray, sfreq_hz: float, layout: LayoutConfig) -> None:

@@ -7,8 +7,6 @@ memory-mapped: each chunk's checksum is verified when it is first touched.
 import mmap
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,39 +25,25 @@ if TYPE_CHECKING:
 class _Array(Protocol):
     """One recording's open samples."""
 
-    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
-        """Start reading samples from `start` into `out`, float32 (n_chans, n_times) in µV; returns what ends it.
-
-        `scratch`, int16 of the same shape, may be used by what is returned while it runs.
-        """
+    def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
+        """Start reading samples from `start` into `out`, float32 (n_chans, n_times) in µV; returns what ends it."""
 
 
-@dataclass(frozen=True)
 class _Scale:
-    """How stored samples become µV: (n_chans, 1) each."""
+    """How stored samples become µV, in place. One step for all channels, the usual case, is twice as fast."""
 
-    scale: np.ndarray
-    offset: np.ndarray
+    def __init__(self, info: RecordingInfo, picks: np.ndarray) -> None:
+        scale, offset = (np.asarray(values, np.float32)[picks, None] for values in (info.scale_uv, info.offset_uv))
+        self._scale: np.ndarray | np.float32 = scale[0, 0] if (scale == scale[0]).all() else scale
+        self._offset = offset if offset.any() else None
+        self._is_needed = bool((scale != 1).any())
 
-    @classmethod
-    def of(cls, info: RecordingInfo, picks: np.ndarray) -> "_Scale":
-        columns = [np.asarray(values, dtype=np.float32)[picks, None] for values in (info.scale_uv, info.offset_uv)]
-        return cls(*columns)
-
-    @cached_property
-    def is_identity(self) -> bool:
-        """Whether the samples are µV already."""
-        return bool((self.scale == 1).all() and not self.offset.any())
-
-    def apply(self, samples: np.ndarray, out: np.ndarray) -> None:
-        """Write samples (n_chans, n_times) in µV into `out`."""
-        np.multiply(samples, self.scale, out=out)
-        if self._has_offset:
-            np.add(out, self.offset, out=out)
-
-    @cached_property
-    def _has_offset(self) -> bool:
-        return bool(self.offset.any())
+    def apply(self, out: np.ndarray) -> None:
+        """Turn samples (n_chans, n_times) into µV."""
+        if self._is_needed:
+            np.multiply(out, self._scale, out=out)
+        if self._offset is not None:
+            np.add(out, self._offset, out=out)
 
 
 class SignalReader:
@@ -105,11 +89,10 @@ class SignalReader:
             When stored samples are missing or fail their checksum, naming recording and bytes; or when an object
             store stays silent.
         """
-        scratch = np.empty(out.shape[1:], dtype=np.int16)
         ends: list[Callable[[], None]] = []
         for row, (name, start) in enumerate(zip(names, np.asarray(starts).tolist(), strict=True)):
             with self._named(name, start, out.shape[2]):
-                ends.append(self._open(name).begin(start, out[row], scratch))
+                ends.append(self._open(name).begin(start, out[row]))
         for row, end in enumerate(ends):
             with self._named(names[row], int(starts[row]), out.shape[2]):
                 end()
@@ -127,7 +110,7 @@ class SignalReader:
 
     def _newly_opened(self, info: RecordingInfo) -> _Array:
         picks = np.array([info.channels.index(channel) for channel in self._channels])
-        scale, rows = _Scale.of(info, picks), _as_slice(picks)
+        scale, rows = _Scale(info, picks), _as_slice(picks)
         root, key = self._store.root, self._store.signal_key(info)
         if info.layout.codec == "none" and isinstance(root, Folder):
             return _MappedArray(ShardedArray.open(root, key), root.path, rows, scale)
@@ -178,9 +161,14 @@ class _TensorStoreArray:
     def __init__(self, array: "ts.TensorStore", rows: Any, scale: _Scale, patience_seconds: float) -> None:
         self._array, self._rows, self._scale, self._patience = array, rows, scale, patience_seconds
 
-    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
+    def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
         reading = self._array[self._rows, start : start + out.shape[1]].read()
-        return lambda: self._scale.apply(reading.result(timeout=self._patience), out)
+
+        def end() -> None:
+            out[...] = reading.result(timeout=self._patience)
+            self._scale.apply(out)
+
+        return end
 
 
 class _MappedArray:
@@ -191,26 +179,24 @@ class _MappedArray:
         self._shards: dict[int, tuple[mmap.mmap, np.ndarray]] = {}
         self._chunks: dict[int, np.ndarray] = {}
 
-    def begin(self, start: int, out: np.ndarray, scratch: np.ndarray) -> Callable[[], None]:
+    def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
         length = self._array.chunk_times
         for number in range(start // length, (start + out.shape[1] - 1) // length + 1):
             if number not in self._chunks:
                 self._ask_for(number)
-        return lambda: self._copy(start, out, scratch)
+        return lambda: self._copy(start, out)
 
-    def _copy(self, start: int, out: np.ndarray, scratch: np.ndarray) -> None:
+    def _copy(self, start: int, out: np.ndarray) -> None:
         length, done, n_times = self._array.chunk_times, 0, out.shape[1]
-        target = out if self._scale.is_identity else scratch
         while done < n_times:
             number, within = divmod(start + done, length)
             chunk = self._chunks.get(number)
             if chunk is None:
                 chunk = self._chunks[number] = self._verified(number)
             size = min(n_times - done, length - within)
-            target[:, done : done + size] = chunk[:, within : within + size][self._rows]
+            out[:, done : done + size] = chunk[:, within : within + size][self._rows]
             done += size
-        if target is scratch:
-            self._scale.apply(scratch, out)
+        self._scale.apply(out)
 
     def _place(self, number: int) -> tuple[mmap.mmap, int, int]:
         """Map of a chunk's shard, and its place in it: offset and length."""

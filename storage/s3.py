@@ -22,6 +22,7 @@ MAX_RETRIES = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_RANGE_NOT_SATISFIABLE = 416
 _METADATA_SERVICE = "169.254.169.254"
 
 
@@ -29,8 +30,8 @@ class Bucket(Location):
     """A prefix in a bucket.
 
     Credentials, region and endpoint come from the standard environment (``AWS_ACCESS_KEY_ID``,
-    ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``), an AWS profile, or
-    the machine's role; never from a URL or a spec. Failed and stalled requests are repeated with growing pauses.
+    ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``), or the
+    machine's role; never from a URL or a spec. Failed and stalled requests are repeated with growing pauses.
 
     Parameters
     ----------
@@ -56,15 +57,22 @@ class Bucket(Location):
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """GET a range of an object; less, where it ends before."""
-        stop = min(stop, self._size(key))
-        if start >= stop:
-            return b""
-        return self._ask(key, lambda objects: bytes(objects.get_range(key, start=start, end=stop)))
+        from obstore.exceptions import BaseError
+
+        def part(objects: "S3Store") -> bytes:
+            try:
+                return bytes(objects.get_range(key, start=start, end=stop))
+            except BaseError as error:
+                if _status(error) == _RANGE_NOT_SATISFIABLE:
+                    return b""
+                raise
+
+        return self._ask(key, part)
 
     def read_end(self, key: str, length: int) -> bytes:
         """GET the last bytes of an object."""
         size = self._size(key)
-        return self.read_range(key, max(0, size - length), size)
+        return self.read_range(key, max(0, size - length), size) if size else b""
 
     def write(self, key: str, content: bytes) -> None:
         """PUT an object, which is atomic, in one piece.
@@ -172,7 +180,6 @@ class Bucket(Location):
     def _client(self, endpoint: str | None, credentials: dict[str, Any]) -> "S3Store":
         from obstore.store import S3Store
 
-        pauses = {"init_backoff": timedelta(seconds=_FIRST_PAUSE), "max_backoff": timedelta(seconds=_LONGEST_PAUSE)}
         return S3Store(
             self.bucket,
             prefix=self.prefix or None,
@@ -186,7 +193,11 @@ class Bucket(Location):
             retry_config={
                 "max_retries": MAX_RETRIES,
                 "retry_timeout": timedelta(seconds=self.patience_seconds / 2),
-                "backoff": {**pauses, "base": 2},
+                "backoff": {
+                    "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+                    "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
+                    "base": 2,
+                },
             },
             **credentials,
         )
@@ -223,12 +234,17 @@ class Bucket(Location):
         )
 
 
+def _status(error: Exception) -> int | None:
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else None
+
+
 def _is_final(error: Exception) -> bool:
     """Whether asking again is of no use."""
     from obstore import exceptions
 
-    if status := _STATUS.search(str(error)):
-        return int(status[1]) < 500 and int(status[1]) not in (408, 429)
+    if status := _status(error):
+        return status < 500 and status not in (408, 429)
     refusals = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError)
     return isinstance(error, refusals) or _METADATA_SERVICE in str(error)
 

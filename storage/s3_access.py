@@ -1,12 +1,14 @@
 """How an object store is reached: endpoint, region, credentials and patience, from the standard environment only."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from storage.errors import InputError
 
 CONNECT_SECONDS = 10.0
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[^@?#\s]*)?")
 _TRUE = ("1", "true", "yes")
 _OWN_ROLE = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -26,8 +28,19 @@ def patience_seconds() -> float:
 
 
 def endpoint() -> str | None:
-    """URL of the server; None for Amazon's own."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    """URL of the server; None for Amazon's own.
+
+    Raises
+    ------
+    InputError
+        When it is none, or holds credentials.
+    """
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if url := os.environ.get(name):
+            if not _ENDPOINT.fullmatch(url):
+                raise InputError(name, "is no URL of a server", "Set http(s)://host or http(s)://host:port.")
+            return url.rstrip("/")
+    return None
 
 
 def region() -> str:
@@ -50,7 +63,7 @@ def credentials(place: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When there are none, or they are in a profile and boto3, which reads profiles, is not installed.
+        When there are none, or only those of a profile.
     """
     kind = credentials_kind()
     if kind == "anonymous":
@@ -58,31 +71,17 @@ def credentials(place: str) -> dict[str, Any]:
     if kind == "environment" or any(os.environ.get(name) for name in _OWN_ROLE):
         return {}
     if os.environ.get("AWS_PROFILE") or _shared_file().exists():
-        return {"credential_provider": _profile(place)}
+        raise InputError(
+            place,
+            "the credentials are in an AWS profile, which is not read",
+            'Run: eval "$(aws configure export-credentials --format env)".',
+        )
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() in _TRUE:
         raise InputError(place, "no credentials for the object store", _REMEDY)
     return {}
 
 
 _REMEDY = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket."
-
-
-def _profile(place: str) -> Any:
-    name = os.environ.get("AWS_PROFILE", "default")
-    try:
-        import boto3
-        from botocore.exceptions import BotoCoreError
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ImportError as error:
-        raise InputError(
-            place,
-            f"the credentials are in the AWS profile {name!r}, which takes boto3 to read",
-            'Install boto3, or run: eval "$(aws configure export-credentials --format env)".',
-        ) from error
-    try:
-        return Boto3CredentialProvider(boto3.Session())
-    except (BotoCoreError, ValueError) as error:
-        raise InputError(place, f"the AWS profile {name!r} gives no credentials ({error})", _REMEDY) from error
 
 
 def _shared_file() -> Path:

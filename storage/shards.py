@@ -5,7 +5,7 @@ uint64, and its CRC-32C; each of our chunks ends with a CRC-32C of its own.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -116,7 +116,8 @@ class ShardedArray:
         key, first = self.shard_key(shard), shard * self.shard_times
         last = min(first + self.shard_times, self.shape[1])
         try:
-            index = self.parse_index(self.location.read_end(key, self.index_bytes), shard)
+            read = self._reader(key, whole=start <= first and last <= stop)
+            index = self.parse_index(read(-self.index_bytes, None), shard)
         except FileNotFoundError:
             yield Damage(key, 0, 0, first, last, "the shard is missing")
             return
@@ -126,12 +127,19 @@ class ShardedArray:
         for number, (offset, length) in enumerate(index.tolist()):
             begin = first + number * self.chunk_times
             end = min(begin + self.chunk_times, last)
-            if end > start and begin < stop and not self._chunk_is_whole(key, offset, length):
-                yield Damage(key, offset, offset + length, begin, end, "the checksum does not match")
+            if end > start and begin < stop:
+                content = read(offset, offset + length)
+                if len(content) != length or not is_whole(content):
+                    yield Damage(key, offset, offset + length, begin, end, "the checksum does not match")
 
-    def _chunk_is_whole(self, key: str, offset: int, length: int) -> bool:
-        content = self.location.read_range(key, offset, offset + length)
-        return len(content) == length and is_whole(content)
+    def _reader(self, key: str, *, whole: bool) -> Callable[[int, int | None], bytes]:
+        """What reads parts of a shard, from memory if all of it will be wanted."""
+        if whole:
+            content = self.location.read(key)
+            return lambda start, stop: content[start:stop]
+        return lambda start, stop: (
+            self.location.read_end(key, -start) if stop is None else self.location.read_range(key, start, stop)
+        )
 
 
 @dataclass(frozen=True)

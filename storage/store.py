@@ -50,7 +50,7 @@ class Store:
             attributes = _attributes(root, "zarr.json")
         except FileNotFoundError as error:
             raise InputError(
-                str(root), "no EEG store here", "Run the ingest job first, or correct the path."
+                str(root), "no EEG store here", "Run its ingest job first, or correct `store:`."
             ) from error
         if attributes.get("e2llm_format") != FORMAT_VERSION:
             raise InputError(

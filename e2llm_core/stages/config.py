@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
+from storage.location import StoreURL
 from storage.splits import BySubject, SplitConfig
 from storage.strata import Balance
 from storage.windows import WindowConfig
@@ -23,7 +24,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store: Path
+    store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
     split: SplitConfig = Field(default_factory=BySubject)
 

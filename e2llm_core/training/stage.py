@@ -30,8 +30,13 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
+        moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
         return Batch(moved, self.units)
+
+    def pinned(self) -> "Batch":
+        """The same batch in page-locked memory, from where a GPU fetches it by itself."""
+        locked = {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
+        return Batch(locked, self.units)
 
 
 @dataclass(frozen=True)

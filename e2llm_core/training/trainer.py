@@ -76,7 +76,9 @@ class Trainer:
         """Read this rank's micro-batches of global batch number `step`; runs ahead of training, in a thread."""
         ids = self.order.batch(step - 1, self.config.global_batch)
         first = (step - 1) * self.config.global_batch
-        return [self.stage.prepare(micro) for micro in shard(ids, first, self.config.micro_batch, self.world)]
+        micro_batches = shard(ids, first, self.config.micro_batch, self.world)
+        batches = [self.stage.prepare(micro) for micro in micro_batches]
+        return [batch.pinned() for batch in batches] if self.world.device.type == "cuda" else batches
 
     def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
         """One optimizer step on global batch number `step`; returns means over the step's units."""

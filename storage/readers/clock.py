@@ -65,15 +65,7 @@ def pieces_by_time(
     steps = np.diff(seconds)
     if not len(steps):
         raise InputError(place, "one sample is no recording", "Fetch the file again.")
-    back = np.flatnonzero(steps < -jitter if jitter else steps <= 0)
-    if len(back):
-        row = int(back[0])
-        how = "repeats" if steps[row] == 0 else f"goes back by {-steps[row]:g} s"
-        raise InputError(
-            place,
-            f"time {how} at sample {row + 2} ({len(back)} times in all)",
-            "Sort and repair the file, or state the device's `source.jitter_seconds`.",
-        )
+    _assert_forward(steps, jitter, place)
     median = float(np.median(steps))
     period = 1 / sfreq_hz if sfreq_hz else median
     if not jitter and abs(median - period) > period / 2:
@@ -96,6 +88,18 @@ def pieces_by_time(
         sfreq_hz = _whole(counted / elapsed, place)
     _assert_rate(seconds, pieces, sfreq_hz, jitter, place)
     return sfreq_hz, pieces
+
+
+def _assert_forward(steps: np.ndarray, jitter: float, place: str) -> None:
+    back = np.flatnonzero(steps < -jitter if jitter else steps <= 0)
+    if len(back):
+        row = int(back[0])
+        how = "repeats" if steps[row] == 0 else f"goes back by {-steps[row]:g} s"
+        raise InputError(
+            place,
+            f"time {how} at sample {row + 2} ({len(back)} times in all)",
+            "Sort and repair the file, or state the device's `source.jitter_seconds`.",
+        )
 
 
 def _whole(rate: float, place: str) -> float:

@@ -80,7 +80,7 @@ def test_the_summary_follows_its_schema_and_names_the_held_out_subject(root):
     assert {"e2llm", "de_svm", "probe", "session_position"} <= {row.model for row in rows}
     assert {row.n_subjects for row in rows} == {1}
     assert {row.adaptation for row in rows} == {"transductive-unlabelled"}
-    assert summary["environment"]["split"]["test"] == ["29"]
+    assert summary["environment"]["split"]["test"] == {"subjects": ["29"]}
     assert "synthetic" not in summary["notice"]
     position = [row for row in rows if row.model == "session_position" and row.metric == "balanced_accuracy"]
     assert [row.value for row in position] == [1.0]  # rest always comes first

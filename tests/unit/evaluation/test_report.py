@@ -22,7 +22,14 @@ from e2llm_core.evaluation.summary import (
 )
 from e2llm_core.evaluation.verdicts import control_name, display_name, judge
 
-PROVENANCE = Provenance(split="by subject", split_digest="sha256:feedbeef", seed=11, adaptation="none")
+PROVENANCE = Provenance(
+    split="by subject",
+    split_digest="sha256:feedbeef",
+    disjoint_on=("subject", "recording"),
+    shared=("session", "clip"),
+    seed=11,
+    adaptation="none",
+)
 CHANNELS = ("FP1", "FPZ", "FP2", "F7", "FZ", "F8", "T7", "CZ", "T8", "P7", "PZ", "P8", "CB1", "OZ")
 
 
@@ -123,6 +130,13 @@ def report(tmp_path_factory, trials, names):
 
 def test_the_notice_is_the_first_line(report):
     assert Page(report).words[0] == SYNTHETIC_NOTICE
+
+
+def test_what_the_sides_share_is_printed(report):
+    words = Page(report).words
+    for name, values in (("sides disjoint on", "subject, recording"), ("test shares with training", "session, clip")):
+        assert words[words.index(name) + 1] == values
+    assert "labels never trained" not in words, "there are none"
 
 
 def test_the_page_is_well_formed_and_its_identifiers_are_unique(report):

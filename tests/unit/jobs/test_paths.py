@@ -12,6 +12,7 @@ from e2llm_core.stages.config import FolderOrHub
 from jobs.load import load_spec
 from jobs.paths import absolute, root_folder
 from jobs.spec import SPECS
+from storage.location import StoreURL
 
 ROOT = Path("/somewhere")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -32,6 +33,8 @@ class Outer(BaseModel):
     by_name: dict[str, Path]
     nested: tuple[dict[str, Inner], ...]
     llm: Annotated[str, FolderOrHub]
+    store: StoreURL
+    bucket: StoreURL = "s3://bucket/prefix"
     name: str
     number: int
 
@@ -46,11 +49,13 @@ def test_every_path_becomes_absolute_and_nothing_else_changes(first, second, sev
         by_name=by_name,
         nested=nested,
         llm=f"Qwen/{name}",
+        store=str(first),
         name=name,
         number=3,
     )
     changed = absolute(spec, ROOT)
     assert changed.folder == ROOT / first
+    assert (changed.store, changed.bucket) == (str(ROOT / first), "s3://bucket/prefix")
     assert changed.inner == Inner(folder=ROOT / second)
     assert changed.several == tuple(ROOT / path for path in several)
     assert changed.by_name == {key: ROOT / path for key, path in by_name.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.damage import verify
+from storage.damage import damage_digest, verify
 from storage.errors import InputError
 from storage.layout import LayoutConfig
 from storage.store import Store, open_store
@@ -113,3 +113,11 @@ def test_missing_metadata_of_an_array_is_damage(filled: Store) -> None:
     with pytest.raises(InputError, match="recording a"):
         windows.read([0])
     assert [name for name, found in verify(filled) if found] == ["a"]
+
+
+def test_the_digest_of_damage_changes_with_it(filled: Store) -> None:
+    list(verify(filled))
+    before = damage_digest(filled)
+    flip(shard(filled), 100)
+    list(verify(filled))
+    assert damage_digest(filled) != before
