@@ -35,6 +35,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame]:
             "sfreq_hz": float(_SFREQ_HZ),
             "n_times": n_times,
             "channels": ",".join(SEED_CHANNELS),
+            "signal": "signal-0",
             "ingest_digest": "0" * 64,
         }
     )

@@ -48,4 +48,4 @@ def cold_rates(corpus: Corpus, turns: int, number: int = 4 * BATCH) -> dict[str,
             os.close(handle)
         return delivered / taken
 
-    return rounds({"ours, lz4": ours("lz4"), "ours, uncompressed": ours("none"), "raw disk": disk}, turns)
+    return rounds({"ours, lz4": ours("lz4"), "ours, uncompressed": ours("none"), "raw disk, read by read": disk}, turns)

@@ -1,4 +1,4 @@
-"""Ingest with two workers against one: the same Ray job on the same SEED-VII files.
+"""Ingest with two workers against one: the same Ray tasks on the same SEED-VII files.
 
 python benchmarks/ingest.py [--full]
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import ROOT, compare, rounds, seconds, write
-from cluster.ingest import ingest
+from cluster.ingest import IngestPlan, ingest
 from cluster.session import Resources, ray_session
 from storage.layout import LayoutConfig
 from storage.readers import SeedVIISource
@@ -38,10 +38,11 @@ def main() -> None:
 
         def with_workers(workers: int) -> Callable[[], float]:
             def measure() -> float:
-                store = str(root / f"store-{next(turn)}.zarr")
-                resources = Resources(workers=workers)
+                place = root / f"run-{next(turn)}"
+                place.mkdir()
+                plan = IngestPlan(f"{place}/store.zarr", "twin", source, SignalConfig(), LayoutConfig())
                 with contextlib.redirect_stdout(io.StringIO()):
-                    return seconds(lambda: ingest(store, source, SignalConfig(), LayoutConfig(), "twin", resources))
+                    return seconds(lambda: ingest(plan, Resources(workers=workers), place))
 
             return measure
 

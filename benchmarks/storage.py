@@ -148,9 +148,9 @@ def main() -> None:
         rows = against_others(values)
         cold = cold_rates(corpus, 5)
         rows += [
-            compare(f"random 4-s windows, cold: {name}", "rate", cold, name, "raw disk", unit="MB/s")
+            compare(f"random 4-s windows, cold: {name}", "rate", cold, name, "raw disk, read by read", unit="MB/s")
             for name in cold
-            if name != "raw disk"
+            if name != "raw disk, read by read"
         ]
         remote = object_store_rates(corpus, 3)
         rows += [

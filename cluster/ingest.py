@@ -4,13 +4,14 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.progress import gather
 from cluster.session import Resources
 from e2llm_core.training.metrics import clock
+from storage.damage import forget_damage, known_damaged
 from storage.errors import InputError
 from storage.files import write_bytes
 from storage.ingest import ingest_recording
@@ -39,6 +40,8 @@ class IngestPlan:
     signal: SignalConfig
     layout: LayoutConfig
     prune: bool = False
+    damaged: frozenset[str] = frozenset()
+    """Recordings that are ingested again although they are unchanged; filled in by `ingest`."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ def ingest(plan: IngestPlan, resources: Resources, folder: Path) -> Store:
     store = create_store(plan.store, dataset=plan.dataset, label_set=plan.source.label_set)
     with only_ingest(store.root) as token:
         prepare_writing(store)
-        outcomes = _work(plan, token, refs, resources)
+        damaged = frozenset(known_damaged(store))
+        print(f"[ingest] {len(refs)} recordings into {store.root}, {resources.workers} at once", flush=True)
+        outcomes = _work(replace(plan, damaged=damaged), token, refs, resources)
+        forget_damage(store, {name for name in damaged if name in outcomes and outcomes[name].kind == "written"})
         names = [ref.recording_id for ref in refs]
         _report_surplus(store, surplus(store, names), prune=plan.prune)
         remove_leftovers(store, names)
@@ -147,7 +153,8 @@ def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
     try:
         store = open_store(plan.store)
         with writing(store.root, token):
-            written = ingest_recording(store, plan.source, ref, plan.signal, plan.layout)
+            again = ref.recording_id in plan.damaged
+            written = ingest_recording(store, plan.source, ref, plan.signal, plan.layout, again=again)
     except InputError as error:
         return _Outcome("refused", error)
     except Exception as error:

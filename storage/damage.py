@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,11 +15,11 @@ _KEY = "damage.json"
 
 
 class DamageRecord(BaseModel):
-    """What `e2llm verify` found: by recording its ingest and the damaged sample ranges (start, stop excluded)."""
+    """What `e2llm verify` found: by recording its signal's name and the damaged sample ranges (stop excluded)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ingest_digests: dict[str, str]
+    signals: dict[str, str]
     ranges: dict[str, tuple[tuple[int, int], ...]]
 
 
@@ -42,8 +42,8 @@ def verify(store: Store) -> Iterator[tuple[str, list[Damage]]]:
         if found:
             ranges[name] = tuple((damage.start, damage.stop) for damage in found)
         yield name, found
-    digests = {name: store.recordings[name].ingest_digest for name in ranges}
-    record = DamageRecord(ingest_digests=digests, ranges=ranges)
+    signals = {name: store.recordings[name].signal for name in ranges}
+    record = DamageRecord(signals=signals, ranges=ranges)
     store.root.write(_KEY, record.model_dump_json(indent=1).encode())
 
 
@@ -64,17 +64,30 @@ def damaged_ranges(store: Store) -> dict[str, list[tuple[int, int]]]:
         ) from error
     except (ValueError, ValidationError) as error:
         raise InputError(place, "is damaged itself", f"Run `e2llm verify {store.root}` again.") from error
-    catalogue = store.catalogue.set_index("recording_id")["ingest_digest"]
-    return {
-        name: sorted(ranges)
-        for name, ranges in record.ranges.items()
-        if catalogue.get(name) == record.ingest_digests[name]
-    }
+    signals = store.catalogue.set_index("recording_id")["signal"]
+    return {name: sorted(ranges) for name, ranges in record.ranges.items() if signals.get(name) == record.signals[name]}
 
 
 def damage_digest(store: Store) -> str:
     """SHA-256 of the known damage: what `damaged: skip` leaves out."""
     return hashlib.sha256(json.dumps(damaged_ranges(store), sort_keys=True).encode()).hexdigest()
+
+
+def known_damaged(store: Store) -> set[str]:
+    """Recordings that were found damaged and not ingested anew since; none when the store was never verified."""
+    return set(damaged_ranges(store)) if store.root.exists(_KEY) else set()
+
+
+def forget_damage(store: Store, recordings: Collection[str]) -> None:
+    """Take recordings that were ingested anew off the record."""
+    if not recordings:
+        return
+    record = DamageRecord.model_validate_json(store.root.read(_KEY))
+    kept = {
+        field: {name: value for name, value in values.items() if name not in recordings}
+        for field, values in record.model_dump().items()
+    }
+    store.root.write(_KEY, DamageRecord.model_validate(kept).model_dump_json(indent=1).encode())
 
 
 def without_damage(store: Store, trials: pd.DataFrame) -> pd.DataFrame:

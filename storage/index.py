@@ -5,10 +5,11 @@ tables that are there are true; they are also compared with the names of the rec
 """
 
 import io
+import json
 from collections.abc import Sequence
 
+import google_crc32c
 import pandas as pd
-from pyarrow import ArrowInvalid
 
 from storage.labels import LabelSet
 from storage.location import Location
@@ -16,7 +17,8 @@ from storage.recording import RecordingInfo
 
 _RECORDINGS = "index/recordings.parquet"
 _TRIALS = "index/trials.parquet"
-_CATALOGUE = ("recording_id", "subject", "session", "sfreq_hz", "n_times", "channels", "ingest_digest")
+_CHECKSUMS = "index/checksums.json"
+_CATALOGUE = ("recording_id", "subject", "session", "sfreq_hz", "n_times", "channels", "signal", "ingest_digest")
 _TRIAL_COLUMNS = ("trial", "position", "clip", "start", "stop", "label")
 
 
@@ -49,20 +51,26 @@ def tables(recordings: Sequence[RecordingInfo], label_set: LabelSet) -> tuple[pd
 def read(root: Location, names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Read the tables, if they are there, whole, and speak of the recordings `names` (sorted)."""
     try:
-        catalogue = pd.read_parquet(io.BytesIO(root.read(_RECORDINGS)))
-        if catalogue["recording_id"].tolist() != list(names):
-            return None
-        return catalogue, pd.read_parquet(io.BytesIO(root.read(_TRIALS)))
-    except (FileNotFoundError, ArrowInvalid):
+        checksums = json.loads(root.read(_CHECKSUMS))
+        contents = {key: root.read(key) for key in (_RECORDINGS, _TRIALS)}
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
         return None
+    if checksums != {key: google_crc32c.value(content) for key, content in contents.items()}:
+        return None
+    catalogue, trials = (pd.read_parquet(io.BytesIO(contents[key])) for key in (_RECORDINGS, _TRIALS))
+    return (catalogue, trials) if catalogue["recording_id"].tolist() == list(names) else None
 
 
 def write(root: Location, catalogue: pd.DataFrame, trials: pd.DataFrame) -> None:
-    """Write the tables; that of the recordings last, since it is what `read` looks for."""
-    for key, table in ((_TRIALS, trials), (_RECORDINGS, catalogue)):
-        root.write(key, table.to_parquet(index=False))
+    """Write the tables; their checksums last, since `read` looks for them."""
+    contents = {key: table.to_parquet(index=False) for key, table in ((_TRIALS, trials), (_RECORDINGS, catalogue))}
+    for key, content in contents.items():
+        root.write(key, content)
+    root.write(
+        _CHECKSUMS, json.dumps({key: google_crc32c.value(content) for key, content in contents.items()}).encode()
+    )
 
 
 def forget(root: Location) -> None:
-    """Remove the tables, before a recording changes."""
-    root.remove(_RECORDINGS)
+    """Make the tables void, before a recording changes."""
+    root.remove(_CHECKSUMS)

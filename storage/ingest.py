@@ -26,9 +26,15 @@ def ingest_digest(source: Source, ref: RecordingRef, config: SignalConfig) -> st
 
 
 def ingest_recording(
-    store: Store, source: Source, ref: RecordingRef, config: SignalConfig, layout: LayoutConfig | None = None
+    store: Store,
+    source: Source,
+    ref: RecordingRef,
+    config: SignalConfig,
+    layout: LayoutConfig | None = None,
+    *,
+    again: bool = False,
 ) -> bool:
-    """Bring one recording into the store.
+    """Bring one recording into the store; one that is there already only if it changed, or `again` is set.
 
     Returns
     -------
@@ -47,7 +53,7 @@ def ingest_recording(
             raise InputError(str(path), "no such file", "Fetch it, or correct `source.root`.")
     digest = ingest_digest(source, ref, config)
     known = store.find(ref.recording_id)
-    if known is not None and (known.ingest_digest, known.layout) == (digest, layout):
+    if known is not None and not again and (known.ingest_digest, known.layout) == (digest, layout):
         return False
     raw = source.read(ref)
     if not raw.trials or any(trial.start >= trial.stop for trial in raw.trials):

@@ -3,7 +3,9 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from storage.windows import Windows
 T = TypeVar("T")
 R = TypeVar("R")
 _DONE = object()
+_POLL_SECONDS = 0.1
 
 
 class Prefetcher(Generic[T, R]):
@@ -39,13 +42,15 @@ class Prefetcher(Generic[T, R]):
         self.wait_seconds = self.last_wait_seconds = 0.0
         self._queue: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(function, iter(items)), daemon=True)
+        work = (function, iter(items), self._queue, self._closed)
+        self._thread = threading.Thread(target=_work, args=work, daemon=True)
         self._thread.start()
+        weakref.finalize(self, self._closed.set)
 
     def __iter__(self) -> Iterator[R]:
         while True:
             started = time.perf_counter()
-            result, error = self._queue.get()
+            result, error = self._next()
             self.last_wait_seconds = time.perf_counter() - started
             self.wait_seconds += self.last_wait_seconds
             if error is not None:
@@ -55,6 +60,15 @@ class Prefetcher(Generic[T, R]):
                 self._queue.put((_DONE, None))
                 return
             yield result  # type: ignore[misc]
+
+    def _next(self) -> tuple[object, BaseException | None]:
+        while True:
+            if self._closed.is_set():
+                raise RuntimeError("the prefetcher is closed")
+            try:
+                return self._queue.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
 
     def close(self) -> None:
         """End the thread; results that were not taken are dropped."""
@@ -69,23 +83,31 @@ class Prefetcher(Generic[T, R]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _work(self, function: Callable[[T], R], items: Iterator[T]) -> None:
-        try:
-            for item in items:
-                if not self._put(function(item), None):
-                    return
-            self._put(_DONE, None)
-        except BaseException as error:
-            self._put(None, error)
 
-    def _put(self, result: object, error: BaseException | None) -> bool:
-        while not self._closed.is_set():
+def _work(
+    function: Callable[[T], R],
+    items: Iterator[T],
+    results: "queue.Queue[tuple[object, BaseException | None]]",
+    closed: threading.Event,
+) -> None:
+    """Fill the queue. Knows no Prefetcher, so that one that is no longer used ends."""
+
+    def put(result: object, error: BaseException | None) -> bool:
+        while not closed.is_set():
             try:
-                self._queue.put((result, error), timeout=0.1)
+                results.put((result, error), timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return True
         return False
+
+    try:
+        for item in items:
+            if not put(function(item), None):
+                return
+        put(_DONE, None)
+    except BaseException as error:
+        put(None, error)
 
 
 class WindowLoader:
@@ -118,8 +140,8 @@ class WindowLoader:
         shape = (batch_size, len(windows.channels), windows.n_times)
         make = allocate or (lambda shape: np.empty(shape, dtype=np.float32))
         self._buffers = [make(shape) for _ in range(depth + 2)]
-        self._windows = windows
-        self._prefetcher = Prefetcher(self._read, enumerate(batches), depth)
+        read = partial(_read, windows, self._buffers)
+        self._prefetcher = Prefetcher(read, enumerate(batches), depth)
 
     @property
     def wait_seconds(self) -> float:
@@ -145,7 +167,9 @@ class WindowLoader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, item: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        number, ids = item
-        buffer = self._buffers[number % len(self._buffers)][: len(ids)]
-        return ids, self._windows.read(ids, out=buffer)
+
+def _read(
+    windows: Windows, buffers: Sequence[np.ndarray], item: tuple[int, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    number, ids = item
+    return ids, windows.read(ids, out=buffers[number % len(buffers)][: len(ids)])

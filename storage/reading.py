@@ -4,9 +4,12 @@ Compressed and remote arrays are read by TensorStore, all of a batch at once. Un
 memory-mapped: each chunk's checksum is verified when it is first touched.
 """
 
+import errno
 import mmap
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +23,9 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     import tensorstore as ts
+
+
+_MOST_MAPS = 512
 
 
 class _Array(Protocol):
@@ -63,6 +69,8 @@ class SignalReader:
         self._store, self._channels = store, tuple(channels)
         self._cache_bytes = cache_bytes
         self._opened: dict[str, _Array] = {}
+        self._signals = dict(zip(store.catalogue["recording_id"], store.catalogue["signal"], strict=True))
+        self._maps = _Maps()
         self._lock = threading.Lock()
         self._context: ts.Context | None = None
 
@@ -99,21 +107,31 @@ class SignalReader:
         return out
 
     def _named(self, name: str, start: int, n_times: int) -> "_Named":
-        return _Named(self._store, name, start, start + n_times)
+        return _Named(self._store, name, self._signals[name], start, start + n_times)
 
     def _open(self, name: str) -> _Array:
         if name not in self._opened:
             with self._lock:
                 if name not in self._opened:
-                    self._opened[name] = self._newly_opened(self._store.recordings[name])
+                    self._opened[name] = self._newly_opened(self._known(name))
         return self._opened[name]
+
+    def _known(self, name: str) -> RecordingInfo:
+        """A recording's description, if it is still the one that the trials speak of."""
+        info = self._store.find(name)
+        if info is None or info.signal != self._signals[name]:
+            raise _replaced(f"{self._store.root} recording {name}")
+        return info
 
     def _newly_opened(self, info: RecordingInfo) -> _Array:
         picks = np.array([info.channels.index(channel) for channel in self._channels])
         scale, rows = _Scale(info, picks), _as_slice(picks)
         root, key = self._store.root, self._store.signal_key(info)
         if info.layout.codec == "none" and isinstance(root, Folder):
-            return _MappedArray(ShardedArray.open(root, key), root.path, rows, scale)
+            array = ShardedArray.open(root, key)
+            if array.shape != (len(info.channels), info.n_times):
+                raise DamageError(f"{key}/zarr.json is damaged")
+            return _MappedArray(array, root.path, rows, scale, self._maps)
         import tensorstore as ts
 
         if self._context is None:
@@ -126,8 +144,8 @@ class SignalReader:
 class _Named:
     """Turns a failed read of one stretch into one line that names the recording and the bytes."""
 
-    def __init__(self, store: Store, name: str, start: int, stop: int) -> None:
-        self._store, self._name, self._start, self._stop = store, name, start, stop
+    def __init__(self, store: Store, name: str, signal: str, start: int, stop: int) -> None:
+        self._store, self._name, self._signal, self._start, self._stop = store, name, signal, start, stop
 
     def __enter__(self) -> None:
         return None
@@ -136,18 +154,22 @@ class _Named:
         if isinstance(error, InputError) or not isinstance(error, ValueError | OSError):
             return
         place = f"{self._store.root} recording {self._name}"
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise InputError(place, "too many files are open", "Raise the limit with `ulimit -n`.") from error
         if isinstance(error, TimeoutError):
             problem = f"no answer for {self._store.root.patience_seconds:g} s"
             raise InputError(place, problem, "Check the object store, then run again.") from error
+        now = self._store.find(self._name)
+        if now is None or now.signal != self._signal:
+            raise _replaced(place) from error
         raise InputError(
             place,
-            f"samples are missing or damaged ({self._cause(error)})",
+            f"samples are missing or damaged ({self._cause(error, now)})",
             "Delete the recording's folder and run the ingest job again, or run `e2llm verify` and set "
             "`windows.damaged: skip`.",
         ) from error
 
-    def _cause(self, error: Exception) -> str:
-        info = self._store.recordings[self._name]
+    def _cause(self, error: Exception, info: RecordingInfo) -> str:
         try:
             found: Damage | None = next(
                 ShardedArray.open(self._store.root, self._store.signal_key(info)).damages(self._start, self._stop), None
@@ -155,6 +177,10 @@ class _Named:
         except DamageError as unreadable:
             return str(unreadable)
         return str(found) if found else str(error).split(" [", 1)[0].splitlines()[0]
+
+
+def _replaced(place: str) -> InputError:
+    return InputError(place, "was replaced or removed since the store was opened", "Open the store again.")
 
 
 class _TensorStoreArray:
@@ -171,63 +197,97 @@ class _TensorStoreArray:
         return end
 
 
+class _Maps:
+    """Which shards are mapped. The oldest are let go: each holds an open file."""
+
+    def __init__(self) -> None:
+        self._order: deque[tuple[_MappedArray, int]] = deque()
+
+    def note(self, array: "_MappedArray", shard: int) -> None:
+        """Take in a new one."""
+        self._order.append((array, shard))
+        while len(self._order) > _MOST_MAPS:
+            oldest, number = self._order.popleft()
+            oldest.let_go(number)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    mapped: mmap.mmap
+    index: np.ndarray
+    chunks: dict[int, np.ndarray]
+
+
 class _MappedArray:
     """Shards as memory maps. Chunks that are touched for the first time are asked of the disk all at once."""
 
-    def __init__(self, array: ShardedArray, root: Path, rows: Any, scale: _Scale) -> None:
-        self._array, self._root, self._rows, self._scale = array, root, rows, scale
-        self._shards: dict[int, tuple[mmap.mmap, np.ndarray]] = {}
-        self._chunks: dict[int, np.ndarray] = {}
+    def __init__(self, array: ShardedArray, root: Path, rows: Any, scale: _Scale, maps: _Maps) -> None:
+        self._array, self._root, self._rows, self._scale, self._maps = array, root, rows, scale, maps
+        self._per_shard = array.shard_times // array.chunk_times
+        self._shards: dict[int, _Shard] = {}
+        self._whole: set[int] = set()
 
     def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
         length = self._array.chunk_times
         for number in range(start // length, (start + out.shape[1] - 1) // length + 1):
-            if number not in self._chunks:
+            if number not in self._whole:
                 self._ask_for(number)
         return lambda: self._copy(start, out)
+
+    def let_go(self, shard: int) -> None:
+        """Unmap a shard; it is mapped again when it is next read."""
+        self._shards.pop(shard, None)
 
     def _copy(self, start: int, out: np.ndarray) -> None:
         length, done, n_times = self._array.chunk_times, 0, out.shape[1]
         while done < n_times:
             number, within = divmod(start + done, length)
-            chunk = self._chunks.get(number)
-            if chunk is None:
-                chunk = self._chunks[number] = self._verified(number)
             size = min(n_times - done, length - within)
-            out[:, done : done + size] = chunk[:, within : within + size][self._rows]
+            out[:, done : done + size] = self._chunk(number)[:, within : within + size][self._rows]
             done += size
         self._scale.apply(out)
 
-    def _place(self, number: int) -> tuple[mmap.mmap, int, int]:
-        """Map of a chunk's shard, and its place in it: offset and length."""
-        shard, place = divmod(number, self._array.shard_times // self._array.chunk_times)
-        if shard not in self._shards:
-            self._shards[shard] = self._map(shard)
-        mapped, index = self._shards[shard]
-        return mapped, int(index[place, 0]), int(index[place, 1])
+    def _chunk(self, number: int) -> np.ndarray:
+        """One chunk (n_chans, chunk_times) in place; raises `DamageError` when it is not what was written."""
+        shard = self._shard(number // self._per_shard)
+        chunk = shard.chunks.get(number)
+        if chunk is None:
+            chunk = shard.chunks[number] = self._verified(shard, number)
+        return chunk
+
+    def _shard(self, number: int) -> _Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            shard = self._shards[number] = self._map(number)
+            self._maps.note(self, number)
+        return shard
 
     def _ask_for(self, number: int) -> None:
-        mapped, offset, length = self._place(number)
+        shard = self._shard(number // self._per_shard)
+        offset, length = shard.index[number % self._per_shard].tolist()
         first = offset - offset % mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_WILLNEED, first, min(offset + length, len(mapped)) - first)
+        last = min(offset + length, len(shard.mapped))
+        if first < last:
+            shard.mapped.madvise(mmap.MADV_WILLNEED, first, last - first)
 
-    def _verified(self, number: int) -> np.ndarray:
-        """One chunk (n_chans, chunk_times) in place; raises `DamageError` when it is not what was written."""
-        mapped, offset, length = self._place(number)
+    def _verified(self, shard: _Shard, number: int) -> np.ndarray:
+        offset, length = shard.index[number % self._per_shard].tolist()
         shape = (self._array.shape[0], self._array.chunk_times)
         count = shape[0] * shape[1]
-        expected = count * self._array.dtype.itemsize + CRC_BYTES
-        if length != expected or not is_whole(mapped[offset : offset + length]):
-            raise DamageError("the checksum does not match")
-        return np.frombuffer(mapped, self._array.dtype, count, offset).reshape(shape)
+        if number not in self._whole:
+            expected = count * self._array.dtype.itemsize + CRC_BYTES
+            if length != expected or not is_whole(shard.mapped[offset : offset + length]):
+                raise DamageError("the checksum does not match")
+            self._whole.add(number)
+        return np.frombuffer(shard.mapped, self._array.dtype, count, offset).reshape(shape)
 
-    def _map(self, shard: int) -> tuple[mmap.mmap, np.ndarray]:
+    def _map(self, shard: int) -> _Shard:
         path = self._root / self._array.shard_key(shard)
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise DamageError("the shard is empty")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return mapped, self._array.parse_index(mapped[-self._array.index_bytes :], shard)
+        return _Shard(mapped, self._array.parse_index(mapped[-self._array.index_bytes :], shard), {})
 
 
 def _as_slice(picks: np.ndarray) -> Any:

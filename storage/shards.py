@@ -46,9 +46,14 @@ class ShardedArray:
     def open(cls, location: Location, key: str) -> "ShardedArray":
         """Read an array's geometry; raises `DamageError` when there is none."""
         try:
-            return cls(location, key, json.loads(location.read(f"{key}/zarr.json")))
-        except (FileNotFoundError, ValueError) as error:
+            array = cls(location, key, json.loads(location.read(f"{key}/zarr.json")))
+            sound = min(*array.shape, array.chunk_times) > 0 and array.shard_times % array.chunk_times == 0
+            sound = sound and array.dtype.kind in "if" and array.shard_times > 0
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamageError(f"{key}/zarr.json is missing or damaged") from error
+        if not sound:
+            raise DamageError(f"{key}/zarr.json is damaged")
+        return array
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -13,6 +13,9 @@ from storage.errors import InputError
 from storage.quality import Quality, measure, require_finite
 from storage.readers.base import RawRecording, TrialSpan
 
+_NEARLY = 1e-5
+_MAX_TERM = 1_000_000
+
 
 class SignalConfig(BaseModel):
     """What is done to the signal on its way into the store, in this order.
@@ -81,7 +84,9 @@ def prepare(
     """Apply a configuration to a recording: bad channels, filters, interpolation, reference, sampling rate.
 
     Every step is written into the provenance as ``step_1``, ``step_2``, ... in order. Filters run over whole
-    pieces, at the source's rate. They and the resampling have zero phase: a sample depends on later ones.
+    pieces, at the source's rate. They and the resampling have zero phase: a sample depends on later ones. A rate
+    within a 100,000th of a whole number of Hz is taken as that number, and as stated it goes into the provenance as
+    ``stated_sfreq_hz``.
 
     Parameters
     ----------
@@ -99,12 +104,15 @@ def prepare(
     ------
     InputError
         When samples are not finite, an edge is not below the Nyquist frequency, a piece is shorter than the filter,
-        a reference channel is missing or bad, too many channels are bad, or a trial would lose all its samples.
+        a reference channel is missing or bad, too many channels are bad, a trial would lose all its samples, or the
+        two sampling rates have no ratio of small numbers.
     """
     from storage.filters import bandpass, notch
     from storage.montage import interpolate, rereference
 
     require_finite(raw.pieces, raw.channels, place)
+    raw = _at_whole_rate(raw)
+    ratio = _ratio(raw.sfreq_hz, config.sfreq_hz, place)
     pieces: Sequence[np.ndarray] = raw.pieces
     steps: list[str] = []
     bads, provenance = _bad_channels(raw, config, quality, place)
@@ -120,7 +128,6 @@ def prepare(
         pieces = rereference(pieces, raw.channels, bads, config.reference, steps, place)
     if steps:
         provenance |= {"filter_phase": "zero", "mne_version": _mne_version()}
-    ratio = _ratio(raw.sfreq_hz, config.sfreq_hz)
     if ratio != 1:
         pieces = [resample(piece, raw.sfreq_hz, config.sfreq_hz) for piece in pieces]
         change = f"{raw.sfreq_hz:g} to {config.sfreq_hz:g} Hz, polyphase {ratio.numerator}/{ratio.denominator}"
@@ -159,6 +166,11 @@ def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
 
     Each row's mean is set aside and its ends are continued along its trend, so that an offset leaves no
     transient at the edges.
+
+    Raises
+    ------
+    InputError
+        When the ratio of the rates has terms above 1,000,000.
     """
     from scipy.signal import resample_poly
 
@@ -206,5 +218,22 @@ def _ceil(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
 
 
-def _ratio(from_hz: float, to_hz: float) -> Fraction:
-    return Fraction(to_hz).limit_denominator(10_000) / Fraction(from_hz).limit_denominator(10_000)
+def _at_whole_rate(raw: RawRecording) -> RawRecording:
+    """Take 250.0003 Hz, what a header made of an interval, for 250 Hz: polyphase needs a ratio of small numbers."""
+    whole = float(round(raw.sfreq_hz))
+    if raw.sfreq_hz == whole or abs(raw.sfreq_hz - whole) > _NEARLY * raw.sfreq_hz:
+        return raw
+    return replace(raw, sfreq_hz=whole, provenance=raw.provenance | {"stated_sfreq_hz": raw.sfreq_hz})
+
+
+def _ratio(from_hz: float, to_hz: float, place: str = "signal") -> Fraction:
+    if from_hz == to_hz:
+        return Fraction(1)
+    ratio = Fraction(to_hz).limit_denominator(10_000) / Fraction(from_hz).limit_denominator(10_000)
+    if max(ratio.numerator, ratio.denominator) > _MAX_TERM:
+        raise InputError(
+            place,
+            f"{from_hz:.10g} to {to_hz:.10g} Hz would be polyphase {ratio.numerator}/{ratio.denominator}",
+            "Export it at a whole number of Hz.",
+        )
+    return ratio

@@ -3,7 +3,7 @@
 Layout::
 
     STORE/zarr.json                          attributes: format version, data set, label set
-    STORE/recordings/<id>/signal-<n>/        int16 or float32 (n_chans, n_times), sharded, checksummed
+    STORE/recordings/<id>/signal-<hash>/     int16 or float32 (n_chans, n_times), sharded, checksummed
     STORE/recordings/<id>/zarr.json          written last: it names the signal, without it there is no recording
     STORE/index/                             the recordings and trials as tables; made anew when it does not fit
     STORE/damage.json                        what `e2llm verify` found
@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
@@ -33,6 +34,7 @@ __all__ = ["RecordingInfo", "Store", "Trial", "create_store", "open_store", "qua
 
 FORMAT_VERSION = 2
 _READERS = 16
+_CHECKSUM = "crc32c"
 
 
 class Store:
@@ -73,7 +75,10 @@ class Store:
         """One recording as it is stored now, whoever wrote it; None when it is not visible."""
         key = f"recordings/{recording_id}/zarr.json"
         try:
-            return RecordingInfo.model_validate(_attributes(self.root, key))
+            attributes = _attributes(self.root, key)
+            if attributes.pop(_CHECKSUM, None) != _checksum(attributes):
+                raise _damaged(self.root, key, ValueError("its checksum does not match"))
+            return RecordingInfo.model_validate(attributes)
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -162,9 +167,10 @@ class Store:
         for name in self.root.folders(folder):
             if name != kept:
                 self.root.remove(f"{folder}/{name}")
-        written = self._write_samples(info, signal_uv, f"signal-{_generation(kept) + 1}")
+        written = self._write_samples(info, signal_uv, _signal_name(info, kept))
         index.forget(self.root)
-        self.root.write(f"{folder}/zarr.json", _group(written.model_dump(mode="json")))
+        attributes = written.model_dump(mode="json")
+        self.root.write(f"{folder}/zarr.json", _group(attributes | {_CHECKSUM: _checksum(attributes)}))
         if kept:
             self.root.remove(f"{folder}/{kept}")
         return written
@@ -218,13 +224,19 @@ class _Recordings(Mapping[str, RecordingInfo]):
         return len(self._names)
 
 
-def _generation(signal: str) -> int:
-    return int(signal.rpartition("-")[2]) if signal else 0
-
-
 def _group(attributes: Mapping[str, Any]) -> bytes:
     """Metadata document of a Zarr v3 group."""
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1).encode()
+
+
+def _signal_name(info: RecordingInfo, previous: str) -> str:
+    """A name that differs from the one it replaces; equal histories give equal names."""
+    text = json.dumps([previous, info.ingest_digest, info.layout.model_dump()])
+    return f"signal-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _checksum(attributes: Mapping[str, Any]) -> int:
+    return int(google_crc32c.value(json.dumps(attributes, sort_keys=True).encode()))
 
 
 def _attributes(root: Location, key: str) -> dict[str, Any]:

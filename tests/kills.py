@@ -73,7 +73,12 @@ def start(source: Path, place: str, sfreq_hz: float) -> subprocess.Popen[str]:
 
 
 def kill_at_random_moments(
-    begin: Callable[[], subprocess.Popen[str]], check: Callable[[], object], kills: int, seed: int, longest: float
+    begin: Callable[[], subprocess.Popen[str]],
+    check: Callable[[], object],
+    kills: int,
+    seed: int,
+    longest: float,
+    shortest: float = 0.0,
 ) -> list[str]:
     """Start, wait, kill, check, until an ingest was killed `kills` times; one line per start."""
     rng, log = random.Random(seed), list[str]()

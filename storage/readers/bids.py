@@ -23,7 +23,7 @@ from storage.readers.mne_file import (
     reason_of,
     select,
 )
-from storage.readers.naming import assert_distinct
+from storage.readers.naming import assert_distinct, natural
 from storage.readers.trials import AnnotationLabels, trials_of
 from storage.units import Unit
 
@@ -86,17 +86,12 @@ class BidsSource(Source):
 
     def list_recordings(self) -> list[RecordingRef]:
         """Find the EEG recordings of the data set, derivatives left out."""
-        from mne_bids import find_matching_paths
-
         if not (self.root / "dataset_description.json").is_file():
             raise InputError(
                 str(self.root), "has no dataset_description.json", "Point `source.root` at a BIDS data set."
             )
-        found = find_matching_paths(
-            self.root, tasks=self.tasks, suffixes="eeg", extensions=list(_EXTENSIONS), datatypes="eeg"
-        )
         refs: list[RecordingRef] = []
-        for path in sorted(found, key=lambda path: str(path.fpath)):
+        for path in sorted(self._found(), key=lambda path: natural(str(path.fpath))):
             subject, session = path.subject, path.session or "1"
             position = 1 + sum((ref.subject, ref.session) == (subject, session) for ref in refs)
             entities = {
@@ -126,6 +121,21 @@ class BidsSource(Source):
         if isinstance(self.labels_from, ParticipantLabels):
             beside.append(self.root / "participants.tsv")
         return (ref.path, *companions(ref.path), *beside)
+
+    def _found(self) -> list[Any]:
+        from mne_bids import find_matching_paths
+
+        try:
+            found: list[Any] = find_matching_paths(
+                self.root, tasks=self.tasks, suffixes="eeg", extensions=list(_EXTENSIONS), datatypes="eeg"
+            )
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                str(_misnamed(self.root) or self.root),
+                f"is not named as BIDS demands ({reason_of(error)})",
+                "Rename it (sub-01_task-rest_run-1_eeg.edf), or move it out of the data set.",
+            ) from None
+        return found
 
     def _continuous(self, path: Path) -> Continuous:
         needed = {"channels.tsv": "channel table", "eeg.json": "description"}
@@ -168,7 +178,10 @@ class BidsSource(Source):
         path = self.root / "participants.tsv"
         if not path.is_file():
             raise InputError(str(path), "no such table", "Restore it, or label by other means.")
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        try:
+            table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        except ValueError:  # pandas' parser errors, and bytes that are no UTF-8
+            raise InputError(str(path), "is no table in UTF-8", "Save it as tab-separated text in UTF-8.") from None
         if missing := [name for name in ("participant_id", column) if name not in table]:
             raise InputError(str(path), f"lacks the column {missing[0]}", "Correct `source.labels_from.column`.")
         words = table.loc[table["participant_id"] == f"sub-{ref.subject}", column]
@@ -182,6 +195,17 @@ def _entities(path: Path) -> dict[str, str | None]:
 
     found: dict[str, str | None] = get_entities_from_fname(path.name, on_error="ignore")
     return found
+
+
+def _misnamed(root: Path) -> Path | None:
+    """First EEG file whose name mne-bids cannot take apart."""
+    for path in sorted(root.glob("**/eeg/*_eeg.*")):
+        if path.suffix in _EXTENSIONS:
+            try:
+                _bids_path(path)
+            except (KeyError, ValueError):
+                return path
+    return None
 
 
 def _bids_path(path: Path) -> Any:

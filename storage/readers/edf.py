@@ -1,5 +1,6 @@
 """EDF and BDF as far as MNE passes over it in silence: cut-off files, gaps between records, mixed sampling rates."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ _BYTES_PER_SIGNAL = 256
 _BEFORE_SAMPLE_COUNTS = 216
 """Bytes per signal of the header fields that come before the number of samples in a record."""
 _BYTES_PER_SAMPLE = {".edf": 2, ".bdf": 3}
+MIN_RATE_HZ, MAX_RATE_HZ = 1, 100_000
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 
 
@@ -45,7 +47,8 @@ def read_header(path: Path) -> EdfHeader | None:
     Raises
     ------
     InputError
-        When the header is not one of EDF or BDF, records are missing at the end, or there is no ordinary signal.
+        When the header is not one of EDF or BDF, records are missing at the end, there is no ordinary signal, or no
+        EEG could have these sampling rates.
     """
     width = _BYTES_PER_SAMPLE.get(path.suffix.lower())
     if width is None:
@@ -68,11 +71,24 @@ def read_header(path: Path) -> EdfHeader | None:
             ) from None  # the cause quotes the header, names and all
     header = EdfHeader(labels, samples, num_records, record_seconds, fixed[196:197] == b"D", width)
     _assert_whole(path, header)
-    if not header.rates_hz:
+    if all(label in _ANNOTATIONS for label in labels):
         raise InputError(str(path), "holds annotations only, no signal", "Name the file with the signal.")
-    if record_seconds <= 0:
+    if not 0 < record_seconds < math.inf:
         raise InputError(str(path), "its header states no record duration", "Fetch the file again.")
+    if min(header.rates_hz) <= 0:
+        raise InputError(str(path), "its header states a signal without samples", "Export it again.")
+    assert_rate(max(header.rates_hz), str(path))  # MNE brings all signals to the highest rate
     return header
+
+
+def assert_rate(sfreq_hz: float, place: str) -> None:
+    """Raise `InputError` at a sampling rate that no EEG has."""
+    if not MIN_RATE_HZ <= sfreq_hz <= MAX_RATE_HZ:
+        raise InputError(
+            place,
+            f"its sampling rate is {sfreq_hz:g} Hz, outside {MIN_RATE_HZ:,}..{MAX_RATE_HZ:,} Hz",
+            "Check how it was exported.",
+        )
 
 
 def _assert_whole(path: Path, header: EdfHeader) -> None:

@@ -146,8 +146,4 @@ def one_trial(
         raise InputError(str(ref.path), f"ends before {stop} s", f"Shorten `source.crop_seconds` of {label}.")
     inside = [(max(one, first), min(two, last)) for one, two in file.pieces if max(one, first) < min(two, last)]
     kept = replace(file, pieces=tuple(inside), provenance=file.provenance | {"start_seconds": start})
-    if len(inside) == 1:
-        raw = trials_of(kept, [Stretch(*inside[0], label, ref.position)], ref)
-        span = replace(raw.trials[0], trial=ref.position, position=ref.position)
-        return replace(raw, trials=[span])
     return trials_of(kept, [Stretch(first, last, label, ref.position)], ref)

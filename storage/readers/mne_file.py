@@ -17,7 +17,7 @@ from storage.channels import check_renames, select_eeg
 from storage.errors import InputError
 from storage.readers.base import RawRecording, TrialSpan
 from storage.readers.companions import assert_brainvision
-from storage.readers.edf import EdfHeader, read_header, record_onsets
+from storage.readers.edf import EdfHeader, assert_rate, read_header, record_onsets
 from storage.units import UV_PER, Unit, assert_plausible
 
 _BREAKS = re.compile(r"(EDGE |BAD[ _])?boundary|New Segment/.*|BAD_ACQ_SKIP", re.IGNORECASE)
@@ -122,8 +122,17 @@ class Selection:
 
 
 def select(raw: Any, config: ChannelConfig, place: str) -> Selection:
-    """Pick the scalp EEG channels of an MNE recording."""
-    names, types = raw.ch_names, raw.get_channel_types()
+    """Pick the scalp EEG channels of an MNE recording.
+
+    Raises
+    ------
+    InputError
+        When channels have a kind that MNE does not know, or none is a scalp electrode.
+    """
+    try:
+        names, types = raw.ch_names, raw.get_channel_types()
+    except Exception as error:  # a damaged header can hold kinds that MNE does not know
+        raise unreadable(Path(place), error) from None
     rows, channels = select_eeg(names, place, types=types, montage=config.montage, rename=config.rename)
     dropped = tuple(name for row, name in enumerate(names) if row not in rows)
     return Selection(tuple(names[row] for row in rows), tuple(channels), dropped)
@@ -137,11 +146,12 @@ def continuous_of(
     Raises
     ------
     InputError
-        When samples cannot be read or are not finite, or amplitudes are not those of EEG.
+        When samples cannot be read or are not finite, or rate or amplitudes are not those of EEG.
     """
     import mne
 
     sfreq_hz, place = float(raw.info["sfreq"]), str(path)
+    assert_rate(sfreq_hz, place)
     try:
         signal_uv = raw.get_data(picks=list(chosen.names)) * 1e6
     except Exception as error:  # MNE's parsers raise whatever the damage leads them to

@@ -66,7 +66,7 @@ def list_matching(root: Path, pattern: str) -> list[RecordingRef]:
             files.append((groups.get("run"), path))
     refs = []
     for (subject, session), files in sessions.items():
-        ordered = sorted(files, key=lambda file: _natural(file[0] or ""))
+        ordered = sorted(files, key=lambda file: natural(file[0] or ""))
         for position, (run, path) in enumerate(ordered, start=1):
             name = recording_id(subject, session, run or position, path)
             refs.append(RecordingRef(name, subject, session, path, position))
@@ -88,5 +88,6 @@ def assert_distinct(refs: list[RecordingRef]) -> None:
             )
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+def natural(text: str) -> list[tuple[int, str]]:
+    """Key that sorts numbers in a text by their size."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -14,6 +14,9 @@ from storage.readers.mne_file import Continuous
 
 _TRIALS_PER_FILE = 10_000
 _NOTED = 20
+_SHOWN = 6
+_CODE = re.compile(r"((Stimulus|Response|Trigger|Event|Marker)/ *)?[A-Za-z]{0,2} *\d{1,5}")
+"""What a person's name cannot be: a number, with two letters before it at most."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ class EventLabels(BaseModel):
         """
         named = [(note, label) for note in file.annotations if (label := self.label(note.description)) is not None]
         if not named:
-            seen = list(dict.fromkeys(note.description for note in file.annotations))[:6]
+            seen = _shown([note.description for note in file.annotations])
             raise InputError(
                 place,
-                f"no annotation is one of {', '.join(self.label_of)}; there are {', '.join(seen) or 'none'}",
+                f"no annotation is one of {', '.join(self.label_of)}; there are {seen}",
                 "Correct `source.labels_from.label_of`.",
             )
         ends = [note.start for note, _ in named[1:]] + [file.signal_uv.shape[1]]
@@ -85,6 +88,16 @@ class EventLabels(BaseModel):
         return found
 
 
+def _shown(descriptions: Sequence[str]) -> str:
+    """Number of descriptions and those that are codes: free text may hold a person's name."""
+    different = list(dict.fromkeys(descriptions))
+    codes = [description for description in different if _CODE.fullmatch(description)]
+    text = f"{len(different)} others" if different else "none"
+    if codes:
+        text += f", among them {', '.join(codes[:_SHOWN])}"
+    return text
+
+
 class AnnotationLabels(EventLabels):
     """Labels from a file's annotations (BIDS: from the ``trial_type`` of its events)."""
 
@@ -95,7 +108,8 @@ def trials_of(file: Continuous, stretches: Sequence[Stretch], ref: RecordingRef)
     """Put labelled stretches into a file's pieces.
 
     A stretch over a gap becomes one trial on each side. One that begins before or ends behind the signal is left out
-    and named in the provenance.
+    and named in the provenance. Trials of a session's p-th file are numbered from 10,000 · (p - 1) + 1 on, and their
+    number is their position: it increases over the session, however many trials each of its files has.
 
     Raises
     ------

@@ -19,8 +19,11 @@ def checked(split: Split, trials: pd.DataFrame) -> Split:
     ------
     InputError
         When a side names what the store does not have or is empty, a trial is on two sides, sides share a value of an
-        axis that the split declares disjoint, or trials of two sides overlap in one recording.
+        axis that the split declares disjoint, a split declares clips disjoint whose numbers name no stimulus, or
+        trials of two sides overlap in one recording.
     """
+    if "clip" in split.disjoint_on:
+        _assert_clips_name_stimuli(trials)
     held = {name: side.holds(trials) for name, side in split.sides.items()}
     for name, side in split.sides.items():
         for values, axis in ((side.subjects, "subject"), (side.sessions, "session"), (side.clips, "clip")):
@@ -38,6 +41,18 @@ def checked(split: Split, trials: pd.DataFrame) -> Split:
     shared = tuple(axis for axis, column in AXES.items() if set(seen[column]) & set(test[column]))
     missing = sorted(set(test["label"].dropna()) - set(trials.loc[held["train"], "label"]))
     return split.model_copy(update={"shared": shared, "labels_missing_in_train": tuple(missing)})
+
+
+def _assert_clips_name_stimuli(trials: pd.DataFrame) -> None:
+    """A stimulus has one label; a number that only counts trials has one per order of presentation."""
+    labels = trials.dropna(subset=["label"]).groupby("clip")["label"].unique()
+    if len(mixed := labels[labels.map(len) > 1]):
+        raise InputError(
+            "split",
+            f"clip numbers of this store name no stimulus (clip {mixed.index[0]} has the labels "
+            f"{listed(sorted(mixed.iloc[0]))}), so sides cannot be disjoint on clip",
+            "Use a protocol by subject or session, or ingest with the stimulus in a column `clip` of the label table.",
+        )
 
 
 def _known(name: str, axis: str, values: tuple[str, ...] | tuple[int, ...] | None, column: pd.Series) -> None:

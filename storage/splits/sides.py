@@ -53,6 +53,14 @@ class Side(BaseModel):
         """The same sessions and clips of other subjects."""
         return self.model_copy(update={"subjects": subjects})
 
+    def in_order(self) -> "Side":
+        """The same side with what it names in sorted order."""
+        return Side(
+            subjects=tuple(sorted(self.subjects)),
+            sessions=None if self.sessions is None else tuple(sorted(self.sessions)),
+            clips=None if self.clips is None else tuple(sorted(self.clips)),
+        )
+
 
 class Split(BaseModel):
     """A resolved split.
@@ -108,6 +116,8 @@ class Split(BaseModel):
 
     @property
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the split's canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """First 16 hex digits of the SHA-256 of the split's canonical JSON, with names and clips in sorted order."""
+        plain = self.model_dump(mode="json") | {"reserved": sorted(self.reserved)}
+        plain |= {name: side.in_order().model_dump(mode="json") for name, side in self.sides.items()}
+        text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

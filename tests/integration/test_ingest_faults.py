@@ -83,35 +83,39 @@ def test_killed_while_replacing(source: Path, references: References, longest: f
     references.check_finished(place, wanted)
 
 
-def test_a_full_disk_at_every_write(
-    source: Path, references: References, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENOSPC at the first flush, the second, ...: one line, and the recordings are old or new as a whole."""
-    place, flush = tmp_path / "store", os.fsync
-    ingest_loop.ingest(source, str(place), OLD_HZ)
-    for moment in itertools.count(1):
-        calls = itertools.count(1)
+    source, place, flush = tmp_path / "source", tmp_path / "store", os.fsync
+    ingest_loop.write_sources(source, count=2, seconds=10)
+    references = References(
+        {rate: ingest_loop.ingest(source, str(tmp_path / f"{rate}"), rate) for rate in (OLD_HZ, NEW_HZ)}
+    )
+    failures = 0
+    for moment in itertools.count():
+        shutil.rmtree(place, ignore_errors=True)
+        ingest_loop.ingest(source, str(place), OLD_HZ)
+        calls = itertools.count()
 
         def fail(handle: int, calls: Iterator[int] = calls, moment: int = moment) -> None:
             if next(calls) >= moment:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             flush(handle)
 
-        wanted = (NEW_HZ, OLD_HZ)[moment % 2]
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fail)
             try:
-                ingest_loop.ingest(source, str(place), wanted)
+                ingest_loop.ingest(source, str(place), NEW_HZ)
             except InputError as error:
                 refusal = str(error)
             else:
                 break
-        references.check(str(place), complete=True)
+        failures += 1
+        assert references.check(str(place), complete=True).total() == 2
         assert "\n" not in refusal
         assert "No space left on device" in refusal
-    ingest_loop.ingest(source, str(place), NEW_HZ)
-    references.check_finished(place, NEW_HZ)
-    assert moment > 20
+        ingest_loop.ingest(source, str(place), NEW_HZ)
+        references.check_finished(place, NEW_HZ)
+    assert failures > 20
 
 
 FULL_DISK = """

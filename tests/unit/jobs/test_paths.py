@@ -68,7 +68,7 @@ def test_every_path_becomes_absolute_and_nothing_else_changes(first, second, sev
 def test_a_language_model_that_is_a_folder_here_becomes_absolute(tmp_path_factory, name):
     root = tmp_path_factory.mktemp("root")
     inner = Inner(folder=ROOT)
-    spec = Outer(folder=ROOT, inner=inner, several=(), by_name={}, nested=(), llm=name, name=name, number=1)
+    spec = Outer(folder=ROOT, inner=inner, several=(), by_name={}, nested=(), llm=name, store="s", name=name, number=1)
     assert absolute(spec, root).llm == name
     (root / name).mkdir(parents=True)
     assert absolute(spec, root).llm == str(root / name)

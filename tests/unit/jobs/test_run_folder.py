@@ -103,7 +103,7 @@ def test_a_run_on_changed_data_is_another_run(root, make_store):
         {
             "kind": "stage1",
             "run": root / "run",
-            "data": {"store": root / "store.zarr", "split": {"train": 1, "validation": 1, "test": 1}},
+            "data": {"store": str(root / "store.zarr"), "split": {"train": 1, "validation": 1, "test": 1}},
         }
     )
     store = make_store(root / "store.zarr")

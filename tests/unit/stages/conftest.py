@@ -64,7 +64,7 @@ def data(tmp_path_factory) -> EEGData:
         adaptation="transductive-unlabelled",
     )
     split = BySubject(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
-    return EEGData.open(DataConfig(store=root, windows=windows, split=split))
+    return EEGData.open(DataConfig(store=str(root), windows=windows, split=split))
 
 
 @pytest.fixture(scope="session")

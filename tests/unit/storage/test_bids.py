@@ -147,3 +147,30 @@ def test_damage(root: Path, tmp_path: Path) -> None:
 def test_labels_outside_the_set(written: Path) -> None:
     with pytest.raises(ValidationError, match="'joy' is not one of"):
         source(written, labels_from={"kind": "task", "label_of": {"sum": "joy"}})
+
+
+def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for run in ("10", "2", "1"):
+        write(tmp_path, "01", "rest", run=run)
+    files = source(tmp_path)
+    refs = files.list_recordings()
+    assert [ref.recording_id.rsplit("-", 1)[1] for ref in refs] == ["1", "2", "10"]
+    assert [files.read(ref).trials[0].trial for ref in refs] == [1, 10_001, 20_001]
+
+
+@pytest.mark.parametrize(
+    "name", ["copy-of_sub-01_task-rest_eeg.edf", "run-1_sub-01_task-rest_eeg.edf", "sub-01_task-rest-2_eeg.edf"]
+)
+def test_a_stray_name_is_one_line(name: str, root: Path) -> None:
+    (root / "sub-01" / "eeg" / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=f"{name}: is not named as BIDS demands .* Rename it") as caught:
+        source(root).list_recordings()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_participants_table_in_another_encoding(root: Path) -> None:
+    (root / "participants.tsv").write_bytes(b"participant_id\tgroup\nsub-01\tJos\xe9\n")
+    files = source(root, labels_from={"kind": "participants", "column": "group"})
+    with pytest.raises(InputError, match=r"participants\.tsv: is no table in UTF-8") as caught:
+        files.read(files.list_recordings()[0])
+    assert "\n" not in str(caught.value)

@@ -173,3 +173,13 @@ def test_pieces_are_what_was_recorded(rate: int, lengths: list[int], pause: floa
     found, pieces = pieces_by_time(seconds, float(rate), jitter, None, "f")
     assert found == rate
     assert [stop - start for start, stop in pieces] == lengths
+
+
+def test_files_of_a_session_number_their_trials_in_order(tmp_path: Path) -> None:
+    for run, content in (("1", table().drop(index=range(200, 300))), ("2", table())):
+        content.to_csv(tmp_path / f"s1_{run}.csv", index=False)
+    source = CsvSource(
+        root=tmp_path, pattern=r"(?P<subject>s1)_(?P<run>\d)\.csv", labels=LABELS, unit="uV", time_column="time"
+    )
+    numbers = [[trial.trial for trial in source.read(ref).trials] for ref in source.list_recordings()]
+    assert numbers == [[1, 2], [10_001]]

@@ -82,7 +82,10 @@ def test_trials_of_a_session_have_different_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels_from", "problem"),
     [
-        ({"label_of": {"S 3": "rest"}, "lasts": 1}, "no annotation is one of S 3; there are S 1, S 2, noise"),
+        (
+            {"label_of": {"S 3": "rest"}, "lasts": 1},
+            r"no annotation is one of S 3; there are 3 others, among them S 1, S 2\.",
+        ),
         ({"label_of": {"noise": "rest"}, "lasts": "duration"}, r"annotation at 5\.500 s has no duration"),
         ({"label_of": {"S .": "rest"}, "lasts": 4}, r"trials overlap: rest until 5\.000 s, rest from 4\.000 s"),
         ({"label_of": {"S .": "rest"}, "lasts": 4000}, "trials overlap"),
@@ -93,6 +96,25 @@ def test_annotation_refusals(labels_from: dict, problem: str, tmp_path: Path) ->
     fif(tmp_path / "s1_raw.fif", notes=NOTES)
     with pytest.raises(InputError, match=problem):
         read(tmp_path, labels_from={"kind": "annotations"} | labels_from)
+
+
+def test_free_text_of_annotations_is_not_quoted(tmp_path: Path) -> None:
+    free = ["Anna Schmidt", "schmidt", "Schmidt/Anna", "born 1980", "Stimulus/S  1", "T0", "255"]
+    fif(tmp_path / "s1_raw.fif", notes=[(place, 0.0, text) for place, text in enumerate(free)])
+    with pytest.raises(InputError, match="there are 7 others, among them Stimulus/S 1, T0, 255") as caught:
+        read(tmp_path, labels_from={"kind": "annotations", "label_of": {"x": "rest"}, "lasts": 1})
+    assert not any(text in str(caught.value) for text in free[:4])
+
+
+def test_a_gap_in_one_file_leaves_the_trials_of_a_session_in_order(tmp_path: Path) -> None:
+    fif(tmp_path / "s1_a_raw.fif", notes=[(2.0, 0.0, "boundary"), (4.0, 0.0, "boundary")])
+    for run in "bc":
+        fif(tmp_path / f"s1_{run}_raw.fif")
+    files = source(tmp_path)
+    numbers = [[trial.trial for trial in files.read(ref).trials] for ref in files.list_recordings()]
+    assert numbers == [[1, 2, 3], [10_001], [20_001]]
+    trials = [trial for ref in files.list_recordings() for trial in files.read(ref).trials]
+    assert all(trial.position == trial.trial for trial in trials)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx"])

@@ -67,7 +67,7 @@ def test_position_is_the_order_of_recording_and_not_the_label(folder: Path, targ
     ingest_all(target, source(folder))
     table = target.trials.set_index("recording_id")
     assert table.loc["sub-s2_ses-1_run-1", ["position", "trial", "label"]].tolist() == [1, 1, "task"]
-    assert table.loc["sub-s2_ses-1_run-2", ["position", "trial", "label"]].tolist() == [2, 2, "rest"]
+    assert table.loc["sub-s2_ses-1_run-2", ["position", "trial", "label"]].tolist() == [10_001, 10_001, "rest"]
     assert not target.trials.duplicated(["subject", "session", "trial"]).any()
 
 

@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,23 @@ def test_closing_ends_the_thread() -> None:
     prefetcher = Prefetcher(lambda item: item, count())
     next(iter(prefetcher))
     prefetcher.close()
+    assert threading.active_count() == before
+
+
+def test_a_closed_prefetcher_says_so() -> None:
+    prefetcher = Prefetcher(lambda item: item, count())
+    prefetcher.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        next(iter(prefetcher))
+
+
+def test_an_abandoned_loader_ends(windows: Windows) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        for _ in WindowLoader(windows, ([np.arange(2)] * 1000), batch_size=2):
+            break
+    gc.collect()
+    time.sleep(0.5)
     assert threading.active_count() == before
 
 

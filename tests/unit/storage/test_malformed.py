@@ -13,7 +13,7 @@ from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.labels import LabelSet
 from storage.readers import FilesSource, read_file
-from storage.readers.mne_file import ChannelConfig
+from storage.readers.mne_file import ChannelConfig, select
 from storage.signal import SignalConfig
 from storage.store import create_store
 
@@ -209,3 +209,38 @@ def test_samples_that_are_none(spoil: Callable[[np.ndarray], None], problem: str
     raw.save(tmp_path / "x_raw.fif", fmt="double", verbose="error")
     with pytest.raises(InputError, match=problem):
         read_file(tmp_path / "x_raw.fif")
+
+
+@pytest.mark.parametrize(
+    ("duration", "problem"),
+    [
+        ("0", "states no record duration"),
+        ("-1", "states no record duration"),
+        ("nan", "states no record duration"),
+        ("1e-6", r"its sampling rate is 1e\+08 Hz, outside 1\.\.100,000 Hz"),
+        ("1e6", r"its sampling rate is 0\.0001 Hz"),
+    ],
+)
+def test_impossible_rates_of_an_edf(duration: str, problem: str, tmp_path: Path) -> None:
+    path = edf(tmp_path / "x.edf", ("Cz", 100, 5))
+    content = bytearray(path.read_bytes())
+    content[244:252] = duration.ljust(8).encode()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_slow_channel_that_is_no_eeg_is_left_out(tmp_path: Path) -> None:
+    path = edf(tmp_path / "x.edf", ("Cz", 100, 20), ("Temp", 0.1, 20))
+    assert read_file(path).sfreq_hz == 100
+    path = edf(tmp_path / "y.edf", ("Cz", 0.1, 20), ("EMG", 100, 20))
+    with pytest.raises(InputError, match=r"its sampling rate is 0\.1 Hz"):
+        read_file(path)
+
+
+def test_a_kind_of_channel_that_mne_does_not_know() -> None:
+    raw = mne.io.RawArray(np.zeros((1, 10)), mne.create_info(["Cz"], 100.0, "eeg"), verbose="error")
+    raw.info["chs"][0]["kind"] = 9999
+    with pytest.raises(InputError, match=r"x\.fif: MNE cannot read it"):
+        select(raw, ChannelConfig(), "x.fif")

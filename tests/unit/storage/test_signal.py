@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -277,3 +278,24 @@ def test_samples_that_are_not_finite_are_refused() -> None:
 def test_bad_configs(options: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**options)
+
+
+@pytest.mark.parametrize("stated", [200.0003, 199.9991])
+@pytest.mark.parametrize("to_hz", [200.0, 256.0])
+def test_a_rate_that_is_nearly_whole_is_taken_as_whole(stated: float, to_hz: float) -> None:
+    raw = recording(noise())
+    ready = prepare(replace(raw, sfreq_hz=stated), config(sfreq_hz=to_hz))
+    exact = prepare(raw, config(sfreq_hz=to_hz))
+    assert np.array_equal(ready.pieces[0], exact.pieces[0])
+    assert ready.trials == exact.trials
+    assert (ready.provenance["stated_sfreq_hz"], ready.provenance["source_sfreq_hz"]) == (stated, SFREQ_HZ)
+    assert "stated_sfreq_hz" not in exact.provenance
+
+
+def test_a_ratio_of_large_numbers_is_refused() -> None:
+    with pytest.raises(InputError, match=r"e: 200\.0123 to 256 Hz would be polyphase 2560000/2000123") as caught:
+        prepare(replace(recording(noise()), sfreq_hz=200.0123), config(sfreq_hz=256), place="e")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="polyphase"):
+        resample(noise(), 200.0123, 256.0)
+    assert prepare(replace(recording(noise()), sfreq_hz=200.5), config(sfreq_hz=256)).pieces[0].shape[1] == 5108

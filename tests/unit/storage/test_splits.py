@@ -12,6 +12,7 @@ from storage.errors import InputError
 from storage.seed_vii import CLIP_LABELS, fold_of, session_of
 from storage.splits import AXES, BySubject, Side, Split, SplitConfig, resolve_split
 
+ROLES = (["01", "02"], ["02", "01"])
 DIGEST = "fb7c34af5f5608f7"
 SCHEMA: TypeAdapter[Any] = TypeAdapter(SplitConfig)
 
@@ -313,3 +314,28 @@ def test_a_config_survives_its_own_json() -> None:
     config = SCHEMA.validate_python({"protocol": "held-out-session", "test": ["4"]})
     assert SCHEMA.validate_json(SCHEMA.dump_json(config)) == config
     assert SCHEMA.validate_python({}) == BySubject()
+
+
+def test_digest_does_not_depend_on_the_order_of_names() -> None:
+    one = resolve({"train": ["01", "02", "04"], "validation": [], "test": ["03", "05"]}, trials(5))
+    two = resolve({"train": ["04", "01", "02"], "validation": [], "test": ["05", "03"]}, trials(5))
+    assert one.digest == two.digest
+    first, second = Side(subjects=("1",), clips=(1, 2)), Side(subjects=("1",), clips=(2, 1))
+    assert one.model_copy(update={"test": first}).digest == one.model_copy(update={"test": second}).digest
+    kept = [resolve({"train": names, "validation": [], "test": ["03"], "reserved": 1}, trials(3)) for names in ROLES]
+    assert kept[0].digest != kept[1].digest, "another subject is reserved"
+
+
+def test_clips_that_name_no_stimulus_cannot_keep_sides_apart() -> None:
+    table = trials(4, (1, 2, 3, 4))
+    counted = table.assign(label=["ab"[(place + place // 4) % 2] for place in range(len(table))])
+    config = {"protocol": "custom", "train": {"clips": [1, 2]}, "test": {"clips": [3, 4]}, "disjoint_on": ["clip"]}
+    both = {"protocol": "subject-and-clip", "train": 2, "validation": 0, "test": 2, "test_clips": 1}
+    for spec in (config, both | {"validation_clips": 0}):
+        resolve(spec, table)
+        resolve(spec, table.assign(label=table["label"].where(table.index % 3 > 0)))
+        with pytest.raises(InputError, match=r"name no stimulus \(clip 1 has the labels a, b\)") as caught:
+            resolve(spec, counted)
+        assert "\n" not in str(caught.value)
+    resolve(config | {"disjoint_on": []}, counted)
+    resolve({"train": 2, "validation": 0, "test": 2}, counted)

@@ -166,6 +166,63 @@ def test_a_stale_index_is_not_believed(change: str, store: Store, describe: Call
     assert len(again.trials) == sum(len(again.recordings[name].trials) for name in expected)
 
 
+@pytest.mark.parametrize("file", ["recordings.parquet", "trials.parquet", "checksums.json"])
+def test_a_damaged_index_is_made_anew(file: str, store: Store, describe: Callable, noise: Callable) -> None:
+    store.write_recording(describe(), noise(describe()))
+    trials = store.trials
+    store.write_index()
+    path = store.root.path / "index" / file
+    content = path.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        pd.testing.assert_frame_equal(open_store(store.root).trials, trials)
+
+
+def test_a_changed_description_is_damage(store: Store, describe: Callable, noise: Callable) -> None:
+    store.write_recording(describe(), noise(describe()))
+    card = store.root.path / "recordings" / "a" / "zarr.json"
+    text = card.read_text()
+    assert "0.1" in text
+    card.write_text(text.replace("0.1", "0.3", 1))
+    with pytest.raises(InputError, match="is damaged"):
+        open_store(store.root).find("a")
+
+
+@pytest.mark.parametrize("codec", ["lz4", "none"])
+@pytest.mark.parametrize("moment", ["before the first read", "after it", "removed"])
+def test_a_recording_replaced_while_the_store_is_open_is_said(
+    codec: str, moment: str, store: Store, describe: Callable, noise: Callable
+) -> None:
+    layout = {"layout": LayoutConfig(codec=codec)}
+    info = describe(lengths=(90_000,)).model_copy(update=layout)
+    store.write_recording(info, noise(info))
+    windows = Windows(open_store(store.root), WindowConfig(window_seconds=1))
+    if moment == "after it":
+        windows.read([0])
+    if moment == "removed":
+        store.remove_recording("a")
+    else:
+        other = describe(lengths=(300, 200), sfreq_hz=50.0).model_copy(update=layout)
+        store.write_recording(other, noise(other))
+    with pytest.raises(InputError, match=r"was replaced or removed.*Open the store again"):
+        windows.read([len(windows) - 1])
+
+
+def test_many_shards_do_not_exhaust_open_files(
+    store: Store, describe: Callable, noise: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.reading._MOST_MAPS", 2)
+    for number in range(6):
+        info = describe(f"r{number}").model_copy(update={"layout": LayoutConfig(codec="none")})
+        store.write_recording(info, noise(info, number))
+    windows = Windows(store, WindowConfig(window_seconds=5))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(2):
+        got = windows.read(range(6))
+        assert np.abs(got - np.stack([noise(describe(), number) for number in range(6)])).max() <= 0.05 + 1e-3
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
+
+
 def test_a_full_disk_leaves_what_was_there(
     store: Store, describe: Callable, noise: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +237,7 @@ def test_a_full_disk_leaves_what_was_there(
         with pytest.raises(InputError, match=r"No space left on device.*unchanged"):
             store.write_recording(info, noise(info))
     assert np.abs(stored(open_store(store.root), "a") - noise(info, 1)).max() <= 0.05 + 1e-9
-    assert store.root.folders("recordings/a") == ["signal-1"]
+    assert store.root.folders("recordings/a") == [open_store(store.root).recordings["a"].signal]
 
 
 def test_threads_create_one_store_and_add_to_it(tmp_path: Path, describe: Callable, noise: Callable) -> None:
