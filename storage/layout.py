@@ -44,6 +44,7 @@ def write_signal(store: Any, samples: np.ndarray, sfreq_hz: float, layout: Layou
     seconds = layout.chunk_seconds or _DEFAULT_SECONDS[layout.codec]
     chunk = max(1, min(n_times, round(seconds * sfreq_hz)))
     per_shard = max(1, min(round(_SHARD_SECONDS / seconds), -(-n_times // chunk)))
+    shard = chunk * per_shard
     compressors: list[Any] = [Crc32cCodec()]
     if layout.codec != "none":
         level = 5 if layout.codec == "lz4" else 1
@@ -52,11 +53,13 @@ def write_signal(store: Any, samples: np.ndarray, sfreq_hz: float, layout: Layou
         store,
         shape=samples.shape,
         chunks=(n_chans, chunk),
-        shards=(n_chans, chunk * per_shard),
+        shards=(n_chans, shard),
         dtype=samples.dtype,
         serializer=BytesCodec(),
         compressors=compressors,
         dimension_names=("channel", "time"),
         config={"write_empty_chunks": True},  # a missing chunk is then always a damage, never silence
     )
-    array[:] = samples
+    # One shard after the other: when a write of several fails, zarr leaves the others running in the background.
+    for start in range(0, n_times, shard):
+        array[:, start : start + shard] = samples[:, start : start + shard]

@@ -31,6 +31,7 @@ from tests.kills import ROOT, References, kill_at_random_moments, start, timed
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 KILLS, OLD_HZ, NEW_HZ = 20, 100.0, 80.0
+AT_WORK_SECONDS = 1.0
 PATTERN = r"(?P<subject>s\d)_(?P<label>rest|task)\.fif"
 LABELS = LabelSet(name="two", names=("rest", "task"))
 
@@ -139,17 +140,16 @@ def test_a_ray_job(cluster: ClusterInfo, tmp_path: Path) -> None:
         return process
 
     log, wanted, killed = list[str](), OLD_HZ, 0
-    longest = timed(job(OLD_HZ).wait)
+    assert job(OLD_HZ).wait() == 0
     references.check_finished(place, OLD_HZ)
     check: Callable[[], dict[float, int]] = lambda: dict(references.check(str(place), complete=True))  # noqa: E731
     while killed < KILLS:
         if check() == {wanted: 6}:
             wanted = NEW_HZ if wanted == OLD_HZ else OLD_HZ
-        process, moment, whom = (
-            job(wanted),
-            rng.uniform(longest / 2, 0.85 * longest),
-            rng.choice(["driver", "worker", "both"]),
-        )
+        moment, whom = rng.uniform(0, AT_WORK_SECONDS), rng.choice(["driver", "worker", "both"])
+        process = job(wanted)
+        while process.poll() is None and not ingest_workers(cluster):
+            time.sleep(0.02)
         time.sleep(moment)
         workers = ingest_workers(cluster)
         if whom != "driver":
