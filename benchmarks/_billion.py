@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -69,7 +69,7 @@ def main() -> None:
         writer = multiprocessing.get_context("spawn").Process(target=_write, args=(f"{folder}/store.zarr",))
         writer.start()
         writer.join()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = psutil.Process().memory_info().rss
         started = time.perf_counter()
         config = WindowConfig(window_seconds=4, stride_seconds=0.176)
         windows = Windows(open_store(f"{folder}/store.zarr"), config)
@@ -79,14 +79,14 @@ def main() -> None:
         order = SampleOrder(len(windows), 0)
         batches = [windows.locate(order.batch(step, 64)) for step in range(100)]
         drawn = (time.perf_counter() - started) / len(batches)
-        added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        added = psutil.Process().memory_info().rss - before
     result = {
         "windows": len(windows),
         "recordings": _RECORDINGS,
         "trials": _RECORDINGS * _TRIALS,
         "open_seconds": round(opened, 2),
         "seconds_to_draw_and_locate_a_batch_of_64": round(drawn, 5),
-        "memory_added_mb": round(added / 1024),
+        "memory_added_mb": round(added / 2**20),
     }
     print(json.dumps(result))
 
