@@ -14,9 +14,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from storage import index
-from storage.channels import SEED_CHANNELS
 from storage.labels import SEED_VII
-from storage.sampler import SampleOrder
+from storage.sampling.order import SampleOrder
+from storage.signal import SEED_CHANNELS
 from storage.store import create_store, open_store
 from storage.windows import WindowConfig, Windows
 

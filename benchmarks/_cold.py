@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks._formats import BATCH, Corpus
 from benchmarks._report import rounds, seconds
-from storage.channels import SEED_CHANNELS
+from storage.signal import SEED_CHANNELS
 
 
 def forget(folder: Path) -> None:

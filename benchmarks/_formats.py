@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from storage.channels import SEED_CHANNELS
 from storage.labels import LabelSet
 from storage.layout import LayoutConfig
+from storage.signal import SEED_CHANNELS
 from storage.store import RecordingInfo, Trial, create_store, open_store
 from storage.windows import WindowConfig, Windows
 

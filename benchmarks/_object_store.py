@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks._formats import Corpus
 from benchmarks._report import rounds, seconds
-from storage.channels import SEED_CHANNELS
+from storage.signal import SEED_CHANNELS
 from storage.store import open_store
 from storage.windows import WindowConfig, Windows
 

@@ -27,7 +27,7 @@ from benchmarks._formats import BATCH, Corpus, Reader
 from benchmarks._object_store import object_store_rates
 from benchmarks._plots import frontier
 from benchmarks._report import RESULTS, Row, compare, rounds, seconds, write
-from storage.channels import SEED_CHANNELS
+from storage.signal import SEED_CHANNELS
 
 OURS, OURS_PLAIN, OURS_FLOAT = "ours, lz4", "ours, uncompressed", "ours, uncompressed float32"
 ZARR, ZARR_PLAIN = "zarr-python, same lz4 store", "zarr-python, same uncompressed store"

@@ -131,8 +131,8 @@ def info(
     """Show what a store holds and what is wrong with its signals."""
     from rich.console import Console
 
-    from storage.overview import look_over
-    from storage.quality_page import text, write_html
+    from storage.quality.overview import look_over
+    from storage.quality.page import text, write_html
     from storage.store import open_store
 
     overview = look_over(open_store(store))

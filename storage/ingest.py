@@ -7,9 +7,10 @@ import numpy as np
 
 from storage.errors import InputError
 from storage.layout import LayoutConfig
-from storage.quality import measure
+from storage.quality.measures import measure
 from storage.readers.base import RawRecording, RecordingRef, Source, file_sha256
-from storage.signal import SignalConfig, prepare
+from storage.signal import SignalConfig
+from storage.signal.prepare import prepare
 from storage.store import RecordingInfo, Store, Trial
 
 PROCESSING_VERSION = 2

@@ -76,7 +76,7 @@ def locate(place: "str | Path | Location") -> "Location":
         return place
     if not is_url(str(place)):
         return Folder(Path(place).absolute())
-    from storage.s3 import Bucket
+    from storage.s3.bucket import Bucket
 
     return Bucket(str(place))
 

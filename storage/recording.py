@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.layout import LayoutConfig
-from storage.quality import Quality
+from storage.quality.measures import Quality
 
 RECORDING_ID = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 STEP_UV = 0.1

@@ -20,12 +20,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from storage.bands import BANDS
-from storage.channels import REGIONS, SEED_CHANNELS, region_of
-from storage.errors import InputError
-from storage.files import write_json
-from storage.labels import SEED_VII
-from storage.seed_vii import (
+from storage.datasets.seed_vii import (
     CLIP_LABELS,
     CONTINUOUS_LABEL_SECONDS,
     NUM_SESSIONS,
@@ -34,6 +29,12 @@ from storage.seed_vii import (
     WORDS,
     clip_of,
 )
+from storage.errors import InputError
+from storage.files import write_json
+from storage.labels import SEED_VII
+from storage.signal import SEED_CHANNELS
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS, region_of
 
 SIGNATURES: dict[str, dict[tuple[str, str], float]] = {
     "neutral": {("occipital", "alpha"): 1.0, ("left frontal", "beta"): -0.7, ("right frontal", "beta"): -0.7},

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.damage import without_damage
 from storage.errors import InputError
-from storage.normalisation import (
+from storage.normalisation.rules import (
     Adaptation,
     Normalisation,
     Normaliser,
@@ -28,7 +28,7 @@ class WindowConfig(BaseModel):
 
     `adaptation` names what of a subject's own signal in a session may be used, never its labels: ``none``, ``causal``
     (what was recorded before) or ``transductive-unlabelled`` (all of it). The same rule is applied to models and
-    baselines, and printed with each result. See `storage.normalisation`.
+    baselines, and printed with each result. See `storage.normalisation.rules`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

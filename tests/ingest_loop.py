@@ -1,9 +1,11 @@
-"""An ingest without Ray that a test can kill: ``python ingest_loop.py SOURCE STORE SFREQ_HZ``.
+"""An ingest without Ray that a test can kill: ``python ingest_loop.py SOURCE STORE SFREQ_HZ [by-permit]``.
 
-Recordings are .npy files, (n_chans, n_times) in µV at 100 Hz, so that a process is quick to start.
+By permit it says that it has written a recording, and goes on when a line comes in. Recordings are .npy files,
+(n_chans, n_times) in µV at 100 Hz, so that a process is quick to start.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +20,7 @@ from storage.signal import SignalConfig
 from storage.store import Store, create_store
 from storage.upkeep import prepare_writing, remove_leftovers
 
-BEGIN = "begin"
+BEGIN, WROTE, BY_PERMIT = "begin", "wrote", "by-permit"
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
 SOURCE_HZ = 100.0
 
@@ -50,7 +52,7 @@ def write_sources(root: Path, count: int, seconds: int) -> None:
         np.save(root / f"r{number}.npy", noise)
 
 
-def ingest(root: Path, place: str, sfreq_hz: float) -> Store:
+def ingest(root: Path, place: str, sfreq_hz: float, wrote: Callable[[], object] | None = None) -> Store:
     """Bring every recording into a store, one after the other."""
     source = ArraySource(root=root)
     store = create_store(place, dataset="made up", label_set=source.label_set)
@@ -60,11 +62,19 @@ def ingest(root: Path, place: str, sfreq_hz: float) -> Store:
         print(BEGIN, flush=True)
         for ref in refs:
             with writing(store.root, token):
-                ingest_recording(store, source, ref, SignalConfig(sfreq_hz=sfreq_hz))
+                written = ingest_recording(store, source, ref, SignalConfig(sfreq_hz=sfreq_hz))
+            if written and wrote:
+                wrote()
         remove_leftovers(store, [ref.recording_id for ref in refs])
         with store.root.writing("the index"):
             store.write_index()
     return store
+
+
+def wait_for_permit() -> None:
+    """Say that a recording was written, and wait for a line."""
+    print(WROTE, flush=True)
+    sys.stdin.readline()
 
 
 if __name__ == "__main__":
@@ -72,7 +82,8 @@ if __name__ == "__main__":
     import zarr  # noqa: F401
 
     try:
-        ingest(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+        by_permit = sys.argv[4:] == [BY_PERMIT]
+        ingest(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), wait_for_permit if by_permit else None)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -15,6 +15,7 @@ from storage.store import Store, open_store
 from tests import ingest_loop
 
 ROOT = Path(__file__).resolve().parents[1]
+FIRST_SECONDS = 0.1
 
 
 def samples(store: Store) -> dict[str, np.ndarray]:
@@ -63,44 +64,47 @@ class References:
             assert {path.name for path in (folder / "recordings" / name).iterdir()} == {"zarr.json", info.signal}
 
 
-def start(source: Path, place: str, sfreq_hz: float) -> subprocess.Popen[str]:
+def start(source: Path, place: str, sfreq_hz: float, *, by_permit: bool = False) -> subprocess.Popen[str]:
     """Start an ingest; returns once it has begun to write."""
     command = [sys.executable, "-m", "tests.ingest_loop", str(source), place, str(sfreq_hz)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command += [ingest_loop.BY_PERMIT] * by_permit
+    stdin = subprocess.PIPE if by_permit else None
+    process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == ingest_loop.BEGIN
     return process
 
 
 def kill_at_random_moments(
-    begin: Callable[[], subprocess.Popen[str]],
-    check: Callable[[], object],
-    kills: int,
-    seed: int,
-    longest: float,
-    shortest: float = 0.0,
+    begin: Callable[[], subprocess.Popen[str]], check: Callable[[], object], kills: int, seed: int, recordings: int
 ) -> list[str]:
-    """Start, wait, kill, check, until an ingest was killed `kills` times; one line per start."""
-    rng, log = random.Random(seed), list[str]()
-    killed = 0
+    """Start by permit, wait, kill, check, until an ingest was killed `kills` times; one line per start.
+
+    Of `recordings` + 1 starts in a row one is killed while, or right after, it writes its first recording, one its
+    second, ..., and one while it finishes. It waits for permits rather than run ahead: this holds at any speed.
+    """
+    rng, log, waiting, killed = random.Random(seed), list[str](), list[int](), 0
+    one = 0.0
     while killed < kills:
-        process = begin()
-        moment = rng.uniform(0, longest)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        waiting = waiting or rng.sample(range(recordings + 1), recordings + 1)
+        process, permits, started = begin(), waiting.pop(), time.monotonic()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin, process.stdout:
+            written = 0
+            while written < permits and process.stdout.readline().strip() == ingest_loop.WROTE:
+                written += 1
+                one = (time.monotonic() - started) / written
+                process.stdin.write("\n")
+                process.stdin.flush()
+            moment = rng.uniform(0, 1.5 * (one or FIRST_SECONDS))
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         killed += process.returncode < 0
-        log.append(f"{'killed' if process.returncode < 0 else 'finished'} after {moment:.3f} s: {check()}")
+        how = "killed" if process.returncode < 0 else "finished"
+        log.append(f"{how} {moment:.3f} s after {written} of at most {permits} recordings: {check()}")
         assert process.returncode in (0, -9)
-        if process.stdout:
-            process.stdout.close()
     return log
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Seconds that an action takes."""
-    started = time.monotonic()
-    action()
-    return time.monotonic() - started

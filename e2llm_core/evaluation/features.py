@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal as sps
 
-from storage.bands import BANDS
-from storage.normalisation import Adaptation
+from storage.normalisation.rules import Adaptation
+from storage.signal.bands import BANDS
 
 _VARIANCE_FLOOR_UV2 = 1e-6
 _MAX_VALUES_PER_BLOCK = 16_000_000

@@ -5,7 +5,7 @@ import pandas as pd
 
 from e2llm_core.evaluation.report_inputs import Example, Topomaps
 from e2llm_core.stages.data import EEGData
-from storage.bands import BANDS
+from storage.signal.bands import BANDS
 from storage.windows import WindowConfig, Windows
 
 _READ = 64

@@ -18,8 +18,8 @@ from e2llm_core.evaluation.items import Items, pair_items
 from e2llm_core.evaluation.predictions import prediction_rows
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import load_probe
+from storage.datasets.seed_vii import CLIP_LABELS
 from storage.errors import InputError
-from storage.seed_vii import CLIP_LABELS
 from storage.splits import Side, Split
 from storage.twin import TwinConfig, subject_latents
 from storage.windows import Windows

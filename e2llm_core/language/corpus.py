@@ -12,8 +12,8 @@ from e2llm_core.language import dialogues
 from e2llm_core.language.claims import Claim
 from e2llm_core.language.dialogues import Dialogue
 from e2llm_core.language.measures import BURST_BANDS, Quantity
-from storage.bands import BANDS
-from storage.channels import REGIONS
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS
 
 _QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region in REGIONS) + tuple(
     Quantity("bursts", band, region) for band in BURST_BANDS for region in REGIONS

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from storage.bands import BANDS
-from storage.channels import REGIONS, region_of
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS, region_of
 
 BURST_BANDS = ("beta", "gamma")
 BURST_HZ = (0.75, 1.5)

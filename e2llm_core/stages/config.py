@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
 from storage.location import StoreURL
+from storage.sampling.strata import Balance
 from storage.splits import BySubject, SplitConfig
-from storage.strata import Balance
 from storage.windows import WindowConfig
 
 Task = Literal["IED", "EPC"]

@@ -25,9 +25,9 @@ from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, Stage
 from e2llm_core.training.world import World
-from storage.sampler import Order
+from storage.sampling.order import Order
+from storage.sampling.strata import Balance, training_order
 from storage.splits import Side
-from storage.strata import Balance, training_order
 
 _READ = 64
 _VALIDATION_SAMPLES = 128

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 
 from e2llm_core.language.measures import Reference, SignalMeasures
-from storage.sampler import Permutation
+from storage.sampling.order import Permutation
 from storage.windows import Windows
 
 _READ = 64

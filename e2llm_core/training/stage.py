@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
-from storage.sampler import Order, SampleOrder
+from storage.sampling.order import Order, SampleOrder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from e2llm_core.training.metrics import PROGRESS, MetricsLog
 from e2llm_core.training.sharding import shard
 from e2llm_core.training.stage import Batch, Stage
 from e2llm_core.training.world import World
-from storage.loader import Prefetcher
+from storage.sampling.loader import Prefetcher
 
 _BEST = "best"
 

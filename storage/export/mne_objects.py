@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storage.errors import InputError
-from storage.montage import positions
 from storage.recording import RecordingInfo, Trial
 from storage.shards import DamageError, ShardedArray
+from storage.signal.montage import positions
 from storage.store import Store
 from storage.windows import Windows
 

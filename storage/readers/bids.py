@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from storage.caps import Cap
-from storage.channels import check_renames
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source
@@ -25,7 +23,9 @@ from storage.readers.mne_file import (
 )
 from storage.readers.naming import assert_distinct, natural
 from storage.readers.trials import AnnotationLabels, trials_of
-from storage.units import Unit
+from storage.signal.caps import Cap
+from storage.signal.channels import check_renames
+from storage.signal.units import Unit
 
 _EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
 

@@ -9,7 +9,7 @@ import numpy as np
 from storage.errors import InputError
 from storage.readers.base import RawRecording, TrialSpan
 from storage.readers.mat import load_variables, variable_names
-from storage.units import assert_plausible
+from storage.signal.units import assert_plausible
 
 Provenance = dict[str, str | float | list[str] | None]
 

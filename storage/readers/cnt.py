@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.channels import SEED_CHANNELS, select_eeg
 from storage.errors import InputError
 from storage.readers.clips import Provenance
 from storage.readers.mne_file import reason_of
-from storage.units import assert_plausible
+from storage.signal import SEED_CHANNELS
+from storage.signal.channels import select_eeg
+from storage.signal.units import assert_plausible
 
 SFREQ_HZ = 1000.0
 _EXCERPTS = 12

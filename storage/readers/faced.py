@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from storage.datasets.faced import CHANNELS, CLIP_LABELS, CLIP_SECONDS, FILE_CHANNELS, NUM_CLIPS, SFREQ_HZ
 from storage.errors import InputError
-from storage.faced import CHANNELS, CLIP_LABELS, CLIP_SECONDS, FILE_CHANNELS, NUM_CLIPS, SFREQ_HZ
 from storage.labels import FACED, LabelSet
 from storage.readers.arrays import load_arrays
 from storage.readers.base import RawRecording, RecordingRef, Source

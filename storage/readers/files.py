@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from storage.caps import Cap
-from storage.channels import check_renames
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source
@@ -16,7 +14,9 @@ from storage.readers.label_table import TableLabels
 from storage.readers.mne_file import ChannelConfig, Continuous, read_continuous, read_file
 from storage.readers.naming import assert_distinct, check_pattern, group_of, list_matching, recording_id
 from storage.readers.trials import AnnotationLabels, Stretch, trials_of
-from storage.units import Unit
+from storage.signal.caps import Cap
+from storage.signal.channels import check_renames
+from storage.signal.units import Unit
 
 __all__ = ["FilesSource", "companions", "read_file"]
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from storage.caps import Cap
-from storage.channels import check_renames, select_eeg
 from storage.errors import InputError
 from storage.readers.base import RawRecording, TrialSpan
 from storage.readers.companions import assert_brainvision
 from storage.readers.edf import EdfHeader, assert_rate, read_header, record_onsets
-from storage.units import UV_PER, Unit, assert_plausible
+from storage.signal.caps import Cap
+from storage.signal.channels import check_renames, select_eeg
+from storage.signal.units import UV_PER, Unit, assert_plausible
 
 _BREAKS = re.compile(r"(EDGE |BAD[ _])?boundary|New Segment/.*|BAD_ACQ_SKIP", re.IGNORECASE)
 """Annotations by which MNE, EEGLAB and BrainVision say that the signal was interrupted."""

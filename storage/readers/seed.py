@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed import NUM_SESSIONS, SEED_LABELS
 from storage.errors import InputError
 from storage.labels import SEED, LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source
 from storage.readers.clips import assert_published, clip_recording, load_trials
 from storage.readers.mat import load_variables
-from storage.seed import NUM_SESSIONS, SEED_LABELS
+from storage.signal import SEED_CHANNELS
 
 FOLDER = "Preprocessed_EEG"
 SFREQ_HZ = 200.0

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed import NUM_SESSIONS, SEED_IV_LABELS
 from storage.errors import InputError
 from storage.labels import SEED_IV, LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source
 from storage.readers.clips import assert_published, clip_recording, load_trials
-from storage.seed import NUM_SESSIONS, SEED_IV_LABELS
+from storage.signal import SEED_CHANNELS
 
 FOLDER = "eeg_raw_data"
 README = "ReadMe.txt"

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed import SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
 from storage.errors import InputError
 from storage.labels import SEED_V, LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
 from storage.readers.clips import assert_published
 from storage.readers.cnt import SFREQ_HZ, cnt_files, read_cnt
-from storage.seed import SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
+from storage.signal import SEED_CHANNELS
 
 FOLDER = "EEG_raw"
 TIMES = "trial_start_end_timestamp.txt"

@@ -5,13 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from storage.channels import SEED_CHANNELS
-from storage.errors import InputError
-from storage.labels import SEED_VII, LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source
-from storage.readers.clips import clip_recording
-from storage.readers.mat import load_variables
-from storage.seed_vii import (
+from storage.datasets.seed_vii import (
     CLIP_LABELS,
     NUM_SESSIONS,
     SFREQ_HZ,
@@ -19,6 +13,12 @@ from storage.seed_vii import (
     WORDS,
     clip_of,
 )
+from storage.errors import InputError
+from storage.labels import SEED_VII, LabelSet
+from storage.readers.base import RawRecording, RecordingRef, Source
+from storage.readers.clips import clip_recording
+from storage.readers.mat import load_variables
+from storage.signal import SEED_CHANNELS
 
 WORKBOOK = "emotion_label_and_stimuli_order.xlsx"
 

@@ -4,14 +4,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION, clip_of
 from storage.errors import InputError
 from storage.labels import SEED_VII, LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
 from storage.readers.cnt import SFREQ_HZ, CntRecording, cnt_files, read_cnt
 from storage.readers.seed_vii import WORKBOOK, assert_workbook, continuous_labels, load_intensities
 from storage.readers.triggers import START, STOP, Mark, from_table, in_turn, read_trigger_table
-from storage.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION, clip_of
+from storage.signal import SEED_CHANNELS
 
 FOLDER = "EEG_raw"
 TABLES = "save_info"

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from storage.caps import Cap
-from storage.channels import check_renames, select_eeg
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.readers.base import RawRecording, RecordingRef, Source
@@ -20,7 +18,9 @@ from storage.readers.label_table import TableLabels
 from storage.readers.mne_file import Annotation, Continuous
 from storage.readers.naming import check_pattern, list_matching
 from storage.readers.trials import EventLabels, trials_of
-from storage.units import UV_PER, Unit, assert_plausible
+from storage.signal.caps import Cap
+from storage.signal.channels import check_renames, select_eeg
+from storage.signal.units import UV_PER, Unit, assert_plausible
 
 
 class MarkerLabels(EventLabels):

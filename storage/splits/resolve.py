@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from storage import seed_vii
+from storage.datasets import seed_vii
 from storage.errors import InputError
 from storage.splits.checks import checked, listed
 from storage.splits.config import (

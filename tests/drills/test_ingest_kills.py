@@ -27,7 +27,7 @@ from storage.readers import FilesSource
 from storage.signal import SignalConfig
 from storage.store import Store, create_store, open_store
 from tests import ingest_loop
-from tests.kills import ROOT, References, kill_at_random_moments, start, timed
+from tests.kills import ROOT, References, kill_at_random_moments, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 KILLS, OLD_HZ, NEW_HZ = 20, 100.0, 80.0
@@ -67,16 +67,10 @@ def test_a_plain_process(replaces: bool, source: Path, tmp_path: Path) -> None:
                 wanted = next(rates)
             if not replaces:
                 shutil.rmtree(place)
-        return start(source, str(place), wanted)
+        return start(source, str(place), wanted, by_permit=True)
 
-    undisturbed = start(source, str(tmp_path / "timed"), OLD_HZ)
-    log = kill_at_random_moments(
-        begin,
-        lambda: dict(references.check(str(place), complete=replaces)),
-        KILLS,
-        seed=11,
-        longest=timed(undisturbed.wait),
-    )
+    check: Callable[[], object] = lambda: dict(references.check(str(place), complete=replaces))  # noqa: E731
+    log = kill_at_random_moments(begin, check, KILLS, seed=11, recordings=6)
     assert start(source, str(place), wanted).wait() == 0
     references.check_finished(place, wanted)
     write_log("ingest-replaced-killed" if replaces else "ingest-killed", [*log, "at the end: as undisturbed"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2llm_core.evaluation.summary import ResultRow
-from storage.channels import REGIONS, region_of
+from storage.signal.channels import REGIONS, region_of
 from storage.store import open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]

@@ -22,7 +22,7 @@ from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.trainer import seed_everything
 from e2llm_core.training.world import World
 from storage.labels import LabelSet
-from storage.sampler import SampleOrder
+from storage.sampling.order import SampleOrder
 from storage.store import RecordingInfo, Trial, create_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]

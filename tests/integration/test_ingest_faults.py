@@ -18,11 +18,11 @@ from storage.location import locate
 from storage.lock import only_ingest, writing
 from storage.store import open_store
 from tests import ingest_loop
-from tests.kills import ROOT, References, kill_at_random_moments, start, timed
+from tests.kills import ROOT, References, kill_at_random_moments, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 OLD_HZ, NEW_HZ = 100.0, 80.0
-KILLS = 6  # tests/drills has the long form
+KILLS = 7  # tests/drills has the long form
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,7 @@ def references(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Refere
     return References({rate: ingest_loop.ingest(source, str(folder / f"{rate}"), rate) for rate in (OLD_HZ, NEW_HZ)})
 
 
-@pytest.fixture(scope="module")
-def longest(references: References, source: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """How long the writing of a whole store takes."""
-    place = str(tmp_path_factory.mktemp("timed") / "store")
-    process = start(source, place, OLD_HZ)
-    return timed(process.wait)
-
-
-def test_killed_at_random_moments(source: Path, references: References, longest: float, tmp_path: Path) -> None:
+def test_killed_at_random_moments(source: Path, references: References, tmp_path: Path) -> None:
     place = tmp_path / "store"
 
     def begin() -> subprocess.Popen[str]:
@@ -54,17 +46,16 @@ def test_killed_at_random_moments(source: Path, references: References, longest:
             assert start(source, str(place), OLD_HZ).wait() == 0
             references.check_finished(place, OLD_HZ)
             shutil.rmtree(place)
-        return start(source, str(place), OLD_HZ)
+        return start(source, str(place), OLD_HZ, by_permit=True)
 
-    log = kill_at_random_moments(
-        begin, lambda: dict(references.check(str(place), complete=False)), KILLS, seed=1, longest=longest
-    )
+    check: Callable[[], object] = lambda: dict(references.check(str(place), complete=False))  # noqa: E731
+    log = kill_at_random_moments(begin, check, KILLS, seed=1, recordings=6)
     assert sum("killed" in line for line in log) == KILLS
     assert start(source, str(place), OLD_HZ).wait() == 0
     references.check_finished(place, OLD_HZ)
 
 
-def test_killed_while_replacing(source: Path, references: References, longest: float, tmp_path: Path) -> None:
+def test_killed_while_replacing(source: Path, references: References, tmp_path: Path) -> None:
     place, rates = tmp_path / "store", itertools.cycle([NEW_HZ, OLD_HZ])
     ingest_loop.ingest(source, str(place), OLD_HZ)
     wanted = next(rates)
@@ -73,11 +64,10 @@ def test_killed_while_replacing(source: Path, references: References, longest: f
         nonlocal wanted
         if references.check(str(place), complete=True) == {wanted: 6}:
             wanted = next(rates)
-        return start(source, str(place), wanted)
+        return start(source, str(place), wanted, by_permit=True)
 
-    log = kill_at_random_moments(
-        begin, lambda: dict(references.check(str(place), complete=True)), KILLS, seed=2, longest=longest
-    )
+    check: Callable[[], object] = lambda: dict(references.check(str(place), complete=True))  # noqa: E731
+    log = kill_at_random_moments(begin, check, KILLS, seed=2, recordings=6)
     assert any(f"{OLD_HZ}:" in line and f"{NEW_HZ}:" in line for line in log), log
     assert start(source, str(place), wanted).wait() == 0
     references.check_finished(place, wanted)

@@ -5,8 +5,8 @@ import pytest
 
 from e2llm_core.evaluation.baseline import adapt, differential_entropy, fit_linear
 from e2llm_core.evaluation.scores import balanced_accuracy
+from storage.datasets.seed_vii import CLIP_LABELS, SFREQ_HZ, session_of
 from storage.labels import SEED_VII
-from storage.seed_vii import CLIP_LABELS, SFREQ_HZ, session_of
 from storage.twin import SubjectSynthesiser, TwinConfig
 
 SIDES = {"train": range(1, 7), "validation": range(7, 9), "test": range(9, 13)}

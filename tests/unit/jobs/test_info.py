@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import cli
-from storage.quality import measure
+from storage.quality.measures import measure
 from storage.store import Store
 
 

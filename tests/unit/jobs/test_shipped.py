@@ -8,7 +8,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.load import load_spec
 from jobs.spec import SPECS, EvaluateSpec, Stage1Spec, Stage2Spec, Stage3Spec
-from storage.channels import SEED_CHANNELS
+from storage.signal import SEED_CHANNELS
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "jobs").rglob("*.yaml"))

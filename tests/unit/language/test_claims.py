@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from e2llm_core.language.claims import Claim, claims_in, share_that_holds, strongest
 from e2llm_core.language.measures import BURST_BANDS, Quantity
-from storage.bands import BANDS
-from storage.channels import REGIONS
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS
 
 QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region in REGIONS) + tuple(
     Quantity("bursts", band, region) for band in BURST_BANDS for region in REGIONS

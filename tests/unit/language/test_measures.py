@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.language.measures import Reference, SignalMeasures
-from storage.bands import BANDS
-from storage.channels import REGIONS, region_of
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS, region_of
 
 CHANNELS = ("FP1", "F3", "FP2", "F4", "CZ", "C3", "T7", "T8", "PZ", "CP1", "O1", "O2")
 SFREQ_HZ, N_TIMES = 256.0, 1024

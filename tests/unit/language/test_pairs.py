@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.language.pairs import PairSampler
+from storage.datasets.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION
 from storage.errors import InputError
 from storage.labels import SEED_VII
-from storage.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION
 
 
 def table(subjects: int = 2, windows: int = 2) -> pd.DataFrame:

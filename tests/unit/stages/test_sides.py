@@ -13,8 +13,8 @@ from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 from storage.errors import InputError
+from storage.sampling.strata import BalancedOrder
 from storage.splits import Custom, Side, SideConfig
-from storage.strata import BalancedOrder
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.channels import REGIONS, SEED_CHANNELS, canonical_channel, region_of, select_eeg
 from storage.errors import InputError
+from storage.signal import SEED_CHANNELS
+from storage.signal.channels import REGIONS, canonical_channel, region_of, select_eeg
 
 
 @pytest.mark.parametrize(

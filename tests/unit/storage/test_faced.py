@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from storage.channels import canonical_channel
+from storage.datasets.faced import CHANNELS, CLIP_LABELS, FILE_CHANNELS
 from storage.errors import InputError
-from storage.faced import CHANNELS, CLIP_LABELS, FILE_CHANNELS
 from storage.ingest import ingest_recording
 from storage.labels import FACED
 from storage.readers import FacedSource
 from storage.signal import SignalConfig
+from storage.signal.channels import canonical_channel
 from storage.store import create_store
 
 ORDER = [*range(17, 29), *range(13, 17), *range(12, 0, -1)]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from storage.caps import electrodes_of, rename_connectors
-from storage.channels import select_eeg
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.readers import FilesSource, RawRecording
+from storage.signal.caps import electrodes_of, rename_connectors
+from storage.signal.channels import select_eeg
 
 LABELS = LabelSet(name="two", names=("rest", "task"))
 RNG = np.random.default_rng(0)

@@ -11,7 +11,8 @@ from storage.ingest import ingest_digest, ingest_recording
 from storage.labels import LabelSet
 from storage.location import Folder
 from storage.readers import FilesSource, SeedVIISource
-from storage.signal import SignalConfig, resample
+from storage.signal import SignalConfig
+from storage.signal.prepare import resample
 from storage.store import Store, create_store, open_store
 from storage.windows import WindowConfig, Windows
 

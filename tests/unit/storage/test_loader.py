@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError
-from storage.loader import Prefetcher, WindowLoader
-from storage.sampler import SampleOrder
+from storage.sampling.loader import Prefetcher, WindowLoader
+from storage.sampling.order import SampleOrder
 from storage.store import Store
 from storage.windows import WindowConfig, Windows
 

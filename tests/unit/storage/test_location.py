@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
 from storage.location import STORE_URL, Folder, StoreURL, locate, split_url
-from storage.s3 import Bucket
+from storage.s3.bucket import Bucket
 
 SECRET = "hunter2-secret"
 NAMES = st.text("abc019-_.", min_size=1, max_size=6).filter(lambda name: name not in (".", ".."))

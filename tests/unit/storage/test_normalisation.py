@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import InputError
-from storage.normalisation import (
+from storage.normalisation.rules import (
     SNAPSHOT_SECONDS,
     Adaptation,
     Normalisation,

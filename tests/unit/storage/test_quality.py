@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from storage.errors import InputError
-from storage.quality import Quality, measure
+from storage.quality.measures import Quality, measure
 
 SFREQ_HZ = 256.0
 CHANNELS = ("FZ", "CZ", "PZ", "OZ")

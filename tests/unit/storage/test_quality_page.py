@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from storage.channels import SEED_CHANNELS
 from storage.errors import InputError
-from storage.overview import Overview, look_over
-from storage.quality import measure
-from storage.quality_page import MOST_FINDINGS, text, write_html
-from storage.quality_pictures import MOST_ROWS
+from storage.quality.measures import measure
+from storage.quality.overview import Overview, look_over
+from storage.quality.page import MOST_FINDINGS, text, write_html
+from storage.quality.pictures import MOST_ROWS
+from storage.signal import SEED_CHANNELS
 from storage.store import RecordingInfo, Store
 
 Describe = Callable[..., RecordingInfo]

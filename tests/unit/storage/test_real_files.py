@@ -15,8 +15,8 @@ from storage.readers.edf import read_header
 from storage.readers.files import companions
 from storage.readers.mne_file import ChannelConfig
 from storage.signal import SignalConfig
+from storage.signal.units import assert_plausible
 from storage.store import create_store
-from storage.units import assert_plausible
 
 LABELS = LabelSet(name="eegmat", names=("rest", "mental_arithmetic"))
 EEGMAT_CHANNELS = "FP1 FP2 F3 F4 F7 F8 T7 T8 C3 C4 P7 P8 P3 P4 O1 O2 FZ CZ PZ"

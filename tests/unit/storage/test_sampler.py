@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from e2llm_core.training.sharding import shard
 from e2llm_core.training.world import World
-from storage.sampler import Order, Permutation, SampleOrder, permuted
-from storage.strata import Balance, BalancedOrder, Strata, training_order
+from storage.sampling.order import Order, Permutation, SampleOrder, permuted
+from storage.sampling.strata import Balance, BalancedOrder, Strata, training_order
 
 FROZEN = [2, 6, 0, 1, 9, 3, 5, 7, 8, 4]
 BALANCED = [6, 1, 2, 7, 0, 5, 2, 4, 8, 0]

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed import SEED_IV_LABELS, SEED_LABELS, SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
 from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.labels import SEED, SEED_IV, SEED_V
 from storage.readers import SeedIVSource, SeedSource
-from storage.seed import SEED_IV_LABELS, SEED_LABELS, SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
-from storage.signal import SignalConfig
+from storage.signal import SEED_CHANNELS, SignalConfig
 from storage.store import create_store
 
 DATES = ("20131027", "20131030", "20131107")

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed import SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
+from storage.datasets.seed_vii import CLIP_LABELS
 from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.readers import SeedVIIRawSource, SeedVSource
 from storage.readers.cnt import read_cnt
 from storage.readers.triggers import from_table, read_trigger_table
-from storage.seed import SEED_V_LABELS, SEED_V_STARTS, SEED_V_STOPS
-from storage.seed_vii import CLIP_LABELS
-from storage.signal import SignalConfig
+from storage.signal import SEED_CHANNELS, SignalConfig
 from storage.store import create_store
 
 FILE_CHANNELS = ("M1", *SEED_CHANNELS[::-1], "M2", "ECG", "HEO", "VEO")

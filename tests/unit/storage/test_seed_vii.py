@@ -9,10 +9,7 @@ import openpyxl
 import pytest
 from scipy.io import loadmat, savemat
 
-from storage.errors import InputError
-from storage.labels import SEED_VII
-from storage.readers import SeedVIISource
-from storage.seed_vii import (
+from storage.datasets.seed_vii import (
     CLIP_LABELS,
     NUM_SESSIONS,
     TRIALS_PER_SESSION,
@@ -21,6 +18,9 @@ from storage.seed_vii import (
     num_continuous_labels,
     session_of,
 )
+from storage.errors import InputError
+from storage.labels import SEED_VII
+from storage.readers import SeedVIISource
 
 OFFICIAL_IDS = "4302552034430255203452136631255213663125460155106446015510640216446120021644612 0".replace(" ", "")
 

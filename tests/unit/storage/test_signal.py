@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from storage.channels import SEED_CHANNELS
 from storage.errors import InputError
-from storage.quality import measure
+from storage.quality.measures import measure
 from storage.readers.base import RawRecording, TrialSpan
-from storage.signal import SignalConfig, map_trials, prepare, resample
+from storage.signal import SEED_CHANNELS, SignalConfig
+from storage.signal.prepare import map_trials, prepare, resample
 
 RATES = [128.0, 200.0, 250.0, 256.0, 500.0, 512.0, 1000.0]
 SFREQ_HZ = 200.0

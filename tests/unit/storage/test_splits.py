@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from storage.datasets.seed_vii import CLIP_LABELS, fold_of, session_of
 from storage.errors import InputError
-from storage.seed_vii import CLIP_LABELS, fold_of, session_of
 from storage.splits import AXES, BySubject, Side, Split, SplitConfig, resolve_split
 
 ROLES = (["01", "02"], ["02", "01"])

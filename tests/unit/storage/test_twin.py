@@ -10,11 +10,11 @@ from scipy.io import loadmat
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import balanced_accuracy_score
 
-from storage.bands import BANDS
-from storage.channels import SEED_CHANNELS
+from storage.datasets.seed_vii import CLIP_LABELS, WORDS
 from storage.errors import InputError
 from storage.labels import SEED_VII
-from storage.seed_vii import CLIP_LABELS, WORDS
+from storage.signal import SEED_CHANNELS
+from storage.signal.bands import BANDS
 from storage.twin import (
     BURST_LABELS,
     SIGNATURES,

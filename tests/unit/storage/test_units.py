@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import InputError
-from storage.units import HIGHEST_UV, LOWEST_UV, assert_plausible, typical_amplitude
+from storage.signal.units import HIGHEST_UV, LOWEST_UV, assert_plausible, typical_amplitude
 
 RNG = np.random.default_rng(0)
 

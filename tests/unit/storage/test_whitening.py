@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.normalisation.whitening import apply_whitening, average_reference, whitening_gains
 from storage.store import Store
-from storage.whitening import apply_whitening, average_reference, whitening_gains
 from storage.windows import WindowConfig, Windows
 
 CONFIG = WindowConfig(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage.montage import MONTAGE, positions
-from storage.overview import Overview
-from storage.quality import FLAT_UV, OUTLIER_FACTOR, STRONG_LINE_RATIO, Quality
+from storage.quality.measures import FLAT_UV, OUTLIER_FACTOR, STRONG_LINE_RATIO, Quality
+from storage.quality.overview import Overview
+from storage.signal.montage import MONTAGE, positions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.errors import InputError
-from storage.overview import Finding, Overview
+from storage.quality.overview import Finding, Overview
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -98,7 +98,7 @@ def write_html(overview: Overview, path: Path) -> None:
     """
     import jinja2
 
-    from storage import quality_pictures as pictures
+    from storage.quality import pictures
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -108,7 +108,7 @@ def write_html(overview: Overview, path: Path) -> None:
         lstrip_blocks=True,
     )
     measured = bool(overview.qualities)
-    page = environment.get_template("quality_page.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         overview=overview,
         facts=facts(overview),
         quality_words=quality_words(overview),

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from storage.whitening import SpectrumSum, apply_whitening, whitened_bins
+from storage.normalisation.whitening import SpectrumSum, apply_whitening, whitened_bins
 
 
 class Statistics(Protocol):

@@ -9,9 +9,9 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from storage import s3_access
 from storage.errors import InputError
 from storage.location import Location, split_url
+from storage.s3 import access
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -117,31 +117,31 @@ class Bucket(Location):
 
     def zarr(self, key: str) -> Any:
         """A `zarr.storage.ObjectStore`."""
-        from storage.s3_zarr import PatientObjectStore
+        from storage.s3.zarr_store import PatientObjectStore
 
         return PatientObjectStore(Bucket(f"{self}/{key}"))
 
     def tensorstore(self, key: str) -> dict[str, Any]:
         """Driver `s3`; TensorStore looks for credentials in the same places."""
         # Read by TensorStore once, at its first request.
-        os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", f"{s3_access.CONNECT_SECONDS:.0f}")
-        os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", f"{max(1, s3_access.stalled_seconds()):.0f}")
+        os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", f"{access.CONNECT_SECONDS:.0f}")
+        os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", f"{max(1, access.stalled_seconds()):.0f}")
         os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
         path = "/".join(part for part in (self.prefix, key) if part)
         spec: dict[str, Any] = {
             "driver": "s3",
             "bucket": self.bucket,
             "path": f"{path}/",
-            "aws_region": s3_access.region(),
+            "aws_region": access.region(),
             "s3_request_retries": {
                 "max_retries": MAX_RETRIES,
                 "initial_delay": f"{_FIRST_PAUSE:g}s",
                 "max_delay": f"{_LONGEST_PAUSE:g}s",
             },
         }
-        if endpoint := s3_access.endpoint():
+        if endpoint := access.endpoint():
             spec["endpoint"] = endpoint
-        if kind := s3_access.credentials_kind():
+        if kind := access.credentials_kind():
             spec["aws_credentials"] = {"type": kind}
         return spec
 
@@ -163,15 +163,15 @@ class Bucket(Location):
     @property
     def patience_seconds(self) -> float:
         """As the environment says, else two minutes."""
-        return s3_access.patience_seconds()
+        return access.patience_seconds()
 
     @cached_property
     def objects(self) -> "S3Store":
         """The client."""
         from obstore.exceptions import BaseError
 
-        endpoint = s3_access.endpoint()
-        credentials = s3_access.credentials(str(self))
+        endpoint = access.endpoint()
+        credentials = access.credentials(str(self))
         try:
             return self._client(endpoint, credentials)
         except (BaseError, ValueError) as error:
@@ -183,12 +183,12 @@ class Bucket(Location):
         return S3Store(
             self.bucket,
             prefix=self.prefix or None,
-            config={"region": s3_access.region(), **({"endpoint": endpoint} if endpoint else {})},
+            config={"region": access.region(), **({"endpoint": endpoint} if endpoint else {})},
             client_options={
                 "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                "connect_timeout": timedelta(seconds=s3_access.CONNECT_SECONDS),
-                "read_timeout": timedelta(seconds=s3_access.stalled_seconds()),
-                "timeout": timedelta(seconds=s3_access.patience_seconds()),
+                "connect_timeout": timedelta(seconds=access.CONNECT_SECONDS),
+                "read_timeout": timedelta(seconds=access.stalled_seconds()),
+                "timeout": timedelta(seconds=access.patience_seconds()),
             },
             retry_config={
                 "max_retries": MAX_RETRIES,

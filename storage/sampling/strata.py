@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from storage.sampler import Order, SampleOrder, mix, permuted
+from storage.sampling.order import Order, SampleOrder, mix, permuted
 
 Balance = Literal["none", "class", "subject", "class-and-subject"]
 _COLUMNS: dict[Balance, list[str]] = {

@@ -8,7 +8,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 if TYPE_CHECKING:
-    from storage.s3 import Bucket
+    from storage.s3.bucket import Bucket
 
 
 class PatientObjectStore(ObjectStore[Any]):

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from storage.errors import InputError
-from storage.statistics import Statistics, Whitening, ZScore
-from storage.whitening import WHITENED_BAND_HZ, whitened_bins
+from storage.normalisation.statistics import Statistics, Whitening, ZScore
+from storage.normalisation.whitening import WHITENED_BAND_HZ, whitened_bins
 
 Adaptation = Literal["none", "causal", "transductive-unlabelled"]
 Normalisation = Literal["none", "window-zscore", "session-zscore", "session-whitening"]

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from storage.caps import Cap, rename_connectors
 from storage.errors import InputError
+from storage.signal.caps import Cap, rename_connectors
 
 _SEED_ORDER = (
     "FP1 FPZ FP2 AF3 AF4 F7 F5 F3 F1 FZ F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8 T7 C5 C3 C1 "

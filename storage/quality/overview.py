@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from storage.errors import InputError
-from storage.quality import Quality
+from storage.quality.measures import Quality
 from storage.recording import RecordingInfo
 from storage.store import Store
 

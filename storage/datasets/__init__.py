@@ -1,0 +1,1 @@
+"""Published facts of the data sets that readers know."""

@@ -1,0 +1,1 @@
+"""The order of training samples, and their loading ahead of use."""
