@@ -116,6 +116,13 @@ class Corpus:
             store.write_index()
         environment.close()
 
+    def build_store(self, name: str, signal: np.ndarray) -> None:
+        """Write one store of ours alone, every recording with the same signal, without the recordings it has."""
+        store = create_store(self.folder / f"{name}.zarr", dataset="synthetic", label_set=_LABELS)
+        for number in range(len(store.recordings), self.num_recordings):
+            store.write_recording(_describe(number, self.n_times, *PROFILES[name]), signal)
+        store.write_index()
+
     def size(self, name: str) -> float:
         """Bytes on disk relative to plain int16."""
         path = self.folder / name

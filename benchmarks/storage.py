@@ -1,6 +1,6 @@
 """Reading random EEG windows: ours, what a user would otherwise take, and the raw memory map.
 
-    python benchmarks/storage.py [--full]
+    python benchmarks/storage.py [--full | --larger-than-memory]
 
 All formats hold the same synthetic recordings (62 channels, 256 Hz, int16 steps of 0.1 µV) and deliver float32 µV.
 """
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._cold import cold_rates
 from benchmarks._formats import BATCH, Corpus, Reader
+from benchmarks._larger import larger_than_memory
 from benchmarks._object_store import object_store_rates
 from benchmarks._plots import frontier
 from benchmarks._report import RESULTS, Row, compare, rounds, seconds, write
@@ -137,9 +138,14 @@ def main() -> None:
     """Run everything and write table, JSON and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="16 recordings of an hour instead of 4 of 20 minutes")
+    larger = "stores larger than memory instead, one at a time (E2LLM_BENCHMARK_DIR: where)"
+    parser.add_argument("--larger-than-memory", action="store_true", help=larger)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(dir=os.environ.get("E2LLM_BENCHMARK_DIR")) as folder:
+        if arguments.larger_than_memory:
+            write("storage_larger", *larger_than_memory(Path(folder), 7))
+            return
         number, length = (16, 3600.0) if arguments.full else (4, 1200.0)
         corpus = Corpus(Path(folder) / "corpus", number, length)
         print(f"writing {number} recordings of {length / 60:.0f} minutes in every format", flush=True)

@@ -6,6 +6,7 @@ memory-mapped: each chunk's checksum is verified when it is first touched.
 
 import errno
 import mmap
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _MOST_MAPS = 512
+_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
 
 
 class _Array(Protocol):
@@ -70,7 +72,7 @@ class SignalReader:
         self._cache_bytes = cache_bytes
         self._opened: dict[str, _Array] = {}
         self._signals = dict(zip(store.catalogue["recording_id"], store.catalogue["signal"], strict=True))
-        self._maps = _Maps()
+        self._maps = _Maps(may_be_evicted=_sample_bytes(store) > _MEMORY_BYTES // 2)
         self._lock = threading.Lock()
         self._context: ts.Context | None = None
 
@@ -197,10 +199,23 @@ class _TensorStoreArray:
         return end
 
 
-class _Maps:
-    """Which shards are mapped. The oldest are let go: each holds an open file."""
+def _sample_bytes(store: Store) -> int:
+    """Bytes of a store's samples before compression, at the narrower of the two precisions."""
+    catalogue = store.catalogue
+    return 2 * int((catalogue["n_times"] * (catalogue["channels"].str.count(",") + 1)).sum())
 
-    def __init__(self) -> None:
+
+class _Maps:
+    """Which shards are mapped. The oldest are let go: each holds an open file.
+
+    Parameters
+    ----------
+    may_be_evicted : bool
+        Whether pages that were read once may be gone, as in a store that is larger than memory.
+    """
+
+    def __init__(self, *, may_be_evicted: bool) -> None:
+        self.may_be_evicted = may_be_evicted
         self._order: deque[tuple[_MappedArray, int]] = deque()
 
     def note(self, array: "_MappedArray", shard: int) -> None:
@@ -219,7 +234,7 @@ class _Shard:
 
 
 class _MappedArray:
-    """Shards as memory maps. Chunks that are touched for the first time are asked of the disk all at once."""
+    """Shards as memory maps. Chunks that may not be in memory are asked of the disk all at once, not page by page."""
 
     def __init__(self, array: ShardedArray, root: Path, rows: Any, scale: _Scale, maps: _Maps) -> None:
         self._array, self._root, self._rows, self._scale, self._maps = array, root, rows, scale, maps
@@ -230,7 +245,7 @@ class _MappedArray:
     def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
         length = self._array.chunk_times
         for number in range(start // length, (start + out.shape[1] - 1) // length + 1):
-            if number not in self._whole:
+            if self._maps.may_be_evicted or number not in self._whole:
                 self._ask_for(number)
         return lambda: self._copy(start, out)
 
