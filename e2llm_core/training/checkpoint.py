@@ -7,7 +7,6 @@ from pathlib import Path
 
 from e2llm_core.training.engine import Engine
 from e2llm_core.training.world import World
-from storage.errors import InputError
 from storage.files import write_json
 
 _COMPLETE = "COMPLETE"
@@ -58,24 +57,21 @@ class Checkpoints:
             self._rotate()
 
     def resume(self, engine: Engine) -> TrainerState | None:
-        """Load the newest complete checkpoint, if there is one. A collective call.
+        """Load the newest complete checkpoint, if any, whatever number of workers wrote it. A collective call.
 
         Raises
         ------
         InputError
-            When it was written by another number of workers.
+            When another number of workers wrote it and the run does not use ZeRO-3.
         """
         found = self.complete()
         if not found:
             return None
         state = TrainerState(**json.loads((found[-1] / "state.json").read_text()))
-        if state.world_size != self.world.size:
-            raise InputError(
-                str(found[-1]),
-                f"was written by {state.world_size} workers, this run has {self.world.size}",
-                f"Set resources.workers={state.world_size}.",
-            )
-        engine.load(found[-1])
+        if state.world_size == self.world.size:
+            engine.load(found[-1])
+        else:
+            engine.load_resharded(found[-1])
         return state
 
     def _rotate(self) -> None:

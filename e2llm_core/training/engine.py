@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import num_micro_steps, samples_per_micro_step
 from e2llm_core.training.stage import ParameterGroup
+from e2llm_core.training.universal import group_settings, repair_groups, universal_form
 from e2llm_core.training.world import World
+from storage.errors import InputError
 
 _TAG = "zero"
 
@@ -159,6 +161,31 @@ class Engine:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
         if path is None:
             raise RuntimeError(f"{folder}: DeepSpeed found no checkpoint in a folder marked complete")
+
+    def load_resharded(self, folder: Path) -> None:
+        """Resume from a checkpoint of another number of workers. A collective call.
+
+        Raises
+        ------
+        InputError
+            When the run does not use ZeRO-3.
+        RuntimeError
+            When DeepSpeed cannot convert it.
+        """
+        if self._config.zero_stage != 3:
+            raise InputError(
+                str(folder),
+                f"was written by another number of workers, and train.zero_stage is {self._config.zero_stage}",
+                "Resume with as many workers as wrote it; runs with train.zero_stage=3 go on with any number.",
+            )
+        settings = group_settings(self._engine)
+        with universal_form(folder, _TAG, self._world) as converted:
+            self._engine._config.load_universal_checkpoint = True
+            try:
+                self.load(converted)
+            finally:
+                self._engine._config.load_universal_checkpoint = False
+        repair_groups(self._engine, settings)
 
     def gathered_state(self) -> dict[str, Tensor]:
         """Whole trainable tensors on the CPU, by name, on every rank. A collective call.

@@ -103,15 +103,16 @@ def plans(folder: Path) -> dict[str, dict]:
     }
 
 
-def launch(folder: Path, runs: dict[str, dict], kill_after: int | None = None) -> int:
-    """Train plans one after another on two workers, each in a folder of its name; return the exit status."""
+def launch(folder: Path, runs: dict[str, dict], kill_after: int | None = None, workers: int = 2) -> int:
+    """Train plans one after another, each in a folder of its name; return the exit status."""
     names = []
     for name, plan in runs.items():
         job = {"plan": plan, "run": str(folder / name), "kill_after": kill_after}
         names.append(folder / f"{name}.json")
         names[-1].write_text(json.dumps(job))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(WORKER)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
+    command = [*launcher, str(WORKER)]
     done = subprocess.run([*command, *map(str, names)], env=environment, capture_output=True, text=True, check=False)
     if kill_after is None:
         assert done.returncode == 0, done.stderr[-4000:]
@@ -220,6 +221,27 @@ def test_a_killed_run_goes_on_bit_for_bit(trained):
     assert curve(run) == curve(trained / "stage3")
     for name in ("projector.safetensors", "adapter/adapter_model.safetensors"):
         assert (run / "model" / name).read_bytes() == (trained / "stage3/model" / name).read_bytes()
+
+
+@pytest.mark.parametrize("tuned", ["lora", "whole"])
+def test_another_number_of_workers_goes_on_with_the_same_curve(trained, tuned):
+    """Two parameter groups; written by 2 workers, resumed by 1, and what that writes by 3."""
+    plan = plans(trained)["stage3"]
+    if tuned == "whole":
+        plan["train"] |= {"lora": None, "learning_rates": {"llm": 1e-3}}
+    plan["train"] |= {"max_steps": 6, "checkpoint_every": 1}
+    launch(trained, {f"{tuned}-undisturbed": plan})
+    moved = {f"{tuned}-moved": plan}
+    for workers, last in ((2, 2), (1, 4)):
+        assert launch(trained, moved, kill_after=last, workers=workers) != 0
+    launch(trained, moved, workers=3)
+
+    run = trained / f"{tuned}-moved"
+    resumed = [line for line in (run / "progress.log").read_text().splitlines() if "resumed" in line]
+    assert resumed == ["[stage3] resumed at step 2", "[stage3] resumed at step 4"]
+    for key in ("loss", "units", *(f"lr/{name}" for name in ("projector", "lora" if tuned == "lora" else "llm"))):
+        assert losses(run, key) == pytest.approx(losses(trained / f"{tuned}-undisturbed", key), abs=TOLERANCE), key
+    assert not (run / "checkpoints/.universal").exists()
 
 
 def test_the_best_model_is_handed_on_complete(trained):

@@ -4,7 +4,6 @@ import pytest
 
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.world import World
-from storage.errors import InputError
 
 
 class Recorder:
@@ -12,6 +11,7 @@ class Recorder:
 
     def __init__(self, fail: bool = False) -> None:
         self.loaded: Path | None = None
+        self.resharded: Path | None = None
         self.fail = fail
 
     def save(self, folder: Path) -> None:
@@ -21,6 +21,9 @@ class Recorder:
 
     def load(self, folder: Path) -> None:
         self.loaded = folder
+
+    def load_resharded(self, folder: Path) -> None:
+        self.resharded = folder
 
 
 def saved(root: Path, *steps: int, keep: int = 2) -> Checkpoints:
@@ -79,12 +82,12 @@ def test_a_step_saved_again_replaces_what_a_kill_left(tmp_path):
     assert checkpoints.complete() == [leftover]
 
 
-def test_another_number_of_workers_is_refused_and_nothing_is_loaded(tmp_path):
+def test_another_number_of_workers_is_resharded(tmp_path):
     Checkpoints(tmp_path, 2, World(0, 1)).save(Recorder(), TrainerState(5, 2))
     engine = Recorder()
-    with pytest.raises(InputError, match=r"written by 2 workers, this run has 1.*resources\.workers=2"):
-        Checkpoints(tmp_path, 2, World()).resume(engine)
+    assert Checkpoints(tmp_path, 2, World()).resume(engine) == TrainerState(5, 2)
     assert engine.loaded is None
+    assert engine.resharded == tmp_path / "checkpoints" / "step-000005"
 
 
 def test_the_best_score_survives(tmp_path):

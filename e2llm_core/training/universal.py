@@ -1,0 +1,84 @@
+"""Checkpoints for another number of workers: DeepSpeed's universal form, and what loading it leaves to repair."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2llm_core.training.world import World
+
+_SCRATCH = ".universal"
+
+
+@contextmanager
+def universal_form(folder: Path, tag: str, world: World) -> Iterator[Path]:
+    """Convert a checkpoint; the copy exists while the block runs, the original is only read. A collective call.
+
+    Parameters
+    ----------
+    folder : Path
+        Complete checkpoint.
+    tag : str
+        Name of DeepSpeed's part of it.
+    world : World
+        This rank's place; rank 0 converts.
+
+    Raises
+    ------
+    RuntimeError
+        When DeepSpeed's conversion fails; with the end of what it said.
+    """
+    scratch = folder.parent / _SCRATCH
+    said = ""
+    if world.is_first:
+        shutil.rmtree(scratch, ignore_errors=True)
+        said = _convert(folder / tag, scratch / tag)
+    (failed,) = world.sum([bool(said)])
+    if failed:
+        raise RuntimeError(f"{folder}: DeepSpeed could not convert the checkpoint: {said or 'see rank 0'}")
+    try:
+        yield scratch
+    finally:
+        world.barrier()
+        if world.is_first:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _convert(source: Path, target: Path) -> str:
+    """Run DeepSpeed's conversion; the end of what it said if it failed."""
+    target.mkdir(parents=True)
+    folders = ["--input_folder", str(source), "--output_folder", str(target)]
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *folders]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stderr or "no message")[-2000:] if done.returncode else ""
+
+
+def repair_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
+    """Undo what loading a universal checkpoint gets wrong when there are several parameter groups.
+
+    DeepSpeed 0.19 gives every group the settings of the first one, and lets all parts of the optimizer share one
+    step counter, which torch's AdamW then advances once for each.
+
+    Parameters
+    ----------
+    engine : deepspeed.DeepSpeedEngine
+        After ``load_checkpoint``.
+    settings : list of dict
+        Settings of the groups from before.
+    """
+    rates = engine.lr_scheduler.get_last_lr()
+    for group, own, rate in zip(engine.optimizer.param_groups, settings, rates, strict=True):
+        group.update(own | {"lr": rate})
+    for state in engine.optimizer.optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
+
+
+def group_settings(engine: Any) -> list[dict[str, Any]]:
+    """Settings of an engine's parameter groups, for `repair_groups`."""
+    return [{key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups]
