@@ -6,6 +6,7 @@ K EEG tokens per segment, M LLM dimension, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -17,10 +18,17 @@ from e2llm_core.blocks import module_dtype
 from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.model_folder import ModelFolderMixin
 from e2llm_core.projector import build_projector, complete_projector_config, embedding_rms
-from e2llm_core.supervision import sum_per_row, supervised_positions, token_nll
+from e2llm_core.supervision import SupervisedHead, score_tokens, sum_per_row, supervised_positions
 from e2llm_core.tower import EEGSettings, EEGTower, load_tower, save_tower
 
 __all__ = ["E2LLMForConditionalGeneration", "EEGSettings", "EEGTower", "load_tower", "save_tower"]
+
+
+@dataclass
+class E2LLMOutput(CausalLMOutputWithPast):
+    """With labels, also `token_nll` (n_supervised,): negative log-likelihoods in nats, without a gradient."""
+
+    token_nll: Tensor | None = None
 
 
 class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -73,6 +81,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         self.tower = tower
         self.projector = projector
         self.llm = llm
+        SupervisedHead.install(self.bare_llm)
         self.post_init()
 
     @classmethod
@@ -123,6 +132,11 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         }
         module = build_projector(projector_fields, tower.dim, llm.config.hidden_size)
         return cls.from_parts(E2LLMConfig(**fields), tower, module, llm)
+
+    @property
+    def bare_llm(self) -> Any:
+        """The language model without PEFT's wrapper (adapters inside it stay in use)."""
+        return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm
 
     def init_weights(self) -> None:
         """Do nothing: every part initialises or loads itself, and ready-made weights must survive."""
@@ -230,15 +244,14 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         eeg_features: Tensor | None = None,
-        loss_per_row: bool = False,
+        weights: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the language model on text and EEG.
 
-        With `labels` (B, L; -100 is ignored) the loss is the mean token cross-entropy, and `logits` are
-        those of the supervised positions only, (n_supervised, V). Packed rows: ``attention_mask=None``,
-        restarting `position_ids`, ``use_cache=False``. With `loss_per_row` the loss is not a mean but the
-        sums of each row, (B,), in float32; see `supervised_log_likelihood`.
+        With `labels` (B, L; -100 is ignored) no logits are kept: the loss is the mean token cross-entropy, or with
+        `weights` (B, L) the weighted sum of the tokens' cross-entropies; see `E2LLMOutput`. Packed rows:
+        ``attention_mask=None``, restarting `position_ids`, and `cu_seq_lens_q` with its companions.
 
         Raises
         ------
@@ -249,21 +262,17 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
             raise ValueError("input_ids: give either input_ids or inputs_embeds, not both or none")
         if inputs_embeds is None and input_ids is not None:
             inputs_embeds = self.embed(input_ids, eeg, eeg_features)
+        inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
         if labels is not None:
-            logits_to_keep, use_cache = supervised_positions(labels), False
-        output = self.llm(
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
+            total, nll = score_tokens(self.bare_llm, labels, weights, **inputs, **kwargs)
+            return E2LLMOutput(loss=total if weights is not None else total / max(len(nll), 1), token_nll=nll)
+        return self.llm(
+            **inputs,
             past_key_values=past_key_values,
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
-        if labels is not None:
-            nll = token_nll(output.logits, labels)
-            output.loss = sum_per_row(nll, labels) if loss_per_row else nll.sum() / max(nll.numel(), 1)
-        return output
 
     def supervised_log_likelihood(
         self,
@@ -276,26 +285,17 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
     ) -> tuple[Tensor, Tensor]:
         """Compute the negative log-likelihood of the supervised tokens of each row.
 
-        Only the supervised positions pass through the output head, and no cache is made (with a cache, packed
-        rows would silently attend to each other).
+        Only the supervised positions pass through the output head.
 
         Returns
         -------
         nll : Tensor
-            (B,), float32, summed over the supervised tokens of each row, in nats.
+            (B,), float32, summed over the supervised tokens of each row, in nats; without a gradient.
         counts : Tensor
             (B,), integer, supervised tokens per row.
         """
-        output: Any = self.forward(
-            input_ids,
-            attention_mask,
-            position_ids,
-            eeg,
-            labels,
-            eeg_features=eeg_features,
-            loss_per_row=True,
-        )
-        return output.loss, supervised_positions(labels).sum(dim=1)
+        output: Any = self.forward(input_ids, attention_mask, position_ids, eeg, labels, eeg_features=eeg_features)
+        return sum_per_row(output.token_nll, labels), supervised_positions(labels).sum(dim=1)
 
     @torch.no_grad()
     def generate(  # type: ignore[override]

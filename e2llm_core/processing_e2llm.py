@@ -189,6 +189,10 @@ class E2LLMProcessor:
             batch["eeg"] = torch.cat(present)
         return batch
 
+    def tokenise(self, prompt: str, target: str) -> tuple[list[int], list[int]]:
+        """Token ids of a rendered prompt and of its target."""
+        return self._encode(prompt), self._encode(target)
+
     def batch_decode(self, ids: Tensor) -> list[str]:
         """Decode generated ids, without turn and padding tokens; think tags are kept."""
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=False)

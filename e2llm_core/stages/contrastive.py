@@ -1,48 +1,86 @@
-"""Supervised contrastive loss over all ranks' embeddings (Khosla et al. 2020, eq. 2)."""
+"""Supervised contrastive loss over a whole global batch (Khosla et al. 2020, eq. 2), however it is split.
+
+Shape suffixes: B vectors of one rank, N of all ranks, D dimensions.
+"""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
-def gathered_supervised_contrastive(vectors: Tensor, labels: Tensor, weights: Tensor, temperature: float) -> Tensor:
-    """Loss of each of this rank's anchors against everybody's embeddings.
+def supervised_contrastive(vectors_ND: Tensor, labels: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """Loss of every anchor against all others.
 
     Parameters
     ----------
-    vectors : Tensor
-        (B, D) unit vectors of this rank; gathered over ranks with their gradients.
+    vectors_ND : Tensor
+        (N, D) unit vectors.
     labels : Tensor
-        (B,) class ids.
+        (N,) class ids.
     weights : Tensor
-        (B,) 1 for samples, 0 for fillers, which are nobody's partner.
+        (N,) 1 for samples, 0 for fillers, which are nobody's partner.
     temperature : float
         Divides the cosine similarities.
 
     Returns
     -------
     Tensor
-        (B,) loss per anchor; 0 for anchors without a partner of their class.
+        (N,) loss per anchor; 0 for anchors without a partner of their class.
     """
-    size = dist.get_world_size() if dist.is_initialized() else 1
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    everyone, their_labels, their_weights = vectors, labels, weights
-    if size > 1:
-        everyone = torch.cat(all_gather(vectors))
-        their_labels, their_weights = _gather(labels), _gather(weights)
-    own = rank * len(vectors) + torch.arange(len(vectors), device=vectors.device)
-    scores = vectors @ everyone.T / temperature
-    others = (their_weights > 0).expand(len(vectors), -1).clone()
-    others[torch.arange(len(vectors)), own] = False
+    scores = vectors_ND @ vectors_ND.T / temperature
+    others = (weights > 0).expand(len(vectors_ND), -1).clone()
+    others.fill_diagonal_(False)
     scores = scores.masked_fill(~others, float("-inf"))
     log_share = scores - torch.logsumexp(scores, dim=1, keepdim=True)
-    partners = others & (labels[:, None] == their_labels[None])
+    partners = others & (labels[:, None] == labels[None])
     total = torch.where(partners, log_share, torch.zeros_like(log_share)).sum(dim=1)
     return -total / partners.sum(dim=1).clamp(min=1)
 
 
-def _gather(values: Tensor) -> Tensor:
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values)
+def contrast_over_step(
+    vectors_BD: Tensor, labels: Tensor, weights: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Losses of this rank's anchors, and the slope of the whole sum (over all ranks) in their vectors.
+
+    The slope holds for each micro-batch by itself, so that a step may be cut into any number of them
+    (Gao et al. 2021, gradient cache). A collective call; every rank gives equally many vectors.
+
+    Parameters
+    ----------
+    vectors_BD : Tensor
+        (B, D) unit vectors of all of this rank's micro-batches.
+    labels, weights : Tensor
+        (B,) as in `supervised_contrastive`.
+    temperature : float
+        As there.
+
+    Returns
+    -------
+    losses : Tensor
+        (B,).
+    slope : Tensor
+        (B, D).
+    """
+    size, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+    everyone = _gather(vectors_BD.detach(), size).requires_grad_()
+    their_labels, their_weights = _gather(labels, size), _gather(weights, size)
+    with torch.enable_grad():
+        losses = supervised_contrastive(everyone, their_labels, their_weights, temperature)
+        counted = losses * their_weights
+        (slope,) = torch.autograd.grad(counted.sum(), everyone)
+    own = slice(rank * len(vectors_BD), (rank + 1) * len(vectors_BD))
+    return losses[own].detach(), slope[own]
+
+
+def with_slope(losses: Tensor, slope_BD: Tensor, vectors_BD: Tensor) -> Tensor:
+    """Known losses (B,) whose gradient in their vectors is `slope_BD`."""
+    steep = (vectors_BD * slope_BD).sum(dim=1)
+    return losses + steep - steep.detach()
+
+
+def _gather(values: Tensor, size: int) -> Tensor:
+    if size == 1:
+        return values.clone()
+    parts = [torch.empty_like(values) for _ in range(size)]
+    dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)

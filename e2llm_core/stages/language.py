@@ -16,29 +16,46 @@ from e2llm_core.language.claims import Claim, strongest
 from e2llm_core.language.dialogues import CLAIMS_PER_RATIONALE, Dialogue
 from e2llm_core.language.measures import Reference
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.packed_attention import attend_packed
+from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.processing_e2llm import E2LLMProcessor
+from e2llm_core.stages.config import EEGTrainConfig
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
+from e2llm_core.supervision import next_tokens, supervised_positions
 from e2llm_core.tower import TOWER_WEIGHTS
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, Stage
+from e2llm_core.training.stage import Batch, Losses, Part, Stage
 from e2llm_core.training.world import World
 from storage.sampling.order import Order
-from storage.sampling.strata import Balance, training_order
+from storage.sampling.strata import training_order
 from storage.splits import Side
 
-_READ = 64
 _VALIDATION_SAMPLES = 128
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A dialogue and the windows (by number) that it shows."""
+    """A dialogue, the windows (by number) that it shows, and the number of its task."""
 
     dialogue: Dialogue
     windows: tuple[int, ...]
+    task: int = 0
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """A sample as the model reads it: tokens, the windows that their placeholders stand for, augmentation seeds."""
+
+    tokens: TokenSample
+    windows: tuple[int, ...]
+    seeds: tuple[tuple[int, ...], ...] | None
+
+    def without_weight(self) -> "ShownSample":
+        """The same sample as filler: it counts nothing."""
+        return ShownSample(self.tokens.without_weight(), self.windows, self.seeds)
 
 
 class DescribedWindows:
@@ -75,16 +92,15 @@ class LanguageStage(Stage):
         Store, windows and split. All training subjects are seen, also those that stage 1 did not fit.
     reference : Reference
         Stage 1's reference of the signal measures.
-    seed : int
-        Of the dialogues and the augmentations.
-    balance : str
-        What is drawn equally often.
+    train : EEGTrainConfig
+        For seed, balance and the bounds of a forward pass.
     """
 
     processor: E2LLMProcessor
+    tasks: tuple[str, ...] = ()
 
-    def __init__(self, data: EEGData, reference: Reference, seed: int, balance: Balance) -> None:
-        self.data, self.reference, self.seed, self.balance = data, reference, seed, balance
+    def __init__(self, data: EEGData, reference: Reference, train: EEGTrainConfig) -> None:
+        self.data, self.reference, self.train = data, reference, train
         self.training = DescribedWindows(data, data.split.train, reference)
 
     @cached_property
@@ -100,7 +116,7 @@ class LanguageStage(Stage):
     def order(self, seed: int) -> Order:
         """Every sample once per epoch, or balanced."""
         windows = self.training.windows
-        return training_order(self.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, self.repeats)
+        return training_order(self.train.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, self.repeats)
 
     def described(self, ids: np.ndarray) -> np.ndarray:
         """Windows of some samples whose claims will be asked for: they are read together."""
@@ -110,56 +126,81 @@ class LanguageStage(Stage):
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """Sample `number` of an epoch over `source`."""
 
-    def prepare(self, micro: MicroBatch) -> Batch:
-        """Draw dialogues, read and augment their segments, tokenise."""
-        if len(described := self.described(micro.ids)):
-            self.training.deviations(described)
-        rngs = [np.random.default_rng([self.seed, int(position)]) for position in micro.positions]
-        samples = [self.draw(self.training, int(n), rng) for n, rng in zip(micro.ids, rngs, strict=True)]
-        seeds = [
-            [self.seed, int(position), place]
-            for position, sample in zip(micro.positions, samples, strict=True)
-            for place in range(len(sample.windows))
-        ]
-        tensors = self.assemble(self.training, samples, seeds)
-        tensors["weights"] = torch.from_numpy(micro.weights)
-        supervised = (tensors["labels"] != -100).sum(dim=1).numpy()
-        return Batch(tensors, float((supervised * micro.weights).sum()))
+    def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
+        """Rows packed from the whole global batch, dealt to the ranks; a rank reads the EEG of its own rows only."""
+        mine = np.arange(world.rank, len(ids), world.size)
+        samples: list[Any] = [None] * len(ids)
+        for rank, share in enumerate(world.exchange(self.show(ids[mine], first_position + mine))):
+            samples[rank :: world.size] = share
+        lengths = [len(sample.tokens) for sample in samples]
+        filler = [samples[int(np.argmin(lengths))].without_weight()]
+        rows = pack(lengths, config.micro_tokens, config.micro_batch, world.size)[world.rank]
+        return [self.row(self.training, [samples[place] for place in row] or filler) for row in rows]
 
-    def assemble(
-        self, source: DescribedWindows, samples: Sequence[Sample], seeds: Sequence[Sequence[int]] | None
-    ) -> dict[str, Any]:
-        """Model inputs of some samples."""
+    def prepare(self, micro: MicroBatch) -> Batch:
+        """The samples as one packed row."""
+        shown = self.show(micro.ids, micro.positions)
+        counted = [s if weight else s.without_weight() for s, weight in zip(shown, micro.weights, strict=True)]
+        return self.row(self.training, counted)
+
+    def show(self, ids: np.ndarray, positions: np.ndarray) -> list[ShownSample]:
+        """Draw dialogues of the training side and tokenise them."""
+        if len(described := self.described(ids)):
+            self.training.deviations(described)
+        shown = []
+        for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
+            sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
+            seeds = tuple((self.train.seed, position, place) for place in range(len(sample.windows)))
+            shown.append(ShownSample(self._tokens(sample), sample.windows, seeds))
+        return shown
+
+    def _tokens(self, sample: Sample) -> TokenSample:
+        dialogue = sample.dialogue
+        prompt, target = self.processor.tokenise(
+            self.processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
+            self.processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
+        )
+        weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
+        return TokenSample(np.array(prompt + target), weights, sample.task)
+
+    def row(self, source: DescribedWindows, samples: Sequence[ShownSample]) -> Batch:
+        """Read and augment the samples' segments; pack their tokens."""
         ids = np.array([window for sample in samples for window in sample.windows])
+        seeds = [seed for sample in samples for seed in sample.seeds or ()] or None
         eeg, _ = read_augmented(source.windows, source.windows, ids, seeds)
-        segments = torch.from_numpy(eeg).split([len(sample.windows) for sample in samples])
-        dialogues = [sample.dialogue for sample in samples]
-        prompts = [self.processor.build_prompt(d.messages(), d.thinking is not None) for d in dialogues]
-        targets = [self.processor.build_target(d.answer, d.thinking, d.thinking is None) for d in dialogues]
-        return self.processor(prompts, targets, list(segments))
+        counted = [sample.tokens for sample in samples if sample.tokens.units]
+        tensors = packed_row([sample.tokens for sample in samples]) | {"eeg": torch.from_numpy(eeg)}
+        units = sum(tokens.units for tokens in counted)
+        tensors["task_units"] = [sum(s.units for s in counted if s.kind == n) for n in range(len(self.tasks))]
+        return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
-        """Negative log-likelihood summed over supervised tokens."""
+        """Negative log-likelihood summed over supervised tokens, in all and for each task."""
         given = dict(batch.tensors)
-        weights = given.pop("weights")
-        rows = model(**given, loss_per_row=True).loss
-        total = (rows * weights).sum()
-        return Losses(total, {"nll": total})
+        kinds, units, labels = given.pop("kinds"), given.pop("task_units"), given["labels"]
+        output = model(**given)
+        parts = {"nll": Part(output.loss, batch.units)}
+        if len(self.tasks) > 1:
+            places = supervised_positions(labels)[0].nonzero().squeeze(1)
+            task = kinds[sample_of_token(given["cu_seq_lens_q"], places)]
+            weighted = output.token_nll * next_tokens(labels, given["weights"])
+            sums = torch.zeros(len(self.tasks), device=labels.device).index_add(0, task, weighted)
+            parts |= {f"nll/{name}": Part(sums[n], units[n]) for n, name in enumerate(self.tasks)}
+        return Losses(output.loss, parts)
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on a fixed set of the validation subjects' dialogues; `score` is its negative."""
         source = self.validation
         number = min(_VALIDATION_SAMPLES, len(source))
         places = np.linspace(0, len(source) - 1, number).astype(int)
-        samples = [self.draw(source, int(p), np.random.default_rng([self.seed, 1, int(p)])) for p in places]
-        nll, units = np.zeros(number), np.zeros(number)
-        for ids, own in ranks_share(number, _READ, world):
-            tensors = self.assemble(source, [samples[place] for place in ids], None)
-            moved = {name: value.to(world.device) for name, value in tensors.items()}
-            mine = ids[:own]
-            nll[mine] = model(**moved, loss_per_row=True).loss[:own].float().cpu().numpy()
-            units[mine] = (tensors["labels"] != -100).sum(dim=1)[:own].numpy()
-        total, count = np.array(world.sum([*nll, *units])).reshape(2, number).sum(axis=1)
+        nll = units = 0.0
+        for ids, own in ranks_share(number, self.train.micro_batch, world):
+            drawn = [self.draw(source, p, np.random.default_rng([self.train.seed, 1, p])) for p in places[ids].tolist()]
+            shown = [ShownSample(self._tokens(sample), sample.windows, None) for sample in drawn]
+            batch = self.row(source, [*shown[:own], *(sample.without_weight() for sample in shown[own:])])
+            nll += float(self.losses(model, batch.to(world.device)).total)
+            units += batch.units
+        total, count = world.sum([nll, units])
         return {"nll": total / count, "score": -total / count}
 
 
@@ -185,7 +226,8 @@ def save_composite(
     copy_probe(tower_from, folder, sides)
 
 
-def save_memory(llm: Any, train: TrainConfig) -> None:
-    """Recompute the language model's activations in the backward pass, if the spec asks for it."""
+def prepare_llm(llm: Any, train: TrainConfig) -> None:
+    """Let a language model attend within packed samples, and recompute its activations if the spec asks for it."""
+    attend_packed(llm)
     if train.activation_checkpointing:
         llm.activation_checkpointing_enable({"use_reentrant": False})

@@ -1,5 +1,6 @@
 """Stage 1, emotion-discriminative pretraining: the EEG tower learns to tell the classes apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.stages.config import Stage1Config, TowerConfig
-from e2llm_core.stages.contrastive import gathered_supervised_contrastive
+from e2llm_core.stages.contrastive import contrast_over_step, with_slope
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower import EEGTower
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Stage
+from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
 from storage.sampling.order import Order
 from storage.sampling.strata import Balance, training_order
@@ -128,24 +129,40 @@ class Stage1(Stage):
             "patches": torch.from_numpy((patches - self._patch_mean) / self._patch_std),
             "weights": torch.from_numpy(micro.weights),
         }
-        return Batch(tensors, float(micro.weights.sum()))
+        own = int(micro.weights.sum())
+        return Batch(tensors, own, own)
+
+    def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """Compare vectors across micro-batches; needs a forward pass more where there are several."""
+        if len(batches) == 1 or not self.config.contrastive:
+            return batches
+        with torch.no_grad():
+            vectors = [model(batch.tensors["eeg"])[1] for batch in batches]
+        sizes = [len(part) for part in vectors]
+        labels, weights = (torch.cat([batch.tensors[key] for batch in batches]) for key in ("labels", "weights"))
+        compared = contrast_over_step(torch.cat(vectors), labels, weights, self.config.temperature)
+        parts = zip(*(values.split(sizes) for values in compared), strict=True)
+        return [
+            replace(batch, tensors=batch.tensors | {"contrast": part})
+            for batch, part in zip(batches, parts, strict=True)
+        ]
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Weighted sums over the micro-batch's windows."""
         given, config = batch.tensors, self.config
         logits, contrast, measures, patches = model(given["eeg"])
-        weights = given["weights"]
-        smoothed = F.cross_entropy(logits, given["labels"], reduction="none", label_smoothing=config.label_smoothing)
+        weights, labels = given["weights"], given["labels"]
+        known = given.get("contrast") or contrast_over_step(contrast, labels, weights, config.temperature)
         rows = {
-            "classification": smoothed,
-            "contrastive": gathered_supervised_contrastive(contrast, given["labels"], weights, config.temperature),
+            "classification": F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.label_smoothing),
+            "contrastive": with_slope(known[0], known[1], contrast),
             "measures": F.mse_loss(measures, given["measures"], reduction="none").mean(dim=1),
             "patch_powers": F.mse_loss(patches, given["patches"], reduction="none").mean(dim=(1, 2)),
         }
         scale = {"classification": 1.0} | config.model_dump(include={"contrastive", "measures", "patch_powers"})
         sums = {name: (row * weights).sum() for name, row in rows.items()}
         total = torch.stack([scale[name] * value for name, value in sums.items()]).sum()
-        return Losses(total, sums)
+        return Losses(total, {name: Part(value, batch.units) for name, value in sums.items()})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Balanced accuracy on validation, reserved and fitted subjects: the gap is over-fitting."""

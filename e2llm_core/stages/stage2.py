@@ -11,7 +11,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
 from e2llm_core.stages.config import EEGTrainConfig, ProjectorConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, prepare_llm, save_composite
 from e2llm_core.stages.probe import load_probe
 from e2llm_core.training.stage import ParameterGroup
 
@@ -36,9 +36,9 @@ class Stage2(LanguageStage):
     name = "stage2"
 
     def __init__(self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: EEGTrainConfig) -> None:
-        self._tower_folder, self._llm, self._projector, self._train = tower, llm, projector, train
+        self._tower_folder, self._llm, self._projector = tower, llm, projector
         self._tower, probe = load_probe(tower)
-        super().__init__(data, probe.reference, train.seed, train.balance)
+        super().__init__(data, probe.reference, train)
 
     @property
     def size(self) -> int:
@@ -48,8 +48,8 @@ class Stage2(LanguageStage):
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Compose tower, new projector and language model; the projector trains."""
         tokenizer = load_tokenizer(self._llm)
-        llm = model_io.load_llm(self._llm, dtype="bfloat16" if self._train.precision == "bf16" else "float32")
-        save_memory(llm, self._train)
+        llm = model_io.load_llm(self._llm, dtype="bfloat16" if self.train.precision == "bf16" else "float32")
+        prepare_llm(llm, self.train)
         ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
         labels = list(self.data.labels)
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())

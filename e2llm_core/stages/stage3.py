@@ -14,7 +14,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import EEGTrainConfig, LoraSettings, Task
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, save_composite, save_memory
+from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, prepare_llm, save_composite
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.training.stage import ParameterGroup
 
@@ -46,8 +46,8 @@ class Stage3(LanguageStage):
         tasks: tuple[Task, ...],
         train: EEGTrainConfig,
     ) -> None:
-        self._model_folder, self._lora, self._tasks, self._train = model, lora, tasks, train
-        super().__init__(data, load_reference(model), train.seed, train.balance)
+        self._model_folder, self._lora, self.tasks = model, lora, tasks
+        super().__init__(data, load_reference(model), train)
         self.processor = E2LLMProcessor.from_pretrained(model)
         if "EPC" in tasks:
             self._pairs: dict[int, PairSampler] = {id(self.training): pairs_of(self.training.windows)}
@@ -56,7 +56,7 @@ class Stage3(LanguageStage):
     def validation(self) -> DescribedWindows:
         """As in every language stage, with its pairs."""
         source = DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
-        if "EPC" in self._tasks:
+        if "EPC" in self.tasks:
             self._pairs[id(source)] = pairs_of(source.windows)
         return source
 
@@ -68,13 +68,13 @@ class Stage3(LanguageStage):
     @property
     def repeats(self) -> int:
         """Tasks."""
-        return len(self._tasks)
+        return len(self.tasks)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Load stage 2's model and add adapters."""
-        dtype = "bfloat16" if self._train.precision == "bf16" else "float32"
+        dtype = "bfloat16" if self.train.precision == "bf16" else "float32"
         model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, dtype=dtype)
-        save_memory(model.llm, self._train)
+        prepare_llm(model.llm, self.train)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
             return model, [projector, ParameterGroup("llm", list(model.llm.parameters()))]
@@ -92,17 +92,18 @@ class Stage3(LanguageStage):
 
     def described(self, ids: np.ndarray) -> np.ndarray:
         """Windows that are asked for their emotion."""
-        asked = np.array([task != "EPC" for task in self._tasks])
+        asked = np.array([task != "EPC" for task in self.tasks])
         return ids[asked[ids // len(self.training)]] % len(self.training)
 
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One dialogue of a task: the window's emotion, or a comparison of two windows."""
         window, place = number % len(source), number // len(source)
-        task = self._tasks[place] if source is self.training else self._tasks[number % len(self._tasks)]
-        if task == "EPC":
+        task = place if source is self.training else number % len(self.tasks)
+        if self.tasks[task] == "EPC":
             first, second, _ = self._pairs[id(source)].draw(rng)
-            return Sample(dialogues.pair(source.label(first), source.label(second), rng), (first, second))
-        return Sample(dialogues.emotion(self.data.labels, source.claims(window), source.label(window), rng), (window,))
+            return Sample(dialogues.pair(source.label(first), source.label(second), rng), (first, second), task)
+        dialogue = dialogues.emotion(self.data.labels, source.claims(window), source.label(window), rng)
+        return Sample(dialogue, (window,), task)
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""

@@ -2,22 +2,40 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from e2llm_core.language.corpus import corpus_dialogue
+from e2llm_core.packed_attention import attend_packed
+from e2llm_core.packing import TokenSample, pack, packed_row
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import TinyLLMConfig
-from e2llm_core.supervision import IGNORED, supervised_positions, token_nll
+from e2llm_core.supervision import SupervisedHead, score_tokens
 from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
 from e2llm_core.tower import EEGSettings
+from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Stage
+from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
 
 _TOKENIZER_TEXTS = 2000
 _VALIDATION_TEXTS = 64
+
+
+class ScoredText(nn.Module):
+    """A language model that returns its loss on packed rows."""
+
+    def __init__(self, llm: Any) -> None:
+        super().__init__()
+        SupervisedHead.install(llm)
+        attend_packed(llm)
+        self.llm = llm
+
+    def forward(self, labels: Tensor, weights: Tensor, kinds: Tensor, **inputs: Any) -> Tensor:
+        """Weighted sum of the negative log-likelihoods."""
+        return score_tokens(self.llm, labels, weights, **inputs)[0]
 
 
 class TextPretraining(Stage):
@@ -59,56 +77,60 @@ class TextPretraining(Stage):
             config.intermediate,
             tokenizer=self.tokenizer,
         )
-        return llm, [ParameterGroup("llm", list(llm.parameters()))]
+        return ScoredText(llm), [ParameterGroup("llm", list(llm.parameters()))]
+
+    def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
+        """Rows packed from the whole global batch, dealt to the ranks."""
+        samples = self._samples(ids)
+        lengths = [len(sample) for sample in samples]
+        filler = [samples[int(np.argmin(lengths))].without_weight()]
+        rows = pack(lengths, config.micro_tokens, config.micro_batch, world.size)[world.rank]
+        return [_batch([samples[place] for place in row] or filler) for row in rows]
 
     def prepare(self, micro: MicroBatch) -> Batch:
-        """Tokenise dialogues; every token but the first is supervised, prompts at their own weight."""
-        tensors = self._tokens([int(number) for number in micro.ids])
-        tensors["weights"] = tensors["weights"] * torch.from_numpy(micro.weights)[:, None]
-        return Batch(tensors, float(tensors["weights"][:, 1:].sum()))
+        """The dialogues as one packed row."""
+        pairs = zip(self._samples(micro.ids), micro.weights, strict=True)
+        return _batch([sample if weight else sample.without_weight() for sample, weight in pairs])
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Negative log-likelihood summed over weighted tokens."""
-        nll, weights = self._token_nll(model, batch.tensors)
-        total = (nll * weights).sum()
-        return Losses(total, {"nll": total})
+        total = model(**batch.tensors)
+        return Losses(total, {"nll": Part(total, batch.units)})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on dialogues beyond the corpus; the same on every rank."""
         first = self._config.corpus_size
-        tensors = self._tokens(list(range(first, first + _VALIDATION_TEXTS)))
-        moved = {name: value.to(world.device) for name, value in tensors.items()}
-        nll, weights = self._token_nll(model, moved)
-        mean = float((nll * weights).sum() / weights.sum())
+        batch = _batch(self._samples(np.arange(first, first + _VALIDATION_TEXTS)))
+        mean = float(model(**batch.to(world.device).tensors)) / batch.units
         return {"nll": mean, "score": -mean}
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write a plain Qwen3 folder that transformers loads."""
-        model.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
+        assert isinstance(model, ScoredText)
+        plain = {name.removeprefix("llm."): value for name, value in state.items()}
+        model.llm.save_pretrained(folder, state_dict=plain)
         self.tokenizer.save_pretrained(str(folder))
 
     def _plain(self, number: int) -> str:
         dialogue = corpus_dialogue(number, self._labels, self._seed)
         return f"{dialogue.user}\n{dialogue.thinking or ''}\n{dialogue.answer}"
 
-    def _tokens(self, numbers: Sequence[int]) -> dict[str, Tensor]:
-        drawn = [corpus_dialogue(number, self._labels, self._seed) for number in numbers]
-        prompts = [self._processor.build_prompt(d.messages(), d.thinking is not None) for d in drawn]
-        targets = [self._processor.build_target(d.answer, d.thinking, d.thinking is None) for d in drawn]
-        tensors = self._processor(prompts, targets)
-        present = tensors["attention_mask"] == 1
-        answers = tensors["labels"] != IGNORED
-        tensors["weights"] = torch.where(answers, 1.0, self._config.prompt_weight) * present
-        tensors["labels"] = tensors["input_ids"].masked_fill(~present, IGNORED)
-        return tensors
+    def _samples(self, numbers: np.ndarray) -> list[TokenSample]:
+        """Dialogues in which every token but the first is supervised, prompts at their own weight."""
+        samples = []
+        for number in numbers.tolist():
+            dialogue = corpus_dialogue(number, self._labels, self._seed)
+            prompt, target = self._processor.tokenise(
+                self._processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
+                self._processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
+            )
+            weights = np.repeat([self._config.prompt_weight, 1], [len(prompt), len(target)]).astype(np.float32)
+            weights[0] = 0
+            samples.append(TokenSample(np.array(prompt + target), weights))
+        return samples
 
-    def _token_nll(self, model: nn.Module, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood and weight of every supervised token."""
-        labels = tensors["labels"]
-        output = model(
-            input_ids=tensors["input_ids"],
-            attention_mask=tensors["attention_mask"],
-            logits_to_keep=supervised_positions(labels),
-            use_cache=False,
-        )
-        return token_nll(output.logits, labels), tensors["weights"][:, 1:][labels[:, 1:] != IGNORED]
+
+def _batch(samples: Sequence[TokenSample]) -> Batch:
+    counted = [sample for sample in samples if sample.units]
+    units = sum(sample.units for sample in counted)
+    return Batch(packed_row(samples), units, len(counted), sum(len(sample) for sample in counted))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from e2llm_core.training.engine import Engine
 from e2llm_core.training.world import World
+from storage.errors import InputError
 from storage.files import write_json
 
 _COMPLETE = "COMPLETE"
@@ -19,6 +20,7 @@ class TrainerState:
     step: int
     world_size: int
     best_score: float | None = None
+    best_step: int | None = None
 
 
 class Checkpoints:
@@ -29,13 +31,14 @@ class Checkpoints:
     root : Path
         The run's folder, shared by all ranks.
     keep : int
-        Number of complete checkpoints to keep.
+        Number of complete checkpoints to keep, beside the one of the best step.
     world : World
         This rank's place.
     """
 
     def __init__(self, root: Path, keep: int, world: World) -> None:
         self.root, self.keep, self.world = root / "checkpoints", keep, world
+        self._being_written: TrainerState | None = None
 
     def complete(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -43,18 +46,55 @@ class Checkpoints:
         return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def save(self, engine: Engine, state: TrainerState) -> None:
-        """Write a checkpoint; it counts only once its marker, the last write, is there. A collective call."""
-        folder = self.root / f"step-{state.step:06d}"
+        """Begin a checkpoint; it counts only once `finish` has put its marker there. A collective call.
+
+        Raises
+        ------
+        InputError
+            When it, or the one before it, cannot be written.
+        """
+        self.finish(engine)
+        folder = self._folder(state.step)
         if self.world.is_first:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            except OSError as error:
+                raise self._refusal(state, error) from error
         self.world.barrier()
         engine.save(folder)
-        self.world.barrier()
+        self._being_written = state
+
+    def is_written(self, engine: Engine) -> bool:
+        """Whether nothing, or nothing any more, is being written by this rank."""
+        return self._being_written is None or not engine.is_saving
+
+    def finish(self, engine: Engine) -> None:
+        """Wait for the checkpoint that was begun, if any, and mark it as complete. A collective call.
+
+        Raises
+        ------
+        InputError
+            When a worker could not write its part; the checkpoints before are untouched.
+        """
+        state, self._being_written = self._being_written, None
+        if state is None:
+            return
+        refusal: InputError | None = None
+        try:
+            engine.finish_saving()
+        except (OSError, RuntimeError) as error:
+            refusal = self._refusal(state, error)
+        (failed,) = self.world.sum([refusal is not None])
+        if failed:
+            raise refusal or self._refusal(state, RuntimeError("another worker could not write its part"))
         if self.world.is_first:
-            write_json(folder / "state.json", asdict(state))
-            (folder / _COMPLETE).touch()
-            self._rotate()
+            try:
+                write_json(self._folder(state.step) / "state.json", asdict(state))
+                (self._folder(state.step) / _COMPLETE).touch()
+            except OSError as error:
+                raise self._refusal(state, error) from error
+            self._rotate(state)
 
     def resume(self, engine: Engine) -> TrainerState | None:
         """Load the newest complete checkpoint, if any, whatever number of workers wrote it. A collective call.
@@ -65,17 +105,35 @@ class Checkpoints:
             When another number of workers wrote it and the run does not use ZeRO-3.
         """
         found = self.complete()
-        if not found:
-            return None
-        state = TrainerState(**json.loads((found[-1] / "state.json").read_text()))
+        return self._load(engine, found[-1]) if found else None
+
+    def load_best(self, engine: Engine, state: TrainerState) -> None:
+        """Go back to the best step. A collective call."""
+        if state.best_step is not None and state.best_step != state.step:
+            self._load(engine, self._folder(state.best_step))
+
+    def _load(self, engine: Engine, folder: Path) -> TrainerState:
+        state = TrainerState(**json.loads((folder / "state.json").read_text()))
         if state.world_size == self.world.size:
-            engine.load(found[-1])
+            engine.load(folder)
         else:
-            engine.load_resharded(found[-1])
+            engine.load_resharded(folder)
         return state
 
-    def _rotate(self) -> None:
-        kept = set(self.complete()[-self.keep :])
+    def _folder(self, step: int) -> Path:
+        return self.root / f"step-{step:06d}"
+
+    def _refusal(self, state: TrainerState, error: Exception) -> InputError:
+        return InputError(
+            str(self._folder(state.step)),
+            f"the checkpoint could not be written ({error})",
+            "Free space there, or raise train.checkpoint_every; started again, the run goes on from the one before.",
+        )
+
+    def _rotate(self, state: TrainerState) -> None:
+        kept = {*self.complete()[-self.keep :]}
+        if state.best_step is not None:
+            kept.add(self._folder(state.best_step))
         for folder in self.root.glob("step-*"):
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,10 @@ class TrainConfig(BaseModel):
 
     max_steps: int = Field(1000, ge=1)
     global_batch: int = Field(64, ge=1)
-    micro_batch: int = Field(32, ge=1, description="samples per worker and forward pass")
+    micro_batch: int = Field(32, ge=1, description="samples per worker and forward pass, at most")
+    micro_tokens: int = Field(
+        4096, ge=16, description="tokens per worker and forward pass of a language model; one sample may exceed it"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1)
     learning_rates: dict[str, float] = Field(
         default_factory=dict, description="own rate of a parameter group, e.g. {lora: 2.0e-4}"

@@ -13,10 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from e2llm_core.training.config import TrainConfig
-from e2llm_core.training.sharding import num_micro_steps, samples_per_micro_step
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
-from e2llm_core.training.world import World
+from e2llm_core.training.world import World, host_group
 from storage.errors import InputError
 
 _TAG = "zero"
@@ -36,24 +35,24 @@ def start_distributed(world: World) -> None:
         store = dist.HashStore()
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    host_group()
 
 
 def stop_distributed() -> None:
     """Leave the process group; without it processes abort at exit now and then."""
     if dist.is_initialized():
         dist.barrier()
+        host_group.cache_clear()
         dist.destroy_process_group()
 
 
 def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
-    """DeepSpeed's settings for one run."""
-    steps = num_micro_steps(config.global_batch, config.micro_batch, world.size)
-    micro = samples_per_micro_step(config.global_batch, config.micro_batch, world.size)
+    """DeepSpeed's settings for one run. Batch sizes are nominal: the engine says itself where a step ends."""
     offload = {"offload_optimizer": {"device": "cpu"}} if config.offload == "cpu" else {}
     return {
-        "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": steps,
-        "train_batch_size": micro * steps * world.size,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": world.size,
         "gradient_clipping": config.gradient_clip,
         "bf16": {"enabled": config.precision == "bf16"},
         "zero_optimization": {"stage": config.zero_stage, **offload},
@@ -106,6 +105,8 @@ class Engine:
         import deepspeed
         from transformers import get_scheduler
 
+        from e2llm_core.training.background import BackgroundCheckpointEngine
+
         self._config, self._world = config, world
         trainable = {id(parameter) for group in groups for parameter in group.parameters}
         for parameter in model.parameters():
@@ -114,17 +115,17 @@ class Engine:
         rates = {group.name: config.learning_rates.get(group.name, config.learning_rate) for group in groups}
         if unknown := sorted(set(config.learning_rates) - set(rates)):
             raise ValueError(f"train.learning_rates: no group {unknown}; this stage has {sorted(rates)}")
-        settings = deepspeed_config(config, world)
-        self.micro_steps: int = settings["gradient_accumulation_steps"]
         warmup = round(config.warmup_fraction * config.max_steps)
         self._engine, *_ = deepspeed.initialize(
             model=model,
             model_parameters=[{"params": g.parameters, "lr": rates[g.name], "name": g.name} for g in groups],
-            config=settings,
+            config=deepspeed_config(config, world),
             lr_scheduler=lambda optimizer: get_scheduler(
                 "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
             ),
         )
+        self._writer = BackgroundCheckpointEngine()
+        self._engine.checkpoint_engine = self._writer
         self.model: nn.Module = self._engine.module
         self._trainable_names = [name for name, p in self.model.named_parameters() if p.requires_grad]
 
@@ -133,15 +134,25 @@ class Engine:
         self._engine.train()
         return self._engine
 
-    def backward(self, total: Tensor, global_units: float) -> None:
+    def backward(self, total: Tensor, global_units: float, *, last: bool) -> None:
         """Differentiate a loss sum as its share of the mean over the step's units on all ranks.
 
-        DeepSpeed averages gradients over ranks and micro-steps, so both are multiplied in here.
+        DeepSpeed averages gradients over ranks, so their number is multiplied in here.
+
+        Parameters
+        ----------
+        total : Tensor
+            Sum over the micro-batch's units.
+        global_units : float
+            Units of the step on all ranks.
+        last : bool
+            Whether it is the step's last micro-batch.
         """
-        self._engine.backward(total * (self._world.size * self.micro_steps / global_units))
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(total * (self._world.size / global_units))
 
     def step(self) -> None:
-        """Optimizer step at the accumulation boundary (DeepSpeed counts the micro-steps)."""
+        """Optimizer step, after the last micro-batch's `backward`."""
         self._engine.step()
 
     def learning_rates(self) -> dict[str, float]:
@@ -153,8 +164,17 @@ class Engine:
         return float(self._engine.get_global_grad_norm() or 0.0)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""
+        """Begin a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether this rank still writes the checkpoint that `save` began."""
+        return self._writer.is_writing
+
+    def finish_saving(self) -> None:
+        """Wait until this rank has written what `save` began; raises what kept it from it."""
+        self._writer.finish()
 
     def load(self, folder: Path) -> None:
         """Resume from a checkpoint of the same number of workers. A collective call."""

@@ -1,4 +1,4 @@
-"""From a global batch to one rank's micro-batches: same work on every rank, whatever the number of ranks."""
+"""From a global batch to one rank's micro-batches: as many passes on every rank, whatever the number of ranks."""
 
 from dataclasses import dataclass
 

@@ -1,14 +1,16 @@
 """What a stage is to the trainer."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from e2llm_core.training.sharding import MicroBatch
+from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.sharding import MicroBatch, shard
 from e2llm_core.training.world import World
 from storage.sampling.order import Order, SampleOrder
 
@@ -23,28 +25,51 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one micro-batch and the number of units (samples or supervised tokens) its losses sum over."""
+    """One micro-batch.
+
+    Parameters
+    ----------
+    tensors : dict
+        The model's inputs and targets.
+    units : float
+        What its losses sum over: samples, or weighted supervised tokens. Fillers count 0.
+    samples, tokens : int
+        Its work without fillers, for the metrics.
+    """
 
     tensors: dict[str, Any]
     units: float
+    samples: int = 0
+    tokens: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
         moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
-        return Batch(moved, self.units)
+        return replace(self, tensors=moved)
 
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, from where a GPU fetches it by itself."""
         locked = {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
-        return Batch(locked, self.units)
+        return replace(self, tensors=locked)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A reported loss: its sum and what it is divided by, both of one micro-batch."""
+
+    total: Tensor
+    units: float
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Sums over a micro-batch's units: `total` is differentiated, `parts` are reported."""
+    """What a micro-batch gives: `total`, a sum over its units, is differentiated; `parts` are reported.
+
+    Every micro-batch of every rank names the same parts, those without units too.
+    """
 
     total: Tensor
-    parts: dict[str, Tensor]
+    parts: dict[str, Part]
 
 
 class Stage(ABC):
@@ -65,9 +90,29 @@ class Stage(ABC):
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Make the model and say what trains. Called once, inside the ZeRO-3 context."""
 
+    def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
+        """Make a rank's micro-batches of one global batch: equally many on every rank. May be a collective call.
+
+        Parameters
+        ----------
+        ids : np.ndarray
+            (global_batch,) samples of the step.
+        first_position : int
+            Place of ``ids[0]`` in the global order of training.
+        config : TrainConfig
+            Its `micro_batch` and `micro_tokens` bound a forward pass.
+        world : World
+            This rank's place.
+        """
+        return [self.prepare(micro) for micro in shard(ids, first_position, config.micro_batch, world)]
+
     @abstractmethod
     def prepare(self, micro: MicroBatch) -> Batch:
-        """Read and assemble one micro-batch; a function of its ids and positions alone."""
+        """Read and assemble some samples as one micro-batch; a function of their ids and positions alone."""
+
+    def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """Add to the micro-batches of a step what their losses need of each other. A collective call."""
+        return batches
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch) -> Losses:

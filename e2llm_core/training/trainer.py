@@ -2,7 +2,10 @@
 
 import random
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,12 +15,10 @@ from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
 from e2llm_core.training.metrics import PROGRESS, MetricsLog
-from e2llm_core.training.sharding import shard
-from e2llm_core.training.stage import Batch, Stage
+from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
+from storage.errors import InputError
 from storage.sampling.loader import Prefetcher
-
-_BEST = "best"
 
 
 class Trainer:
@@ -33,10 +34,23 @@ class Trainer:
         Run folder, on storage that all ranks see.
     world : World
         This rank's place.
+    stop : callable, optional
+        Asked before every step on every rank: True ends training after a checkpoint at the step before.
+    alive : callable, optional
+        Called after every step.
     """
 
-    def __init__(self, stage: Stage, config: TrainConfig, run: Path, world: World) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainConfig,
+        run: Path,
+        world: World,
+        stop: Callable[[], bool] = lambda: False,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self.stage, self.config, self.run, self.world = stage, config, run, world
+        self._stop, self._alive = stop, alive
         run.mkdir(parents=True, exist_ok=True)
         seed_everything(config.seed)
         start_distributed(world)
@@ -46,58 +60,101 @@ class Trainer:
         self.order = stage.order(config.seed)
         self.checkpoints = Checkpoints(run, config.keep_checkpoints, world)
 
-    def fit(self) -> None:
-        """Train to `max_steps` and write `<run>/model`. A collective call."""
-        state = self.checkpoints.resume(self.engine) or TrainerState(0, self.world.size)
-        if state.step and self.world.is_first:
+    def fit(self) -> Literal["finished", "stopped"]:
+        """Train to `max_steps` and write `<run>/model`, or stop early with a checkpoint. A collective call.
+
+        Raises
+        ------
+        InputError
+            When the loss is not finite, or a checkpoint cannot be written.
+        """
+        self.state = self.checkpoints.resume(self.engine) or TrainerState(0, self.world.size)
+        self._saved_step = self.state.step
+        first = self.state.step + 1
+        if self.state.step and self.world.is_first:
             with (self.run / PROGRESS).open("a") as file:
-                file.write(f"[{self.stage.name}] resumed at step {state.step}\n")
-        config, best = self.config, state.best_score
-        log = MetricsLog(self.run, self.stage.name, config.max_steps, state.step, self.world)
-        steps = range(state.step + 1, config.max_steps + 1)
-        prepared = Prefetcher(self._prepare, steps, depth=1)
-        for step, batches in zip(steps, prepared, strict=True):
-            metrics = self._train_step(step, batches) | {"loader_wait": prepared.last_wait_seconds}
-            last = step == config.max_steps
-            if step % config.log_every == 0 or step == 1 or last:
-                log.write(step, "train", metrics)
-            if step % config.validate_every == 0 or last:
-                validation = self._validate()
-                log.write(step, "validation", validation)
-                if config.select == "best" and (best is None or validation["score"] > best):
-                    best = validation["score"]
-                    self._hand_on(self.run / _BEST)
-            if step % config.checkpoint_every == 0 or last:
-                self.checkpoints.save(self.engine, TrainerState(step, self.world.size, best))
-        log.close()
+                file.write(f"[{self.stage.name}] resumed at step {self.state.step}\n")
+        log = MetricsLog(self.run, self.stage.name, self.config.max_steps, self.state.step, self.world)
+        steps = range(first, self.config.max_steps + 1)
+        try:
+            with Prefetcher(self._prepare, steps, depth=1) as prepared:
+                for step, batches in zip(steps, prepared, strict=True):
+                    if self._wants_stop():
+                        self._save()
+                        self.checkpoints.finish(self.engine)
+                        return "stopped"
+                    self._step(step, batches, prepared.last_wait_seconds, log)
+                    self._alive()
+        finally:
+            log.close()
         self._finish()
+        return "finished"
+
+    def _step(self, step: int, batches: list[Batch], loader_wait: float, log: MetricsLog) -> None:
+        """One optimizer step and what is due after it: metrics, validation, a checkpoint."""
+        config, best = self.config, self.state.best_score
+        self.state = replace(self.state, step=step, world_size=self.world.size)
+        metrics = self._train_step(step, batches) | {"loader_wait": loader_wait}
+        last = step == config.max_steps
+        if step % config.log_every == 0 or step == 1 or last:
+            log.write(step, "train", metrics)
+        better = False
+        if step % config.validate_every == 0 or last:
+            validation = self._validate()
+            log.write(step, "validation", validation)
+            better = config.select == "best" and (best is None or validation["score"] > best)
+            if better:
+                self.state = replace(self.state, best_score=validation["score"], best_step=step)
+        if step % config.checkpoint_every == 0 or last or better:
+            self._save()
+
+    def _wants_stop(self) -> bool:
+        """Agree on stopping, and mark a checkpoint as complete once all ranks have written it."""
+        stop, written = self.world.sum([self._stop(), self.checkpoints.is_written(self.engine)])
+        if written == self.world.size:
+            self.checkpoints.finish(self.engine)
+        return stop > 0
+
+    def _save(self) -> None:
+        if self.state.step != self._saved_step:
+            self.checkpoints.save(self.engine, self.state)
+            self._saved_step = self.state.step
 
     def _prepare(self, step: int) -> list[Batch]:
         """Read this rank's micro-batches of global batch number `step`; runs ahead of training, in a thread."""
-        ids = self.order.batch(step - 1, self.config.global_batch)
         first = (step - 1) * self.config.global_batch
-        micro_batches = shard(ids, first, self.config.micro_batch, self.world)
-        batches = [self.stage.prepare(micro) for micro in micro_batches]
+        ids = self.order.batch(step - 1, self.config.global_batch)
+        batches = self.stage.batches(ids, first, self.config, self.world)
         return [batch.pinned() for batch in batches] if self.world.device.type == "cuda" else batches
 
     def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
         """One optimizer step on global batch number `step`; returns means over the step's units."""
-        batches = [batch.to(self.world.device) for batch in prepared]
-        (units,) = self.world.sum([sum(batch.units for batch in batches)])
+        units, samples, tokens = self.world.sum(
+            [sum(getattr(batch, name) for batch in prepared) for name in ("units", "samples", "tokens")]
+        )
+        model, rates = self.engine.forward_model(), self.engine.learning_rates()
+        batches = self.stage.look_ahead(model, [batch.to(self.world.device) for batch in prepared])
         totals: dict[str, Tensor] = {}
-        rates = self.engine.learning_rates()
-        for batch in batches:
-            losses = self.stage.losses(self.engine.forward_model(), batch)
-            self.engine.backward(losses.total, units)
-            self.engine.step()
-            for name, value in {"loss": losses.total, **losses.parts}.items():
-                totals[name] = totals.get(name, torch.zeros(())) + value.detach().cpu()
-        sums = self.world.sum([float(total) for total in totals.values()])
-        metrics = {name: value / units for name, value in zip(totals, sums, strict=True)}
+        counts: dict[str, float] = {}
+        for place, batch in enumerate(batches, 1):
+            losses = self.stage.losses(model, batch)
+            self.engine.backward(losses.total, units, last=place == len(batches))
+            for name, part in {"loss": Part(losses.total, batch.units), **losses.parts}.items():
+                totals[name] = totals.get(name, 0) + part.total.detach().double()
+                counts[name] = counts.get(name, 0) + part.units
+        self.engine.step()
+        sums = self.world.sum([*torch.stack(list(totals.values())).tolist(), *counts.values()])
+        shares = zip(counts, sums[: len(counts)], sums[len(counts) :], strict=True)
+        metrics = {name: total / count for name, total, count in shares if count}
         if not np.isfinite(metrics["loss"]):
-            raise FloatingPointError(f"loss is {metrics['loss']} at step {step}; lower train.learning_rate")
+            raise InputError(
+                f"{self.run.name}, step {step}",
+                f"the loss is {metrics['loss']}",
+                "Lower train.learning_rate or train.gradient_clip; started again, the run goes on from its checkpoint.",
+            )
         metrics |= {f"lr/{name}": rate for name, rate in rates.items()}
-        return metrics | {"gradient_norm": self.engine.gradient_norm(), "units": units}
+        work = {"units": units, "samples": samples, "tokens": tokens}
+        return metrics | {"gradient_norm": self.engine.gradient_norm()} | work
 
     def _validate(self) -> dict[str, float]:
         self.engine.model.eval()
@@ -119,16 +176,10 @@ class Trainer:
         self.world.barrier()
 
     def _finish(self) -> None:
-        best = self.run / _BEST
-        if self.config.select == "last" or not best.exists():
-            self._hand_on(self.run / "model")
-        elif self.world.is_first:
-            partial = self.run / "model.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(best, partial)
-            shutil.rmtree(self.run / "model", ignore_errors=True)
-            partial.rename(self.run / "model")
-        self.world.barrier()
+        self.checkpoints.finish(self.engine)
+        if self.config.select == "best":
+            self.checkpoints.load_best(self.engine, self.state)
+        self._hand_on(self.run / "model")
 
 
 def seed_everything(seed: int) -> None:

@@ -3,9 +3,13 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,24 @@ class World:
             dist.all_reduce(total)
         return total.tolist()
 
+    def exchange(self, item: T) -> list[T]:
+        """Everybody's items by rank, over the CPU; a collective call, for the one thread that prepares batches."""
+        if self.size == 1:
+            return [item]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, item, group=host_group())
+        return found
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
+
+
+@cache
+def host_group() -> Any:
+    """A gloo group beside the default one, so that two threads may communicate; the first call is collective."""
+    return dist.new_group(backend="gloo")
 
 
 _TORCHRUN = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "GROUP_RANK": "0"}

@@ -183,6 +183,35 @@ def test_two_workers_train_as_one_plain_process_does(trained, name):
     assert max(expected) - min(expected) > 100 * TOLERANCE, "the losses must move, or nothing is compared"
 
 
+@pytest.fixture(scope="module")
+def cut(trained) -> Path:
+    """The same stages in smaller pieces, and by the other ways of sharing memory."""
+    runs = {f"{name}-cut": plan for name, plan in plans(trained).items()}
+    runs |= {f"zero-{stage}": plans(trained)["stage3"] for stage in (0, 1, 2)}
+    for name, plan in runs.items():
+        smaller = {"micro_batch": 1} if "stage1" in name else {"micro_tokens": 64}
+        zero = {"zero_stage": int(name[-1])} if "zero" in name else {}
+        runs[name] = plan | {"train": plan["train"] | smaller | zero}
+    launch(trained, runs)
+    return trained
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3", "zero-0", "zero-1", "zero-2"])
+def test_the_curve_is_the_same_in_whatever_pieces(cut, name):
+    """Several micro-batches a step: also the contrastive term compares the whole global batch."""
+    run = name if name.startswith("zero") else f"{name}-cut"
+    whole = "stage3" if name.startswith("zero") else name
+    for key in ("loss", "gradient_norm", "units", "samples", "tokens"):
+        assert losses(cut / run, key) == pytest.approx(losses(cut / whole, key), abs=TOLERANCE, rel=1e-4), key
+
+
+def test_each_task_has_a_mean_of_its_own(trained):
+    run = trained / "stage3"
+    shares = [[row["nll/IED"], row["nll/EPC"]] for row in read_metrics(run / "metrics.jsonl") if "nll/EPC" in row]
+    assert all(min(pair) < row < max(pair) for pair, row in zip(shares, losses(run), strict=True))
+    assert np.ptp(shares, axis=1).min() > 0.1, "answers of a word are harder here than rationales"
+
+
 def test_groups_train_at_their_own_rates(trained):
     for run, fast, slow in (("stage1", "encoder", "heads"), ("stage3", "lora", "projector")):
         rates = [np.array(losses(trained / run, f"lr/{name}")) for name in (fast, slow)]

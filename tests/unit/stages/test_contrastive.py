@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from e2llm_core.stages.contrastive import gathered_supervised_contrastive
+from e2llm_core.stages.contrastive import contrast_over_step, supervised_contrastive, with_slope
 
 
 def drawn(number, labels=3, seed=0):
@@ -31,23 +31,23 @@ def test_it_is_the_published_formula(temperature, seed):
     vectors, labels = drawn(12, seed=seed)
     weights = torch.ones(12)
     weights[[3, 8]] = 0
-    found = gathered_supervised_contrastive(vectors, labels, weights, temperature)
+    found = supervised_contrastive(vectors, labels, weights, temperature)
     torch.testing.assert_close(found, naive(vectors, labels, weights, temperature))
 
 
 def test_fillers_are_nobodys_partner():
     vectors, labels = drawn(8)
     weights = torch.tensor([1.0, 1, 1, 1, 1, 0, 0, 0])
-    without = gathered_supervised_contrastive(vectors[:5], labels[:5], weights[:5], 0.2)
-    filled = gathered_supervised_contrastive(vectors, labels, weights, 0.2)
+    without = supervised_contrastive(vectors[:5], labels[:5], weights[:5], 0.2)
+    filled = supervised_contrastive(vectors, labels, weights, 0.2)
     torch.testing.assert_close(filled[:5], without)
-    everybody = gathered_supervised_contrastive(vectors, labels, torch.ones(8), 0.2)
+    everybody = supervised_contrastive(vectors, labels, torch.ones(8), 0.2)
     assert not torch.allclose(everybody[:5], without)
 
 
 def test_an_anchor_without_partner_costs_nothing():
     vectors, _ = drawn(4)
-    found = gathered_supervised_contrastive(vectors, torch.tensor([0, 0, 1, 2]), torch.ones(4), 0.2)
+    found = supervised_contrastive(vectors, torch.tensor([0, 0, 1, 2]), torch.ones(4), 0.2)
     assert (found[:2] > 0).all()
     assert found[2:].tolist() == [0.0, 0.0]
 
@@ -65,7 +65,7 @@ def test_gradients_are_finite(labels, weights):
     vectors, _ = drawn(len(labels))
     leaf = vectors.clone().requires_grad_()
     weights = torch.tensor(weights, dtype=torch.float64)
-    losses = gathered_supervised_contrastive(leaf, torch.tensor(labels), weights, 0.2)
+    losses = supervised_contrastive(leaf, torch.tensor(labels), weights, 0.2)
     assert losses.isfinite().all()
     (losses * weights).sum().backward()
     assert leaf.grad.isfinite().all()
@@ -75,5 +75,27 @@ def test_closer_partners_cost_less():
     labels = torch.tensor([0, 0, 1, 1])
     apart = torch.eye(4, dtype=torch.float64)
     together = apart[[0, 0, 2, 2]]
-    cost = [float(gathered_supervised_contrastive(v, labels, torch.ones(4), 0.2).sum()) for v in (apart, together)]
+    cost = [float(supervised_contrastive(v, labels, torch.ones(4), 0.2).sum()) for v in (apart, together)]
     assert cost[1] < cost[0]
+
+
+@pytest.mark.parametrize("sizes", [(8,), (4, 4), (3, 3, 2), (1,) * 8])
+def test_a_step_has_one_gradient_however_it_is_cut(sizes):
+    vectors, labels = drawn(8)
+    weights = torch.tensor([1.0, 1, 1, 1, 0, 1, 1, 1], dtype=torch.float64)
+    whole = vectors.clone().requires_grad_()
+    expected = supervised_contrastive(whole, labels, weights, 0.2)
+    (expected * weights).sum().backward()
+
+    losses, slope = contrast_over_step(vectors, labels, weights, 0.2)
+    gradients = []
+    for part, known, steep, counted in zip(
+        vectors.split(sizes), losses.split(sizes), slope.split(sizes), weights.split(sizes), strict=True
+    ):
+        leaf = part.clone().requires_grad_()
+        rows = with_slope(known, steep, leaf)
+        torch.testing.assert_close(rows.detach(), known)
+        (rows * counted).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(losses, expected.detach())
+    torch.testing.assert_close(torch.cat(gradients), whole.grad)

@@ -1,9 +1,12 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
 from e2llm_core.stages.config import TinyLLMConfig
 from e2llm_core.stages.text import TextPretraining
+from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch, shard
 from e2llm_core.training.world import World
 
@@ -31,9 +34,11 @@ def micro(ids, positions=None, weights=None) -> MicroBatch:
 
 
 def same(first, second) -> bool:
+    def equal(one, other) -> bool:
+        return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
     return first.units == second.units and all(
-        torch.equal(value, second.tensors[name]) if value.shape == second.tensors[name].shape else False
-        for name, value in first.tensors.items()
+        equal(value, second.tensors[name]) for name, value in first.tensors.items()
     )
 
 
@@ -130,9 +135,47 @@ def test_stage3_shows_one_or_two_segments_and_both_tasks(make_stage3):
     assert stage.prepare(micro([0, number])).tensors["eeg"].shape[0] == 3
 
 
-def test_text_supervises_all_tokens_but_padding(make):
-    batch = make["text"]().prepare(micro([0, 1, 2]))
-    tensors = batch.tensors
-    assert (tensors["labels"][tensors["attention_mask"] == 0] == -100).all()
-    shown = tensors["attention_mask"] == 1
-    assert torch.equal(tensors["labels"][shown], tensors["input_ids"][shown])
+def test_text_supervises_all_tokens_but_the_first_of_each_dialogue(make):
+    tensors = make["text"]().prepare(micro([0, 1, 2])).tensors
+    starts = tensors["position_ids"] == 0
+    assert starts.sum() == 3
+    assert (tensors["labels"][starts] == -100).all()
+    assert torch.equal(tensors["labels"][~starts], tensors["input_ids"][~starts])
+
+
+@pytest.mark.parametrize("name", ["text", "stage2", "stage3"])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_packed_batches_of_all_ranks_hold_the_global_batch_once(make, name, workers):
+    """However many ranks: the same samples, tokens and supervised tokens, and equally many rows on every rank."""
+    stage, ids = make[name](), np.array([4, 0, 2, 3, 1])
+    config = TrainConfig(global_batch=5, micro_batch=3, micro_tokens=300)
+    shares = ranks_batches(stage, ids, config, workers)
+    assert len({len(share) for share in shares}) == 1
+    rows = [batch for share in shares for batch in share]
+    whole = stage.prepare(micro(ids, 20 + np.arange(5)))
+    assert sum(batch.units for batch in rows) == pytest.approx(whole.units)
+    assert sum(batch.samples for batch in rows) == 5 == whole.samples
+    assert sum(batch.tokens for batch in rows) == whole.tokens == whole.tensors["input_ids"].numel()
+    for batch in rows:
+        assert len(batch.tensors["cu_seq_lens_q"]) - 1 <= 3
+        assert batch.tokens <= 300 or batch.samples == 1
+
+
+def ranks_batches(stage, ids, config, workers):
+    """Every rank's batches; what they exchange is gathered one rank after the other."""
+    given: list = []
+
+    class Rank(World):
+        def exchange(self, item):
+            given.append(item)
+            if len(given) < workers:
+                raise StopIteration
+            return given[:workers]
+
+    shares = []
+    for rank in range(workers):
+        with contextlib.suppress(StopIteration):
+            shares.append(stage.batches(ids, 20, config, Rank(rank, workers)))
+    for rank in range(workers - len(shares)):
+        shares.insert(rank, stage.batches(ids, 20, config, Rank(rank, workers)))
+    return shares

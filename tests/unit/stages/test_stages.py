@@ -12,7 +12,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import TinyLLMConfig
 from e2llm_core.stages.data import ranks_share
 from e2llm_core.stages.probe import load_origin, load_probe
-from e2llm_core.stages.text import TextPretraining
+from e2llm_core.stages.text import ScoredText, TextPretraining
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 
@@ -76,7 +76,7 @@ def test_stage1_has_finite_gradients_everywhere_it_is_told_to_learn(make_stage1,
     batch = stage.prepare(MicroBatch(np.arange(6), np.arange(6), np.array([1, 1, 1, 1, 1, 0], dtype=np.float32)))
     found = stage.losses(model, batch)
     scale = {"contrastive": 0.1, "measures": 0.5, "patch_powers": 0.5, **losses, "classification": 1.0}
-    expected = sum(scale[name] * value for name, value in found.parts.items())
+    expected = sum(scale[name] * part.total for name, part in found.parts.items())
     torch.testing.assert_close(found.total, expected)
     found.total.backward()
     for name, parameter in model.named_parameters():
@@ -145,7 +145,7 @@ def test_tiny_llm_hands_on_a_plain_qwen(hand_on, tmp_path):
     )
     stage = TextPretraining(config, ("sad", "happy"), 0)
     model, _ = hand_on(stage, tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    loaded = ScoredText(AutoModelForCausalLM.from_pretrained(tmp_path))
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
     text = "Alpha power over the occipital region is above the session average."
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

@@ -4,15 +4,20 @@ import pytest
 
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.world import World
+from storage.errors import InputError
 
 
 class Recorder:
-    """Stands in for the engine: writes and reads one file."""
+    """Stands in for the engine: writes and reads one file, and ends its writing when it is told to."""
 
-    def __init__(self, fail: bool = False) -> None:
+    def __init__(self, fail: bool = False, is_saving: bool = False, error: Exception | None = None) -> None:
         self.loaded: Path | None = None
         self.resharded: Path | None = None
-        self.fail = fail
+        self.fail, self.is_saving, self.error = fail, is_saving, error
+
+    def finish_saving(self) -> None:
+        if self.error:
+            raise self.error
 
     def save(self, folder: Path) -> None:
         (folder / "weights").write_text(folder.name)
@@ -29,8 +34,14 @@ class Recorder:
 def saved(root: Path, *steps: int, keep: int = 2) -> Checkpoints:
     checkpoints = Checkpoints(root, keep, World())
     for step in steps:
-        checkpoints.save(Recorder(), TrainerState(step, 1))
+        save(checkpoints, TrainerState(step, 1))
     return checkpoints
+
+
+def save(checkpoints: Checkpoints, state: TrainerState) -> None:
+    engine = Recorder()
+    checkpoints.save(engine, state)
+    checkpoints.finish(engine)
 
 
 def names(root: Path) -> list[str]:
@@ -83,7 +94,7 @@ def test_a_step_saved_again_replaces_what_a_kill_left(tmp_path):
 
 
 def test_another_number_of_workers_is_resharded(tmp_path):
-    Checkpoints(tmp_path, 2, World(0, 1)).save(Recorder(), TrainerState(5, 2))
+    save(Checkpoints(tmp_path, 2, World(0, 1)), TrainerState(5, 2))
     engine = Recorder()
     assert Checkpoints(tmp_path, 2, World()).resume(engine) == TrainerState(5, 2)
     assert engine.loaded is None
@@ -92,15 +103,52 @@ def test_another_number_of_workers_is_resharded(tmp_path):
 
 def test_the_best_score_survives(tmp_path):
     checkpoints = Checkpoints(tmp_path, 1, World())
-    checkpoints.save(Recorder(), TrainerState(3, 1, best_score=0.123456789012345))
+    save(checkpoints, TrainerState(3, 1, best_score=0.123456789012345))
     assert checkpoints.resume(Recorder()) == TrainerState(3, 1, 0.123456789012345)
 
 
 def test_only_the_first_rank_marks_and_removes(tmp_path, monkeypatch):
     monkeypatch.setattr(World, "barrier", lambda self: None)
+    monkeypatch.setattr(World, "sum", lambda self, values: list(values))
     (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step-000002").mkdir()
     checkpoints = Checkpoints(tmp_path, 1, World(rank=1, size=2))
-    checkpoints.save(Recorder(), TrainerState(2, 2))
+    save(checkpoints, TrainerState(2, 2))
     assert names(tmp_path) == ["step-000001", "step-000002"]
     assert checkpoints.complete() == []
+
+
+def test_a_checkpoint_counts_only_once_everybody_has_written_it(tmp_path):
+    checkpoints, engine = saved(tmp_path, 5), Recorder(is_saving=True)
+    checkpoints.save(engine, TrainerState(10, 1))
+    assert not checkpoints.is_written(engine)
+    assert [path.name for path in checkpoints.complete()] == ["step-000005"]
+    engine.is_saving = False
+    assert checkpoints.is_written(engine)
+    checkpoints.finish(engine)
+    assert checkpoints.complete()[-1].name == "step-000010"
+
+
+def test_the_next_save_finishes_the_one_before(tmp_path):
+    checkpoints, engine = Checkpoints(tmp_path, 2, World()), Recorder()
+    checkpoints.save(engine, TrainerState(5, 1))
+    checkpoints.save(engine, TrainerState(10, 1))
+    assert [path.name for path in checkpoints.complete()] == ["step-000005"]
+
+
+def test_what_cannot_be_written_is_refused_and_costs_no_other_checkpoint(tmp_path):
+    checkpoints, engine = saved(tmp_path, 5), Recorder(error=OSError(28, "No space left on device"))
+    checkpoints.save(engine, TrainerState(10, 1))
+    with pytest.raises(InputError, match=r"step-000010.*No space left on device.*Free space"):
+        checkpoints.finish(engine)
+    assert checkpoints.resume(Recorder()) == TrainerState(5, 1)
+
+
+def test_the_best_step_is_kept_beside_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1, World())
+    for step, best in ((1, 1), (2, 1), (3, 3), (4, 3), (5, 3)):
+        save(checkpoints, TrainerState(step, 1, 0.5, best))
+    assert names(tmp_path) == ["step-000003", "step-000005"]
+    engine = Recorder()
+    checkpoints.load_best(engine, TrainerState(5, 1, 0.5, 3))
+    assert engine.loaded == tmp_path / "checkpoints" / "step-000003"
