@@ -98,6 +98,7 @@ class LanguageStage(Stage):
 
     processor: E2LLMProcessor
     tasks: tuple[str, ...] = ()
+    """Names of the tasks that have a loss of their own in the metrics."""
 
     def __init__(self, data: EEGData, reference: Reference, train: EEGTrainConfig) -> None:
         self.data, self.reference, self.train = data, reference, train

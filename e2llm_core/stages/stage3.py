@@ -46,7 +46,8 @@ class Stage3(LanguageStage):
         tasks: tuple[Task, ...],
         train: EEGTrainConfig,
     ) -> None:
-        self._model_folder, self._lora, self.tasks = model, lora, tasks
+        self._model_folder, self._lora, self._shares = model, lora, tasks
+        self.tasks = tuple(dict.fromkeys(tasks))
         super().__init__(data, load_reference(model), train)
         self.processor = E2LLMProcessor.from_pretrained(model)
         if "EPC" in tasks:
@@ -67,8 +68,8 @@ class Stage3(LanguageStage):
 
     @property
     def repeats(self) -> int:
-        """Tasks."""
-        return len(self.tasks)
+        """Shares of tasks; one that is named twice has two."""
+        return len(self._shares)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Load stage 2's model and add adapters."""
@@ -92,14 +93,15 @@ class Stage3(LanguageStage):
 
     def described(self, ids: np.ndarray) -> np.ndarray:
         """Windows that are asked for their emotion."""
-        asked = np.array([task != "EPC" for task in self.tasks])
+        asked = np.array([task != "EPC" for task in self._shares])
         return ids[asked[ids // len(self.training)]] % len(self.training)
 
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One dialogue of a task: the window's emotion, or a comparison of two windows."""
         window, place = number % len(source), number // len(source)
-        task = place if source is self.training else number % len(self.tasks)
-        if self.tasks[task] == "EPC":
+        name = self._shares[place if source is self.training else number % len(self._shares)]
+        task = self.tasks.index(name)
+        if name == "EPC":
             first, second, _ = self._pairs[id(source)].draw(rng)
             return Sample(dialogues.pair(source.label(first), source.label(second), rng), (first, second), task)
         dialogue = dialogues.emotion(self.data.labels, source.claims(window), source.label(window), rng)

@@ -159,9 +159,10 @@ class Engine:
         """Current rate of every group."""
         return {group["name"]: float(group["lr"]) for group in self._engine.optimizer.param_groups}
 
-    def gradient_norm(self) -> float:
-        """Global gradient norm of the last step, before clipping."""
-        return float(self._engine.get_global_grad_norm() or 0.0)
+    def gradient_norm(self) -> float | None:
+        """Global gradient norm of the last step, before clipping; None where DeepSpeed keeps none (ZeRO stage 0)."""
+        norm = self._engine.get_global_grad_norm()
+        return None if norm is None else float(norm)
 
     def save(self, folder: Path) -> None:
         """Begin a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""

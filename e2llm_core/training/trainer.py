@@ -153,8 +153,9 @@ class Trainer:
                 "Lower train.learning_rate or train.gradient_clip; started again, the run goes on from its checkpoint.",
             )
         metrics |= {f"lr/{name}": rate for name, rate in rates.items()}
-        work = {"units": units, "samples": samples, "tokens": tokens}
-        return metrics | {"gradient_norm": self.engine.gradient_norm()} | work
+        if (norm := self.engine.gradient_norm()) is not None:
+            metrics["gradient_norm"] = norm
+        return metrics | {"units": units, "samples": samples, "tokens": tokens}
 
     def _validate(self) -> dict[str, float]:
         self.engine.model.eval()

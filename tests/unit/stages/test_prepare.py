@@ -135,6 +135,16 @@ def test_stage3_shows_one_or_two_segments_and_both_tasks(make_stage3):
     assert stage.prepare(micro([0, number])).tensors["eeg"].shape[0] == 3
 
 
+def test_a_task_named_twice_has_one_loss(make_stage3):
+    stage = make_stage3(tasks=("IED", "EPC", "EPC"))
+    number = len(stage.training)
+    assert stage.size == 3 * number
+    batch = stage.prepare(micro([0, number, 2 * number + 1]))
+    assert stage.tasks == ("IED", "EPC")
+    assert batch.tensors["kinds"].tolist() == [0, 1, 1]
+    assert sum(batch.tensors["task_units"]) == batch.units
+
+
 def test_text_supervises_all_tokens_but_the_first_of_each_dialogue(make):
     tensors = make["text"]().prepare(micro([0, 1, 2])).tensors
     starts = tensors["position_ids"] == 0
