@@ -1,8 +1,9 @@
 """The training loop, the same under Ray Train, `torchrun` and in one plain process."""
 
+import contextlib
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.sampling.loader import Prefetcher
+
+_AHEAD = 1
+"""Steps that wait prepared while one is being prepared."""
 
 
 class Trainer:
@@ -75,20 +79,35 @@ class Trainer:
             with (self.run / PROGRESS).open("a") as file:
                 file.write(f"[{self.stage.name}] resumed at step {self.state.step}\n")
         log = MetricsLog(self.run, self.stage.name, self.config.max_steps, self.state.step, self.world)
-        steps = range(first, self.config.max_steps + 1)
+        self._last = self.config.max_steps
+        prepared = Prefetcher(self._prepare, self._steps(first), depth=_AHEAD)
         try:
-            with Prefetcher(self._prepare, steps, depth=1) as prepared:
-                for step, batches in zip(steps, prepared, strict=True):
-                    if self._wants_stop():
-                        self._save()
-                        self.checkpoints.finish(self.engine)
-                        return "stopped"
-                    self._step(step, batches, prepared.last_wait_seconds, log)
-                    self._alive()
+            for step, batches in enumerate(prepared, first):
+                if self._wants_stop():
+                    self._save()
+                    self.checkpoints.finish(self.engine)
+                    self._drain(step, prepared)
+                    return "stopped"
+                self._step(step, batches, prepared.last_wait_seconds, log)
+                self._alive()
         finally:
             log.close()
         self._finish()
         return "finished"
+
+    def _steps(self, first: int) -> Iterator[int]:
+        """Steps to prepare; their end may come nearer meanwhile."""
+        step = first
+        while step <= self._last:
+            yield step
+            step += 1
+
+    def _drain(self, step: int, prepared: Prefetcher[int, list[Batch]]) -> None:
+        """Let all ranks prepare up to one and the same step: one that ended before would leave others waiting."""
+        self._last = min(self._last, step + _AHEAD + 1)
+        with contextlib.suppress(Exception):
+            for _ in prepared:
+                pass
 
     def _step(self, step: int, batches: list[Batch], loader_wait: float, log: MetricsLog) -> None:
         """One optimizer step and what is due after it: metrics, validation, a checkpoint."""

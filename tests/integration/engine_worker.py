@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -27,14 +28,21 @@ class KilledTrainer(Trainer):
         return super()._train_step(step, prepared)
 
 
+def stops(trainer: Trainer, job: dict) -> bool:
+    """Only the last rank is asked to stop; all must follow."""
+    return trainer.world.rank == trainer.world.size - 1 and trainer.state.step == job["stop_after"]
+
+
 def main(arguments: list[str]) -> None:
     world = World.from_environment()
     for name in arguments:
         job = json.loads(Path(name).read_text())
         plan = TypeAdapter(Plan).validate_python(job["plan"])
         trainer = KilledTrainer(build_stage(plan), plan.train, Path(job["run"]), world)
+        trainer._stop = partial(stops, trainer, job)
         trainer.last = job["kill_after"]
-        trainer.fit()
+        outcome = trainer.fit()
+        assert outcome == ("stopped" if job["stop_after"] else "finished")
     stop_distributed()
 
 

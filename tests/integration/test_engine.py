@@ -103,11 +103,17 @@ def plans(folder: Path) -> dict[str, dict]:
     }
 
 
-def launch(folder: Path, runs: dict[str, dict], kill_after: int | None = None, workers: int = 2) -> int:
+def launch(
+    folder: Path,
+    runs: dict[str, dict],
+    kill_after: int | None = None,
+    workers: int = 2,
+    stop_after: int | None = None,
+) -> int:
     """Train plans one after another, each in a folder of its name; return the exit status."""
     names = []
     for name, plan in runs.items():
-        job = {"plan": plan, "run": str(folder / name), "kill_after": kill_after}
+        job = {"plan": plan, "run": str(folder / name), "kill_after": kill_after, "stop_after": stop_after}
         names.append(folder / f"{name}.json")
         names[-1].write_text(json.dumps(job))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
@@ -250,6 +256,17 @@ def test_a_killed_run_goes_on_bit_for_bit(trained):
     assert curve(run) == curve(trained / "stage3")
     for name in ("projector.safetensors", "adapter/adapter_model.safetensors"):
         assert (run / "model" / name).read_bytes() == (trained / "stage3/model" / name).read_bytes()
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(trained):
+    """Asked to stop after step 3, between checkpoints: it leaves one of step 3 and ends well."""
+    stopped = {"stopped": plans(trained)["stage3"]}
+    assert launch(trained, stopped, stop_after=3) == 0
+    run = trained / "stopped"
+    assert sorted(path.parent.name for path in run.glob("checkpoints/*/COMPLETE")) == ["step-000002", "step-000003"]
+    launch(trained, stopped)
+    assert "resumed at step 3" in (run / "progress.log").read_text()
+    assert curve(run) == curve(trained / "stage3")
 
 
 @pytest.mark.parametrize("tuned", ["lora", "whole"])
