@@ -70,6 +70,11 @@ def repair_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
         After ``load_checkpoint``.
     settings : list of dict
         Settings of the groups from before.
+
+    Raises
+    ------
+    RuntimeError
+        When the groups are still not those of the run, as another DeepSpeed might leave them.
     """
     rates = engine.lr_scheduler.get_last_lr()
     for group, own, rate in zip(engine.optimizer.param_groups, settings, rates, strict=True):
@@ -77,6 +82,19 @@ def repair_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
     for state in engine.optimizer.optimizer.state.values():
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].clone()
+    _require_own(engine, settings)
+
+
+def _require_own(engine: Any, settings: list[dict[str, Any]]) -> None:
+    names = [group.get("name") for group in engine.optimizer.param_groups]
+    if names != [own.get("name") for own in settings]:
+        raise RuntimeError(f"after resharding the parameter groups are {names}")
+    counters = [state["step"] for state in engine.optimizer.optimizer.state.values() if "step" in state]
+    tensors = [counter for counter in counters if isinstance(counter, torch.Tensor)]
+    if len({counter.data_ptr() for counter in tensors}) != len(tensors):
+        raise RuntimeError("after resharding parts of the optimizer share a step counter")
+    if len({float(counter) for counter in counters}) > 1:
+        raise RuntimeError(f"after resharding the optimizer's step counters differ: {counters}")
 
 
 def group_settings(engine: Any) -> list[dict[str, Any]]:

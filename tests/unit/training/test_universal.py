@@ -52,3 +52,10 @@ def test_other_stages_of_zero_are_refused(tmp_path: Path, stage: int):
     engine._config = TrainConfig(zero_stage=stage)
     with pytest.raises(InputError, match=f"train.zero_stage is {stage}"):
         engine.load_resharded(tmp_path)
+
+
+def test_counters_that_disagree_are_not_trusted():
+    engine = engine_with_two_groups()
+    engine.optimizer.optimizer.state["second"]["step"] = torch.tensor(9.0)
+    with pytest.raises(RuntimeError, match="counters differ"):
+        repair_groups(engine, group_settings(engine))
