@@ -12,85 +12,77 @@ Layout::
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.utils.import_utils import is_flash_attn_2_available
+from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
+from e2llm_core.attention import choose_attention
 from e2llm_core.encoders.eegpt_weights import load_strict
 from e2llm_core.tower import refuse_empty, save_tensors
+from e2llm_core.zero_loading import load_partitioned
+from storage.errors import InputError
 
 PROJECTOR_WEIGHTS = "projector.safetensors"
 LLM_FOLDER = "llm"
 ADAPTER_FOLDER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-logger = logging.getLogger(__name__)
+_COMPLETE = "Give a complete Qwen folder or hub id"
 
 
 def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
     """Load a causal language model strictly from safetensors, without remote code.
 
-    Under an active `HfDeepSpeedConfig` with stage 3 the parameters come partitioned.
+    Under an active `HfDeepSpeedConfig` with stage 3 the parameters come partitioned, and every rank reads its own
+    share only (`e2llm_core.zero_loading`).
 
     Parameters
     ----------
     name_or_path
-        Folder or hub id.
+        Folder or hub id; a hub id is looked up in the hub's cache, and downloaded if it is not there.
     **kwargs
-        ``dtype`` of bfloat16 or float16 selects FlashAttention 2 where it is installed and a GPU is there,
-        unless ``attn_implementation`` is given. All are passed to
-        ``AutoModelForCausalLM.from_pretrained``.
+        ``attn_implementation`` is chosen by `e2llm_core.attention.choose_attention` unless it is given. All are passed
+        to ``AutoModelForCausalLM.from_pretrained``; partitioned loading takes ``dtype`` and ``attn_implementation``.
 
     Raises
     ------
-    ValueError
-        If the weights do not have exactly the model's keys and shapes.
+    InputError
+        If there is no such model, or the weights do not have exactly its keys and shapes.
     """
-    kwargs.setdefault("attn_implementation", choose_attention(kwargs.get("dtype")))
-    logger.info("attention of %s: %s", name_or_path, kwargs["attn_implementation"])
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        str(name_or_path), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
-    )
-    llm, info = loaded
-    missing = sorted(info["missing_keys"])
-    if is_deepspeed_zero3_enabled() and Path(name_or_path).is_dir():
-        missing += _missing_from_files(llm, Path(name_or_path))
-    problems = {
-        "missing": missing,
-        "unexpected": sorted(info["unexpected_keys"]),
-        "wrong shape": sorted(str(key) for key in info["mismatched_keys"]),
-    }
-    found = "; ".join(f"{what} {keys[:4]}" for what, keys in problems.items() if keys)
-    if found:
-        raise ValueError(f"llm {name_or_path}: {found}. Give a complete Qwen folder or hub id")
+    kwargs.setdefault("attn_implementation", choose_attention("auto", kwargs.get("dtype")))
+    folder = local_folder(str(name_or_path), kwargs.pop("revision", None))
+    if is_deepspeed_zero3_enabled():
+        dtype, attention = kwargs.pop("dtype", None) or "auto", kwargs.pop("attn_implementation")
+        if kwargs:
+            raise TypeError(f"not for a language model under ZeRO-3: {sorted(kwargs)}")
+        llm = load_partitioned(folder, deepspeed_config(), dtype, attention)
+    else:
+        llm = _load_whole(folder, **kwargs)
+    llm.name_or_path = llm.config._name_or_path = str(name_or_path)
     return llm
 
 
-def choose_attention(dtype: Any) -> str:
-    """Choose ``"flash_attention_2"`` for half precision with flash-attn and a GPU, else ``"sdpa"``."""
-    half = str(dtype).removeprefix("torch.") in ("bfloat16", "float16")
-    usable = half and torch.cuda.is_available() and is_flash_attn_2_available()
-    return "flash_attention_2" if usable else "sdpa"
-
-
-def _missing_from_files(llm: Any, folder: Path) -> list[str]:
-    """Keys of a dense model that no safetensors file holds (the ZeRO-3 loader does not report them)."""
-    if "moe" in llm.config.model_type:
-        return []
-    present: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as handle:
-            present.update(handle.keys())
-    tied = set(llm.all_tied_weights_keys)
-    return sorted(key for key, _ in llm.named_parameters() if key not in present and key not in tied)
+def _load_whole(folder: Path, **kwargs: Any) -> Any:
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
+        )
+    except OSError as error:
+        raise InputError(f"llm {folder}", str(error), _COMPLETE) from error
+    llm, info = loaded
+    problems = {
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
+        "wrong shape": sorted(str(key) for key in info["mismatched_keys"]),
+    }
+    if found := "; ".join(f"{what} {keys[:4]}" for what, keys in problems.items() if keys):
+        raise InputError(f"llm {folder}", found, _COMPLETE)
+    return llm
 
 
 def llm_digest(folder: str | Path) -> str:
@@ -125,13 +117,30 @@ def _files_digest(root: Path, files: list[Path]) -> str:
 
 
 def local_folder(name: str, revision: str | None) -> Path:
-    """Return the folder itself, or the local snapshot of a hub id."""
+    """Return the folder itself, or the local snapshot of a hub id.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or the hub cannot be reached and its cache does not hold the model.
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise InputError(name, "no such folder", "Give a model folder or a hub id") from error
+    except LocalEntryNotFoundError as error:
+        problem = "no such folder, the hub cannot be reached, and its cache does not hold this model"
+        raise InputError(
+            name, problem, "Download it where there is a network (hf download), or give a folder"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(name, f"no such folder, and the hub says: {error}", "Give a folder or a hub id") from error
 
 
 def make_llm_source(name: str | Path, relative_to: Path, revision: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""One process of a loading test: loads checkpoints under ZeRO-3, as `torchrun` starts it, and writes what it saw."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from transformers import AutoModelForCausalLM
+
+from e2llm_core.model_io import load_llm
+from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
+from e2llm_core.training.stage import ParameterGroup
+from e2llm_core.training.world import World
+
+CONFIG = TrainConfig(global_batch=2, micro_batch=1, max_steps=2, learning_rate=1e-3)
+
+
+def equal(folder: str, dtype: str, world: World) -> dict[str, Any]:
+    """Compare a partitioned model with plain `from_pretrained`: parameters, buffers, a forward pass, and two steps."""
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    config = CONFIG.model_copy(update={"precision": "bf16" if dtype == "bfloat16" else "fp32"})
+    with zero3_loading(config, world):
+        model = load_llm(folder, dtype=dtype)
+    found = dict(model.named_parameters())
+    partitioned = all(parameter.numel() == 0 for parameter in found.values())
+    with deepspeed.zero.GatheredParameters(list(found.values()), modifier_rank=None):
+        different = [
+            name
+            for name, parameter in plain.named_parameters()
+            if parameter.dtype != found[name].dtype or not torch.equal(parameter, found[name])
+        ]
+    buffers = dict(model.named_buffers())
+    different += [name for name, buffer in plain.named_buffers() if not torch.equal(buffer, buffers[name])]
+    different += sorted(set(found) ^ {name for name, _ in plain.named_parameters()})
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    generation = model.generation_config.eos_token_id
+
+    engine = Engine(model, [ParameterGroup("llm", list(model.parameters()))], config, world)
+    torch.manual_seed(world.rank)
+    ids = torch.randint(0, model.config.vocab_size, (1, 12))
+    losses = []
+    with torch.no_grad():
+        expected, seen = plain.eval()(ids).logits, engine.forward_model()(ids).logits
+    for _ in range(2):
+        loss = engine.forward_model()(input_ids=ids, labels=ids).loss
+        losses.append(world.sum([float(loss.detach())])[0])
+        engine.backward(loss, world.size)
+        engine.step()
+    return {
+        "different": different,
+        "partitioned": partitioned,
+        "tied": tied,
+        "generation": generation,
+        "name": model.name_or_path,
+        "logits": float((expected - seen).abs().max()),
+        "losses": losses,
+        "leaves": sum(getattr(module, "_z3_leaf", False) for module in model.modules()),
+    }
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that is no page of a file; pages of mapped files can be dropped at any time."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def peak_while(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Run `work`; return the growth of this process's anonymous memory at its peak, in bytes, and the result."""
+    samples, done = [anonymous_bytes()], threading.Event()
+
+    def sample() -> None:
+        while not done.is_set():
+            samples.append(anonymous_bytes())
+            time.sleep(0.002)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        result = work()
+    finally:
+        done.set()
+        sampler.join()
+    return max(samples) - samples[0], result
+
+
+def memory(folder: str, small: str, world: World) -> dict[str, Any]:
+    """Measure the memory that loading takes, ours and transformers'; a small model goes first, for the libraries."""
+    peaks, kept = {}, []
+    with zero3_loading(CONFIG, world):
+        for name, load in {"ours": load_llm, "theirs": AutoModelForCausalLM.from_pretrained}.items():
+            load(small, dtype="float32")
+            peaks[name], model = peak_while(lambda load=load: load(folder, dtype="float32"))
+            kept.append(model)
+    parameters = list(kept[0].parameters())
+    own = sum(parameter.ds_tensor.numel() * 4 for parameter in parameters)
+    return {**peaks, "own": own, "largest": max(parameter.ds_numel * 4 for parameter in parameters)}
+
+
+def main(job: Path) -> None:
+    world = World.from_environment()
+    start_distributed(world)
+    content = json.loads(job.read_text())
+    if content["do"] == "equal":
+        result = {name: equal(folder, dtype, world) for name, (folder, dtype) in content["cases"].items()}
+    else:
+        result = memory(content["folder"], content["small"], world)
+    job.with_suffix(f".{world.rank}.out").write_text(json.dumps(result))
+    stop_distributed()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
