@@ -1,23 +1,23 @@
 """Which attention a language model runs: FlashAttention 2 where it can, else PyTorch's own."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from storage.errors import InputError
 
-Attention = Literal["auto", "flash_attention_2", "sdpa"]
 FLASH, SDPA = "flash_attention_2", "sdpa"
 
 
-def choose_attention(wanted: Attention, dtype: Any) -> str:
+def choose_attention(wanted: str, dtype: Any) -> str:
     """Choose transformers' ``attn_implementation``.
 
     Parameters
     ----------
     wanted
-        ``"auto"`` takes FlashAttention 2 if it is usable, else SDPA, which has a flash kernel of its own on GPUs.
+        ``"flash_attention_2"``, ``"sdpa"``, or ``"auto"``: FlashAttention 2 if it is usable, else SDPA, which has
+        a flash kernel of its own on GPUs.
     dtype
         Of the language model, as transformers takes it.
 

@@ -13,6 +13,7 @@ from storage.splits import BySubject, SplitConfig
 from storage.windows import WindowConfig
 
 Task = Literal["IED", "EPC"]
+Attention = Literal["auto", "flash_attention_2", "sdpa"]
 
 
 class FolderOrHub:
@@ -121,7 +122,13 @@ class EEGTrainConfig(TrainConfig):
     balance: Balance = Field("none", description="what is drawn equally often, besides every window once per epoch")
 
 
-class Stage3TrainConfig(EEGTrainConfig):
+class LanguageTrainConfig(EEGTrainConfig):
+    """Training settings of the stages with a language model."""
+
+    attention: Attention = Field("auto", description="auto: FlashAttention 2 where it can run, else SDPA")
+
+
+class Stage3TrainConfig(LanguageTrainConfig):
     """Training settings of stage 3."""
 
     lora: LoraSettings | None = Field(default_factory=LoraSettings, description="null trains the whole model")
@@ -197,7 +204,7 @@ class Stage2Plan(StagePlan):
     """Stage 2, cross-modal alignment."""
 
     data: DataConfig
-    train: EEGTrainConfig = Field(default_factory=EEGTrainConfig)
+    train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
 
     @property

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from e2llm_core.attention import choose_attention
 from e2llm_core.language.claims import Claim, strongest
 from e2llm_core.language.dialogues import CLAIMS_PER_RATIONALE, Dialogue
 from e2llm_core.language.measures import Reference
@@ -19,7 +20,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.packed_attention import attend_packed
 from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import EEGTrainConfig
+from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
@@ -92,7 +93,7 @@ class LanguageStage(Stage):
         Store, windows and split. All training subjects are seen, also those that stage 1 did not fit.
     reference : Reference
         Stage 1's reference of the signal measures.
-    train : EEGTrainConfig
+    train : LanguageTrainConfig
         For seed, balance and the bounds of a forward pass.
     """
 
@@ -100,7 +101,7 @@ class LanguageStage(Stage):
     tasks: tuple[str, ...] = ()
     """Names of the tasks that have a loss of their own in the metrics."""
 
-    def __init__(self, data: EEGData, reference: Reference, train: EEGTrainConfig) -> None:
+    def __init__(self, data: EEGData, reference: Reference, train: LanguageTrainConfig) -> None:
         self.data, self.reference, self.train = data, reference, train
         self.training = DescribedWindows(data, data.split.train, reference)
 
@@ -225,6 +226,18 @@ def save_composite(
     model.save_pretrained(folder, save_llm="llm" in tensors, llm_name=llm, tensors=whole)
     processor.save_pretrained(folder)
     copy_probe(tower_from, folder, sides)
+
+
+def llm_options(train: LanguageTrainConfig) -> dict[str, Any]:
+    """Precision and attention of the language model, as `load_llm` takes them.
+
+    Raises
+    ------
+    InputError
+        If the attention that is asked for cannot run here.
+    """
+    dtype = "bfloat16" if train.precision == "bf16" else "float32"
+    return {"dtype": dtype, "attn_implementation": choose_attention(train.attention, dtype)}
 
 
 def prepare_llm(llm: Any, train: TrainConfig) -> None:

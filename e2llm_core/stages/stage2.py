@@ -6,12 +6,21 @@ import numpy as np
 from torch import Tensor, nn
 
 from e2llm_core import model_io
+from e2llm_core.attention import describe_attention
 from e2llm_core.language import dialogues
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
-from e2llm_core.stages.config import EEGTrainConfig, ProjectorConfig
+from e2llm_core.stages.config import LanguageTrainConfig, ProjectorConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, prepare_llm, save_composite
+from e2llm_core.stages.language import (
+    DescribedWindows,
+    LanguageStage,
+    Sample,
+    llm_options,
+    part,
+    prepare_llm,
+    save_composite,
+)
 from e2llm_core.stages.probe import load_probe
 from e2llm_core.training.stage import ParameterGroup
 
@@ -29,14 +38,17 @@ class Stage2(LanguageStage):
         Folder or hub id of a Qwen model.
     projector : ProjectorConfig
         Its shape.
-    train : EEGTrainConfig
+    train : LanguageTrainConfig
         For precision, seed and balance.
     """
 
     name = "stage2"
 
-    def __init__(self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: EEGTrainConfig) -> None:
+    def __init__(
+        self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: LanguageTrainConfig
+    ) -> None:
         self._tower_folder, self._llm, self._projector = tower, llm, projector
+        self._options = llm_options(train)
         self._tower, probe = load_probe(tower)
         super().__init__(data, probe.reference, train)
 
@@ -48,7 +60,8 @@ class Stage2(LanguageStage):
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Compose tower, new projector and language model; the projector trains."""
         tokenizer = load_tokenizer(self._llm)
-        llm = model_io.load_llm(self._llm, dtype="bfloat16" if self.train.precision == "bf16" else "float32")
+        llm = model_io.load_llm(self._llm, **self._options)
+        self.choices = {"attention": describe_attention(llm, self._options["dtype"])}
         prepare_llm(llm, self.train)
         ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
         labels = list(self.data.labels)

@@ -6,15 +6,24 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from e2llm_core.attention import describe_attention
 from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.language import dialogues
 from e2llm_core.language.pairs import PairSampler, pairs_of
 from e2llm_core.model_io import LLM_FOLDER
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import EEGTrainConfig, LoraSettings, Task
+from e2llm_core.stages.config import LanguageTrainConfig, LoraSettings, Task
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import DescribedWindows, LanguageStage, Sample, part, prepare_llm, save_composite
+from e2llm_core.stages.language import (
+    DescribedWindows,
+    LanguageStage,
+    Sample,
+    llm_options,
+    part,
+    prepare_llm,
+    save_composite,
+)
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.training.stage import ParameterGroup
 
@@ -32,7 +41,7 @@ class Stage3(LanguageStage):
         Adapters; None trains the whole language model.
     tasks : tuple of str
         Tasks to train, in equal shares.
-    train : EEGTrainConfig
+    train : LanguageTrainConfig
         For precision, seed and balance.
     """
 
@@ -44,10 +53,11 @@ class Stage3(LanguageStage):
         model: Path,
         lora: LoraSettings | None,
         tasks: tuple[Task, ...],
-        train: EEGTrainConfig,
+        train: LanguageTrainConfig,
     ) -> None:
         self._model_folder, self._lora, self._shares = model, lora, tasks
         self.tasks = tuple(dict.fromkeys(tasks))
+        self._options = llm_options(train)
         super().__init__(data, load_reference(model), train)
         self.processor = E2LLMProcessor.from_pretrained(model)
         if "EPC" in tasks:
@@ -73,8 +83,8 @@ class Stage3(LanguageStage):
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Load stage 2's model and add adapters."""
-        dtype = "bfloat16" if self.train.precision == "bf16" else "float32"
-        model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, dtype=dtype)
+        model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, **self._options)
+        self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:

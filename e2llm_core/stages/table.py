@@ -5,11 +5,19 @@ from typing import Any
 
 from e2llm_core.stages.config import Plan, Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
 from e2llm_core.stages.data import EEGData
+from e2llm_core.training.offload import check_offload
 from e2llm_core.training.stage import Stage
 
 
 def build_stage(plan: Plan) -> Stage:
-    """Make the stage that a plan describes; reads the training windows once to fit the reference of measures."""
+    """Make the stage that a plan describes; reads the training windows once to fit the reference of measures.
+
+    Raises
+    ------
+    InputError
+        If this machine lacks what the plan needs; before anything is read.
+    """
+    check_offload(plan.train)
     return _TABLE[next(kind for kind in type(plan).__mro__ if kind in _TABLE)](plan)
 
 

@@ -1,8 +1,9 @@
 """Settings of the training loop, the same for every stage."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainConfig(BaseModel):
@@ -27,10 +28,22 @@ class TrainConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 3
     activation_checkpointing: bool = False
-    offload: Literal["none", "cpu"] = "none"
+    offload: Literal["none", "cpu", "nvme"] = Field(
+        "none", description="where optimizer state and, under ZeRO-3, parameters wait"
+    )
+    nvme_path: Path | None = Field(None, description="for offload nvme: a folder on a local disk of every worker")
     seed: int = Field(0, ge=0)
     log_every: int = Field(10, ge=1)
     validate_every: int = Field(100, ge=1)
     checkpoint_every: int = Field(50, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     select: Literal["last", "best"] = Field("last", description="weights handed on: last, or best on validation")
+
+    @model_validator(mode="after")
+    def _offload_has_what_it_needs(self) -> Self:
+        if (self.offload == "nvme") != (self.nvme_path is not None):
+            raise ValueError("offload nvme and nvme_path go together: give both or neither")
+        lowest = {"none": 0, "cpu": 1, "nvme": 3}[self.offload]
+        if self.zero_stage < lowest:
+            raise ValueError(f"offload {self.offload} needs zero_stage {lowest} or more, not {self.zero_stage}")
+        return self

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
 from e2llm_core.training.world import World, host_group
@@ -48,14 +49,13 @@ def stop_distributed() -> None:
 
 def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
     """DeepSpeed's settings for one run. Batch sizes are nominal: the engine says itself where a step ends."""
-    offload = {"offload_optimizer": {"device": "cpu"}} if config.offload == "cpu" else {}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "train_batch_size": world.size,
         "gradient_clipping": config.gradient_clip,
         "bf16": {"enabled": config.precision == "bf16"},
-        "zero_optimization": {"stage": config.zero_stage, **offload},
+        "zero_optimization": {"stage": config.zero_stage, **offload_settings(config, world)},
         "zero_allow_untested_optimizer": True,
         "optimizer": {
             "type": "AdamW",
@@ -63,7 +63,7 @@ def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
                 "lr": config.learning_rate,
                 "betas": list(config.betas),
                 "weight_decay": config.weight_decay,
-                "torch_adam": config.offload == "none",
+                **adam_settings(config),
             },
         },
         "steps_per_print": 10**9,
@@ -72,7 +72,7 @@ def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def zero3_loading(config: TrainConfig, world: World) -> Iterator[None]:
-    """While open, `from_pretrained` partitions weights over ranks as they are read (ZeRO-3 only)."""
+    """While open, `load_llm` gives partitioned models, and every rank reads its own share (ZeRO-3 only)."""
     if config.zero_stage != 3:
         yield
         return

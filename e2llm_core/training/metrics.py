@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from e2llm_core.training.world import World
+from storage.files import write_json
 
 
 def clock(seconds: float) -> str:
@@ -81,3 +83,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def record_choices(run: Path, name: str, choices: Mapping[str, str], world: World) -> None:
+    """Say what a stage chose by itself, in the progress file and in ``environment.json``; rank 0 only."""
+    if not choices or not world.is_first:
+        return
+    with (run / PROGRESS).open("a") as file:
+        file.write(f"[{name}] " + "  ".join(f"{key} {value}" for key, value in choices.items()) + "\n")
+    path = run / "environment.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, known | {"choices": dict(choices)})

@@ -1,8 +1,10 @@
 """What a stage is to the trainer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,8 @@ class Stage(ABC):
     """One entry of the table of stages: its model, its samples, its loss, and what it hands on."""
 
     name: str
+    choices: Mapping[str, str] = MappingProxyType({})
+    """What `build` chose by itself, for the run's records."""
 
     @property
     @abstractmethod

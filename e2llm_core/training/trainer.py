@@ -15,7 +15,7 @@ from torch import Tensor
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
-from e2llm_core.training.metrics import PROGRESS, MetricsLog
+from e2llm_core.training.metrics import PROGRESS, MetricsLog, record_choices
 from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
@@ -60,6 +60,7 @@ class Trainer:
         start_distributed(world)
         with zero3_loading(config, world):
             model, groups = stage.build()
+        record_choices(run, stage.name, stage.choices, world)
         self.engine = Engine(model, groups, config, world)
         self.order = stage.order(config.seed)
         self.checkpoints = Checkpoints(run, config.keep_checkpoints, world)

@@ -9,7 +9,7 @@ import torch
 from e2llm_core.language.corpus import corpus_dialogue
 from e2llm_core.stages.config import (
     DataConfig,
-    EEGTrainConfig,
+    LanguageTrainConfig,
     LoraSettings,
     ProjectorConfig,
     Stage1Config,
@@ -120,7 +120,7 @@ def tower_folder(make_stage1, llm_folder) -> Path:
 @pytest.fixture(scope="session")
 def make_stage2(data, tower_folder, llm_folder):
     def make(seed=0):
-        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), EEGTrainConfig(seed=seed))
+        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), LanguageTrainConfig(seed=seed))
 
     return make
 
@@ -138,6 +138,6 @@ def make_stage3(data, stage2_folder):
     lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj", "v_proj"))
 
     def make(seed=0, lora=lora, tasks=("IED", "EPC")):
-        return Stage3(data, stage2_folder, lora, tasks, EEGTrainConfig(seed=seed))
+        return Stage3(data, stage2_folder, lora, tasks, LanguageTrainConfig(seed=seed))
 
     return make

@@ -24,8 +24,13 @@ def test_deepspeed_divides_by_no_accumulation_of_its_own(size):
         ({"learning_rate": 0.02}, ("optimizer", "params", "lr"), 0.02),
         ({"weight_decay": 0.5}, ("optimizer", "params", "weight_decay"), 0.5),
         ({}, ("optimizer", "params", "torch_adam"), True),
-        ({"offload": "cpu"}, ("optimizer", "params", "torch_adam"), False),
+        ({"offload": "cpu"}, ("optimizer", "params", "fused"), True),
         ({"offload": "cpu"}, ("zero_optimization", "offload_optimizer", "device"), "cpu"),
+        ({"offload": "cpu"}, ("zero_optimization", "offload_param", "device"), "cpu"),
+        ({"offload": "nvme", "nvme_path": "/n"}, ("optimizer", "params", "torch_adam"), False),
+        ({"offload": "nvme", "nvme_path": "/n"}, ("zero_optimization", "offload_optimizer", "nvme_path"), "/n"),
+        ({"offload": "nvme", "nvme_path": "/n"}, ("zero_optimization", "offload_param", "device"), "nvme"),
+        ({"offload": "cpu"}, ("zero_optimization", "offload_param", "pin_memory"), False),
     ],
 )
 def test_settings_reach_deepspeed(changes, key, value):
@@ -37,3 +42,8 @@ def test_settings_reach_deepspeed(changes, key, value):
 
 def test_without_offload_nothing_is_offloaded():
     assert set(deepspeed_config(TrainConfig(), World())["zero_optimization"]) == {"stage"}
+
+
+def test_parameters_stay_where_zero_3_does_not_part_them():
+    found = deepspeed_config(TrainConfig(zero_stage=1, offload="cpu"), World())["zero_optimization"]
+    assert set(found) == {"stage", "offload_optimizer"}

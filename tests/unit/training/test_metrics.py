@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from e2llm_core.training.metrics import PROGRESS, MetricsLog, clock, read_metrics
+from e2llm_core.training.metrics import PROGRESS, MetricsLog, clock, read_metrics, record_choices
 from e2llm_core.training.world import World
 
 
@@ -58,3 +58,14 @@ def test_progress_is_one_line_per_row_with_an_eta(tmp_path):
 )
 def test_clock(seconds, shown):
     assert clock(seconds) == shown
+
+
+def test_choices_are_told_and_recorded_beside_what_is_known(tmp_path):
+    (tmp_path / "environment.json").write_text('{"python": "3"}')
+    record_choices(tmp_path, "stage3", {"attention": "sdpa (there is no GPU)"}, World(rank=1, size=2))
+    record_choices(tmp_path, "stage1", {}, World())
+    assert not (tmp_path / PROGRESS).exists()
+    record_choices(tmp_path, "stage3", {"attention": "sdpa (there is no GPU)"}, World(size=2))
+    assert (tmp_path / PROGRESS).read_text() == "[stage3] attention sdpa (there is no GPU)\n"
+    known = json.loads((tmp_path / "environment.json").read_text())
+    assert known == {"python": "3", "choices": {"attention": "sdpa (there is no GPU)"}}
