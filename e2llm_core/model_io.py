@@ -56,6 +56,8 @@ def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
     """
     kwargs.setdefault("attn_implementation", choose_attention("auto", kwargs.get("dtype")))
     folder = local_folder(str(name_or_path), kwargs.pop("revision", None))
+    if not (folder / "config.json").is_file():
+        raise InputError(f"llm {folder}", "no config.json", _COMPLETE)
     if is_deepspeed_zero3_enabled():
         dtype, attention = kwargs.pop("dtype", None) or "auto", kwargs.pop("attn_implementation")
         if kwargs:

@@ -47,8 +47,6 @@ def load_partitioned(folder: Path, settings: dict[str, Any], dtype: str | torch.
     InputError
         If the tensors are not exactly the model's.
     """
-    if not (folder / "config.json").is_file():
-        raise InputError(str(folder), "no config.json", "Give the folder of a complete Qwen checkpoint")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if getattr(config, "quantization_config", None) is not None:
         raise InputError(str(folder), "the checkpoint is quantised", "Give the bfloat16 checkpoint of this model")

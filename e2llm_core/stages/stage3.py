@@ -88,6 +88,7 @@ class Stage3(LanguageStage):
         prepare_llm(model.llm, self.train)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
+            model.projector.to(model.llm.dtype)  # ZeRO-3 partitions trained parameters of one dtype only
             return model, [projector, ParameterGroup("llm", list(model.llm.parameters()))]
         from peft import LoraConfig, get_peft_model
 

@@ -17,6 +17,7 @@ from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.world import World
+from storage.errors import InputError
 
 CONFIG = TrainConfig(global_batch=2, micro_batch=1, max_steps=2, learning_rate=1e-3)
 
@@ -64,6 +65,16 @@ def equal(folder: str, dtype: str, world: World) -> dict[str, Any]:
     }
 
 
+def refusal(folder: str, world: World) -> str:
+    """What partitioned loading says to a checkpoint that is not whole."""
+    with zero3_loading(CONFIG, world):
+        try:
+            load_llm(folder, dtype="float32")
+        except InputError as error:
+            return str(error)
+    return "loaded"
+
+
 def anonymous_bytes() -> int:
     """Memory of this process that is no page of a file; pages of mapped files can be dropped at any time."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -108,6 +119,7 @@ def main(job: Path) -> None:
     content = json.loads(job.read_text())
     if content["do"] == "equal":
         result = {name: equal(folder, dtype, world) for name, (folder, dtype) in content["cases"].items()}
+        result["refused"] = refusal(content["refused"], world)
     else:
         result = memory(content["folder"], content["small"], world)
     job.with_suffix(f".{world.rank}.out").write_text(json.dumps(result))

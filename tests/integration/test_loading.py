@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -34,6 +35,7 @@ SMALL = {
 }
 """131 embedding rows and the odd widths below do not divide by the ranks: the last partitions are padded."""
 MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8}
+LOST = "model.layers.1.mlp.experts.2.up_proj.weight"
 MIB = 1 << 20
 
 
@@ -55,6 +57,16 @@ def save(model: torch.nn.Module, folder: Path, shard: str) -> str:
     return str(folder)
 
 
+def without(tensor: str, whole: Path, folder: Path) -> str:
+    """Copy a checkpoint but for one tensor."""
+    shutil.copytree(whole, folder)
+    index = json.loads((folder / INDEX).read_text())
+    file = folder / index["weight_map"].pop(tensor)
+    (folder / INDEX).write_text(json.dumps(index))
+    save_file({name: value for name, value in load_file(file).items() if name != tensor}, file)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("loading")
@@ -69,7 +81,8 @@ def loaded(tmp_path_factory) -> list[dict]:
         "mixture": (save(Qwen3MoeForCausalLM(mixture), folder / "mixture", "20KB"), "float32"),
         "mixture, cast": (str(folder / "mixture"), "bfloat16"),
     }
-    return [cases, *launch(folder / "job.json", {"do": "equal", "cases": cases})]
+    job = {"do": "equal", "cases": cases, "refused": without(LOST, folder / "mixture", folder / "cut")}
+    return [cases, *launch(folder / "job.json", job)]
 
 
 def test_the_checkpoints_have_the_published_layout(loaded):
@@ -96,6 +109,11 @@ def test_partitioned_loading_gives_what_from_pretrained_gives(loaded, name):
         assert seen["name"] == cases[name][0]
         assert seen["losses"][1] < seen["losses"][0], "a training step must help"
         assert seen["leaves"] == (2 if name.startswith("mixture") else 0)
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused_on_every_rank(loaded):
+    for rank in loaded[1:]:
+        assert f"cut/{INDEX}: missing [{LOST}]." in rank["refused"]
 
 
 def test_no_rank_holds_more_than_its_share(tmp_path):

@@ -7,6 +7,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
 
 from e2llm_core import E2LLMConfig, E2LLMForConditionalGeneration
+from e2llm_core.model_io import load_llm
+from e2llm_core.stages.language import save_memory
+from e2llm_core.training.config import TrainConfig
+from storage.errors import InputError
 
 
 def add_lora(llm):
@@ -123,3 +127,32 @@ def test_remote_code_and_pickles_are_refused(tmp_path, make_model, make_llm):
     weights.unlink()
     with pytest.raises(ValueError, match="Save the adapter as safetensors"):
         E2LLMForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_a_language_model_that_is_nowhere_is_refused(tmp_path, monkeypatch):
+    """Without a network: the hub's cache is empty, and no connection is tried."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="Qwen/Qwen3-8B: no such folder, the hub cannot be reached, and its cache"):
+        load_llm("Qwen/Qwen3-8B")
+    with pytest.raises(InputError, match=r"absent: no such folder\. Give a model folder or a hub id"):
+        load_llm(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        load_llm(tmp_path / "empty")
+
+
+def test_what_is_loaded_keeps_the_name_it_was_asked_by(tmp_path, make_llm):
+    make_llm().save_pretrained(tmp_path)
+    llm = load_llm(tmp_path)
+    assert llm.name_or_path == llm.config._name_or_path == str(tmp_path)
+
+
+def test_activations_are_recomputed_where_the_spec_asks(make_llm):
+    llm = make_llm()
+    save_memory(llm, TrainConfig())
+    assert not llm.is_gradient_checkpointing
+    save_memory(llm, TrainConfig(activation_checkpointing=True))
+    assert llm.is_gradient_checkpointing
