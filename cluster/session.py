@@ -6,23 +6,68 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from storage.errors import InputError
 
 _EXCLUDED = ["/runs", "/data", "/.git", "/.venv", "/tests", "/docs", "/benchmarks", "**/*.zarr", "**/__pycache__"]
 
 
-class Resources(BaseModel):
-    """What a job asks of the cluster."""
+class WorkerResources(BaseModel):
+    """What one worker asks of the cluster, and how often workers are started again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: int = Field(1, ge=1, description="processes that work side by side")
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
-    max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint after a lost worker")
+    max_failures: int = Field(3, ge=0, description="restarts in a row without a new checkpoint between them")
+
+
+class Resources(WorkerResources):
+    """What a job asks of the cluster."""
+
+    workers: int = Field(1, ge=1, description="processes that work side by side")
+
+    @property
+    def fewest_workers(self) -> int:
+        """Without which the job does not start."""
+        return self.workers
+
+
+class WorkerRange(BaseModel):
+    """As many workers as the cluster has room for, between two bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: int = Field(ge=1, description="below it the run waits")
+    max: int = Field(ge=1)
+    check_seconds: float = Field(60, gt=0, description="how often a run that could be larger looks for room")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "WorkerRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}")
+        return self
+
+
+Workers = Annotated[
+    Annotated[int, Field(ge=1), Tag("number")] | Annotated[WorkerRange, Tag("range")],
+    Discriminator(lambda given: "range" if isinstance(given, dict | WorkerRange) else "number"),
+]
+
+
+class TrainingResources(WorkerResources):
+    """What a training run asks of the cluster."""
+
+    workers: Workers = Field(1, description="a number, or a range for an elastic run")
+    hang_seconds: float = Field(1800, gt=0, description="a training step that takes longer ends its process")
+
+    @property
+    def fewest_workers(self) -> int:
+        """Without which the run does not start."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min
 
 
 @contextmanager
@@ -59,7 +104,7 @@ def _has_working_dir() -> bool:
     return bool(submitted.get("runtime_env", {}).get("working_dir"))
 
 
-def require_resources(resources: Resources) -> None:
+def require_resources(resources: Resources | TrainingResources) -> None:
     """Refuse a request that the cluster can never satisfy.
 
     Raises
@@ -71,8 +116,8 @@ def require_resources(resources: Resources) -> None:
 
     there = ray.cluster_resources()
     asked = {
-        "CPU": resources.workers * resources.cpus_per_worker,
-        "GPU": resources.workers * resources.gpus_per_worker,
+        "CPU": resources.fewest_workers * resources.cpus_per_worker,
+        "GPU": resources.fewest_workers * resources.gpus_per_worker,
     }
     for name, amount in asked.items():
         if amount > there.get(name, 0):

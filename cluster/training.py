@@ -2,18 +2,20 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cluster.progress import follow
-from cluster.session import Resources, require_resources
+from cluster.recovery import causes, is_for_lack_of_memory, newest_checkpoint, refusal, with_half_the_micro_batch
+from cluster.session import TrainingResources, WorkerRange, require_resources
+from cluster.stopping import Stopped, StopRequest, first_signal
 from e2llm_core.stages.config import Plan
 from e2llm_core.training.metrics import PROGRESS
-from storage.errors import InputError
 
 _START_TIMEOUT_SECONDS = "300"
+Outcome = Literal["finished", "stopped"]
 
 
-def train(plan: Plan, run: Path, resources: Resources) -> None:
+def train(plan: Plan, run: Path, resources: TrainingResources) -> None:
     """Run a stage on the connected cluster; goes on from the run's newest complete checkpoint.
 
     Parameters
@@ -22,44 +24,83 @@ def train(plan: Plan, run: Path, resources: Resources) -> None:
         What to train; its paths are absolute.
     run : Path
         Run folder on storage that all nodes see.
-    resources : Resources
+    resources : TrainingResources
         Workers and what each needs.
 
     Raises
     ------
     InputError
-        When the cluster is too small, or a worker refused its input.
+        When the cluster is too small, a worker refused its input, a single sample needs too much memory, or the
+        run's folder is full.
+    Stopped
+        When a SIGTERM or SIGUSR1 asked for the end: the workers wrote a checkpoint of their last step.
+    TrainingFailedError
+        When workers failed `resources.max_failures` + 1 times in a row without a new checkpoint.
     """
+    require_resources(resources)
+    request = StopRequest(run)
+    request.withdraw()
+    with follow(run / PROGRESS), first_signal(request.make):
+        _attempts(plan, run, resources, request)
+
+
+def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: StopRequest) -> None:
+    """Start workers again until the run is finished, or until that cannot help."""
+    from ray.train import TrainingFailedError
+
+    failures, newest = 0, newest_checkpoint(run)
+    while True:
+        try:
+            if _attempt(plan, run, resources) == "finished":
+                return
+        except TrainingFailedError as error:
+            if refused := refusal(error, run):
+                raise refused from None
+            if is_for_lack_of_memory(error):
+                plan = with_half_the_micro_batch(plan, resources.fewest_workers, run)
+                _say(run, f"out of memory; goes on with train.micro_batch={plan.train.micro_batch}")
+            else:
+                newest, before = newest_checkpoint(run), newest
+                failures = failures + 1 if newest == before else 1
+                if failures > resources.max_failures:
+                    raise
+                reason = str(list(causes(error))[-1]).strip().partition("\n")[0]
+                _say(run, f"lost its workers ({reason}); goes on from {newest or 'the beginning'}")
+        if request.is_made():
+            raise Stopped(str(run))
+
+
+def _attempt(plan: Plan, run: Path, resources: TrainingResources) -> Outcome:
+    """Place workers and train. Ray Train resizes an elastic group by itself, and reports everything else at once."""
     import os
 
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_TIMEOUT_SECONDS)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    require_resources(resources)
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    scaling: dict[str, Any] = {"num_workers": resources.workers}
+    if isinstance(workers := resources.workers, WorkerRange):
+        scaling = {
+            "num_workers": (workers.min, workers.max),
+            "elastic_resize_monitor_interval_s": workers.check_seconds,
+        }
     trainer = TorchTrainer(
-        train_on_worker,
-        train_loop_config={"plan": plan, "run": str(run)},
+        train_on_worker,  # type: ignore[arg-type]
+        train_loop_config={"plan": plan, "run": str(run), "hang_seconds": resources.hang_seconds},
         scaling_config=ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=bool(gpus),
-            resources_per_worker={"CPU": resources.cpus_per_worker, **gpus},
+            use_gpu=bool(gpus), resources_per_worker={"CPU": resources.cpus_per_worker, **gpus}, **scaling
         ),
         run_config=RunConfig(
             name=f"{time.time_ns()}",
             storage_path=str(run / "ray"),
-            failure_config=FailureConfig(max_failures=resources.max_failures),
+            failure_config=FailureConfig(max_failures=0),
         ),
     )
-    with follow(run / PROGRESS):
-        try:
-            trainer.fit()
-        except Exception as error:
-            raise _refusal(error) or error from None
+    return trainer.fit().return_value  # type: ignore[attr-defined]
 
 
-def train_on_worker(settings: dict[str, Any]) -> None:
+def train_on_worker(settings: dict[str, Any]) -> Outcome:
     """What one worker does; metrics and checkpoints go to the run's folder.
 
     Ray Train is told nothing: it holds one report per worker and looks for it every two seconds, and until then the
@@ -68,10 +109,12 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     import os
 
     import ray.train
+    from ray.train.v2._internal.execution.context import get_train_context
 
     if not ray.get_gpu_ids():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from e2llm_core.stages.table import build_stage
+    from e2llm_core.training.faults import Watchdog
     from e2llm_core.training.trainer import Trainer
     from e2llm_core.training.world import World
 
@@ -82,18 +125,21 @@ def train_on_worker(settings: dict[str, Any]) -> None:
         context.get_local_rank(),
         context.get_node_rank(),
     )
-    plan: Plan = settings["plan"]
-    trainer = Trainer(build_stage(plan), plan.train, Path(settings["run"]), world)
-    trainer.fit()
+    plan, run = settings["plan"], Path(settings["run"])
+    request = StopRequest(run)
+    preemption = get_train_context().preemption_context  # `ray.train.get_preemption_info` is a barrier
+
+    def stop() -> bool:
+        """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
+        return world.is_first and (request.is_made() or preemption.preemption_info is not None)
+
+    with Watchdog(run, world.rank, settings["hang_seconds"]) as watchdog:
+        trainer = Trainer(build_stage(plan), plan.train, run, world, stop=stop, alive=watchdog.feed)
+        if world.is_first:
+            _say(run, f"on {world.size} worker{'s' if world.size > 1 else ''}")
+        return trainer.fit()
 
 
-def _refusal(error: BaseException) -> InputError | None:
-    """The refusal that a worker raised, if that is what ended the run."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in [error, *failures.values()]:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, InputError):
-                return cause
-            cause = getattr(cause, "cause", None) or cause.__cause__
-    return None
+def _say(run: Path, line: str) -> None:
+    with (run / PROGRESS).open("a") as file:
+        file.write(f"[{run.name}] {line}\n")

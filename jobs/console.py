@@ -1,11 +1,13 @@
 """How a command ends: one rule for every entry point.
 
 Status 0 is success, 2 a refusal the user can fix (one ``error:`` line each, no traceback),
-1 any other failure, 130 and 143 an interrupt or a termination after everything was cleaned up.
+1 any other failure, 130 and 143 an interrupt or a termination after everything was cleaned up,
+75 (EX_TEMPFAIL) a run that was asked to stop and can be resumed: start it again.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from cluster.stopping import Stopped
 from storage.errors import InputError
 
 
@@ -31,6 +34,9 @@ def exit_discipline() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except Stopped as stopped:
+        print(f"stopped with a checkpoint, start the job again to go on: {stopped}", file=sys.stderr)
+        raise SystemExit(os.EX_TEMPFAIL) from None
     except Exception as error:
         # A refusal raised in a Ray worker arrives wrapped, with the refusal as its cause.
         refusal = next((e for e in (getattr(error, "cause", None), error) if isinstance(e, InputError)), None)

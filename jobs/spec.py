@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.plans import ScoringPlan
-from cluster.session import Resources
+from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
 from storage.layout import LayoutConfig
@@ -25,10 +25,21 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: Path = Field(description="folder of the run: spec, metrics, checkpoints, model, results")
+
+
+class ClusterJob(Job):
+    """What the spec of a job holds that is spread over a fixed number of workers."""
+
     resources: Resources = Field(default_factory=Resources)
 
 
-class IngestSpec(Job):
+class TrainingJob(Job):
+    """What the spec of a training run holds."""
+
+    resources: TrainingResources = Field(default_factory=TrainingResources)
+
+
+class IngestSpec(ClusterJob):
     """EEG recordings into a Zarr store."""
 
     kind: Literal["ingest"]
@@ -47,37 +58,37 @@ class IngestSpec(Job):
         return self
 
 
-class TinyLLMSpec(Job, TinyLLMPlan):
+class TinyLLMSpec(TrainingJob, TinyLLMPlan):
     """A small Qwen3 and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
 
     kind: Literal["tiny-llm"]
 
 
-class Stage1Spec(Job, Stage1Plan):
+class Stage1Spec(TrainingJob, Stage1Plan):
     """Stage 1: emotion-discriminative pretraining of the EEG tower."""
 
     kind: Literal["stage1"]
 
 
-class Stage2Spec(Job, Stage2Plan):
+class Stage2Spec(TrainingJob, Stage2Plan):
     """Stage 2: cross-modal alignment of the projector."""
 
     kind: Literal["stage2"]
 
 
-class Stage3Spec(Job, Stage3Plan):
+class Stage3Spec(TrainingJob, Stage3Plan):
     """Stage 3: instruction tuning with chain of thought."""
 
     kind: Literal["stage3"]
 
 
-class EvaluateSpec(Job, EvaluationPlan):
+class EvaluateSpec(ClusterJob, EvaluationPlan):
     """Evaluation of a served model on held-out subjects, with baselines, controls and a report."""
 
     kind: Literal["evaluate"]
 
 
-class ScoreSpec(Job, ScoringPlan):
+class ScoreSpec(ClusterJob, ScoringPlan):
     """Batch scoring of a store into Parquet."""
 
     kind: Literal["score"]

@@ -1,0 +1,251 @@
+"""A small training run on a two-node cluster in this process, and what can happen to it."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from cluster.session import TrainingResources
+from cluster.training import train
+from e2llm_core.stages.config import Plan, Stage1Plan, TinyLLMPlan
+from e2llm_core.training.metrics import PROGRESS, read_metrics
+from storage.labels import LabelSet
+from storage.store import RecordingInfo, Trial, create_store
+
+ROOT = Path(__file__).resolve().parents[1]
+FAULTY = Path(__file__).parent / "faulty"
+STEPS = 12
+TRAIN = {"max_steps": STEPS, "global_batch": 8, "micro_batch": 4, "log_every": 1, "checkpoint_every": 3}
+SPEC = {
+    "labels": {"name": "two", "names": ["sad", "happy"]},
+    "model": {"vocab_size": 400, "hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 32},
+}
+HEALTH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 4,
+}
+"""A node that does not answer is given up after seconds; Ray's own patience is half a minute."""
+
+
+def tiny(**train_settings: Any) -> TinyLLMPlan:
+    return TinyLLMPlan.model_validate(
+        {**SPEC, "train": {**TRAIN, "validate_every": STEPS, **train_settings}},
+    )
+
+
+class TwoNodes:
+    """A head and a second node with a CPU each; the second one can be lost, and comes back when it is asked for."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._second: Any = None
+        self.repair()
+
+    def repair(self) -> None:
+        """Have two nodes."""
+        if self._second is None:
+            self._second = self._cluster.add_node(num_cpus=1)
+
+    @property
+    def raylet(self) -> psutil.Process:
+        """Of the second node."""
+        return psutil.Process(self._second.all_processes["raylet"][0].process.pid)
+
+    def lose(self) -> None:
+        """Kill the second node and all that ran on it."""
+        for process in [*self.raylet.children(recursive=True), self.raylet]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        self._second = None
+
+    def drain(self, seconds: float = 60) -> None:
+        """Announce that the second node will be taken."""
+        from ray._raylet import GcsClient
+        from ray.core.generated import autoscaler_pb2
+
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline_ms = int((time.time() + seconds) * 1000)
+        GcsClient(self._cluster.address).drain_node(self._second.node_id, reason, "made up", deadline_ms)
+
+    def workers(self) -> list[psutil.Process]:
+        """Processes that train, on the second node."""
+        children = self.raylet.children(recursive=True)
+        return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()
+
+    @contextlib.contextmanager
+    def training(
+        self, run: Path, plan: Plan | None = None, fault: str = "", env: dict[str, str] | None = None, **resources: Any
+    ) -> Iterator[Future[None]]:
+        """Train in a thread while the block runs; waits for its end, which is left in the future."""
+        import ray
+
+        variables = {
+            "PYTHONPATH": f"{ROOT}:{FAULTY}",
+            "E2LLM_TEST_FAULT": fault,
+            "E2LLM_TEST_MARK": str(run.with_suffix(".mark")),
+            "OMP_NUM_THREADS": "1",
+            **(env or {}),
+        }
+        asked = TrainingResources.model_validate({"workers": 2, **resources})
+        ray.init(self._cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                yield thread.submit(train, plan or tiny(), run, asked)
+        finally:
+            ray.shutdown()
+
+    def trained(self, run: Path, plan: Plan | None = None, fault: str = "", **settings: Any) -> Path:
+        """Train to the end."""
+        with self.training(run, plan, fault, **settings) as ended:
+            ended.result()
+        return run
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [row for row in read_metrics(run / "metrics.jsonl") if row["split"] == "train"]
+
+
+def curve(run: Path) -> list[float]:
+    """Loss of every step, each step once."""
+    found = rows(run)
+    assert [row["step"] for row in found] == list(range(1, len(found) + 1))
+    return [row["loss"] for row in found]
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(marker.parent.name for marker in run.glob("checkpoints/*/COMPLETE"))
+
+
+def resumptions(run: Path) -> list[int]:
+    """Steps from which the run went on."""
+    lines = (run / PROGRESS).read_text().splitlines()
+    return [int(line.rsplit(" ", 1)[1]) for line in lines if "resumed at step" in line]
+
+
+def worlds(run: Path) -> list[int]:
+    """How many workers each attempt had."""
+    found = re.findall(r"on (\d+) workers?", (run / PROGRESS).read_text())
+    return [int(size) for size in found]
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Callable[[], None]]:
+    """Mount a file system of its own while the block runs; yields what fills it."""
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]).returncode:
+        pytest.skip("needs to be root, to mount a small file system")
+
+    def fill() -> None:
+        with (place / "filling").open("wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+                file.flush()
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def s3_process(bucket: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    """Run an object store with an empty bucket as a process; yields it and the environment in which it is found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "something",
+        "AWS_REGION": "us-east-1",
+    }
+
+    def made() -> bool:
+        with contextlib.suppress(OSError):
+            request = urllib.request.Request(f"{url}/{bucket}", method="PUT")
+            urllib.request.urlopen(request, timeout=10).close()
+            return True
+        return False
+
+    try:
+        wait(made)
+        yield psutil.Process(server.pid), environment
+    finally:
+        server.kill()
+        server.wait()
+
+
+def make_store(place: str | Path) -> None:
+    """Write noise of four subjects."""
+    store = create_store(place, dataset="noise", label_set=LabelSet(name="two", names=("rest", "task")))
+    channels = ("FP1", "FP2", "C3", "C4")
+    for subject in range(4):
+        trials = tuple(
+            Trial(trial=n, position=n, clip=n, start=(n - 1) * 512, stop=n * 512, label=("rest", "task")[n % 2])
+            for n in range(1, 9)
+        )
+        info = RecordingInfo(
+            recording_id=f"sub-{subject}",
+            subject=f"s{subject}",
+            session="1",
+            channels=channels,
+            sfreq_hz=256.0,
+            n_times=8 * 512,
+            source_sha256="0" * 64,
+            ingest_digest=f"{subject}" * 64,
+            provenance={},
+            trials=trials,
+        )
+        store.write_recording(info, np.random.default_rng(subject).normal(0, 20, (len(channels), 8 * 512)))
+    store.write_index()
+
+
+def stage1(store: str | Path) -> Stage1Plan:
+    """A plan that reads a store at every step; its curve does not depend on the micro-batch."""
+    content = {
+        "data": {
+            "store": str(store),
+            "windows": {"window_seconds": 1.0, "stride_seconds": 1.0},
+            "split": {"train": 2, "validation": 1, "test": 1},
+        },
+        "model": {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 16, "temporal_depth": 1, "temporal_heads": 2},
+        "losses": {"contrastive": 0},
+        "train": {**TRAIN, "validate_every": STEPS},
+    }
+    return Stage1Plan.model_validate(content)
+
+
+def wait(until: Callable[[], object], ended: Future[None] | None = None, seconds: float = 90) -> None:
+    """Wait until something is true, while the run goes on."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        if ended is not None and ended.done():
+            ended.result()
+            raise AssertionError("the run ended first")
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
