@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
 
 from e2llm_core import E2LLMConfig, E2LLMForConditionalGeneration
 from e2llm_core.model_io import load_llm
-from e2llm_core.stages.language import save_memory
+from e2llm_core.stages.language import prepare_llm
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
 
@@ -152,7 +152,7 @@ def test_what_is_loaded_keeps_the_name_it_was_asked_by(tmp_path, make_llm):
 
 def test_activations_are_recomputed_where_the_spec_asks(make_llm):
     llm = make_llm()
-    save_memory(llm, TrainConfig())
+    prepare_llm(llm, TrainConfig())
     assert not llm.is_gradient_checkpointing
-    save_memory(llm, TrainConfig(activation_checkpointing=True))
+    prepare_llm(llm, TrainConfig(activation_checkpointing=True))
     assert llm.is_gradient_checkpointing
