@@ -23,19 +23,30 @@ class StopRequest:
     ----------
     run : Path
         On storage that all nodes see.
+
+    Attributes
+    ----------
+    is_final : bool
+        In the launcher: whether no other workers are to follow.
     """
 
     def __init__(self, run: Path) -> None:
         self._path = run / "stop"
+        self.is_final = False
 
     def withdraw(self) -> None:
-        """Let the run go on, whatever was asked of an earlier launch."""
+        """Let the workers go on, whatever was asked of earlier ones."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("")
 
     def make(self) -> None:
         """Ask the workers for a checkpoint of the step in progress, and their end."""
         self._path.write_text("stop\n")
+
+    def make_final(self) -> None:
+        """Ask for the end of the run, too."""
+        self.is_final = True
+        self.make()
 
     def is_made(self) -> bool:
         """Whether the workers were asked to end."""

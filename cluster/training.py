@@ -4,9 +4,16 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.capacity import looking_for_room, number_of_workers, wait_for_listed_nodes
 from cluster.progress import follow
-from cluster.recovery import causes, is_for_lack_of_memory, newest_checkpoint, refusal, with_half_the_micro_batch
-from cluster.session import TrainingResources, WorkerRange, require_resources
+from cluster.recovery import (
+    causes,
+    is_for_lack_of_memory,
+    newest_checkpoint,
+    refusal,
+    with_half_the_micro_batch,
+)
+from cluster.session import TrainingResources, require_resources
 from cluster.stopping import Stopped, StopRequest, first_signal
 from e2llm_core.stages.config import Plan
 from e2llm_core.training.metrics import PROGRESS
@@ -39,8 +46,7 @@ def train(plan: Plan, run: Path, resources: TrainingResources) -> None:
     """
     require_resources(resources)
     request = StopRequest(run)
-    request.withdraw()
-    with follow(run / PROGRESS), first_signal(request.make):
+    with follow(run / PROGRESS), first_signal(request.make_final):
         _attempts(plan, run, resources, request)
 
 
@@ -50,14 +56,19 @@ def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: Stop
 
     failures, newest = 0, newest_checkpoint(run)
     while True:
+        request.withdraw()
+        workers = number_of_workers(resources, lambda: request.is_final)
+        if request.is_final:
+            raise Stopped(str(run))
         try:
-            if _attempt(plan, run, resources) == "finished":
-                return
+            with looking_for_room(resources, workers, request.make):
+                if _attempt(plan, run, resources, workers) == "finished":
+                    return
         except TrainingFailedError as error:
             if refused := refusal(error, run):
                 raise refused from None
             if is_for_lack_of_memory(error):
-                plan = with_half_the_micro_batch(plan, resources.fewest_workers, run)
+                plan = with_half_the_micro_batch(plan, workers, run)
                 _say(run, f"out of memory; goes on with train.micro_batch={plan.train.micro_batch}")
             else:
                 newest, before = newest_checkpoint(run), newest
@@ -66,12 +77,12 @@ def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: Stop
                     raise
                 reason = str(list(causes(error))[-1]).strip().partition("\n")[0]
                 _say(run, f"lost its workers ({reason}); goes on from {newest or 'the beginning'}")
-        if request.is_made():
-            raise Stopped(str(run))
+        if not request.is_final:
+            wait_for_listed_nodes()
 
 
-def _attempt(plan: Plan, run: Path, resources: TrainingResources) -> Outcome:
-    """Place workers and train. Ray Train resizes an elastic group by itself, and reports everything else at once."""
+def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) -> Outcome:
+    """Place workers and train; Ray Train reports every failure at once."""
     import os
 
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_TIMEOUT_SECONDS)
@@ -79,17 +90,13 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources) -> Outcome:
     from ray.train.torch import TorchTrainer
 
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    scaling: dict[str, Any] = {"num_workers": resources.workers}
-    if isinstance(workers := resources.workers, WorkerRange):
-        scaling = {
-            "num_workers": (workers.min, workers.max),
-            "elastic_resize_monitor_interval_s": workers.check_seconds,
-        }
     trainer = TorchTrainer(
         train_on_worker,  # type: ignore[arg-type]
         train_loop_config={"plan": plan, "run": str(run), "hang_seconds": resources.hang_seconds},
         scaling_config=ScalingConfig(
-            use_gpu=bool(gpus), resources_per_worker={"CPU": resources.cpus_per_worker, **gpus}, **scaling
+            num_workers=workers,
+            use_gpu=bool(gpus),
+            resources_per_worker={"CPU": resources.cpus_per_worker, **gpus},
         ),
         run_config=RunConfig(
             name=f"{time.time_ns()}",

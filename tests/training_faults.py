@@ -53,7 +53,7 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+        os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5"}
         head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._second: Any = None
@@ -110,6 +110,7 @@ class TwoNodes:
         }
         asked = TrainingResources.model_validate({"workers": 2, **resources})
         ray.init(self._cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
+        wait(lambda: ray.cluster_resources().get("CPU") == 2)
         try:
             with ThreadPoolExecutor(1) as thread:
                 yield thread.submit(train, plan or tiny(), run, asked)

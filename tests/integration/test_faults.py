@@ -168,7 +168,7 @@ def test_a_store_that_does_not_answer_for_a_while_is_waited_for_and_then_named(n
 
 def test_an_elastic_run_shrinks_when_a_node_is_lost_and_grows_when_it_is_back(nodes, undisturbed, tmp_path):
     run = tmp_path / "run"
-    with nodes.training(run, fault="slow:0.4", workers={"min": 1, "max": 2, "check_seconds": 1}) as ended:
+    with nodes.training(run, fault="slow:0.4", workers={"min": 1, "max": 2, "check_seconds": 3}) as ended:
         wait(lambda: len(rows(run)) >= 4, ended)
         nodes.lose()
         wait(lambda: resumptions(run), ended)

@@ -14,6 +14,7 @@ def test_a_request_is_seen_by_others_until_a_new_launch(tmp_path: Path) -> None:
     assert not worker.is_made()
     launcher.make()
     assert worker.is_made()
+    assert not launcher.is_final
     StopRequest(tmp_path / "run").withdraw()
     assert not worker.is_made()
 

@@ -34,7 +34,7 @@ TINY = (
         ),
         (
             "resources.workers=0",
-            "override 'resources.workers=0': resources.workers: expected an integer >= 1, got 0",
+            "override 'resources.workers=0': resources.workers: expected an integer >= 1 or a mapping, got 0",
         ),
         (
             "data.windows={normalisation: session-whitening}",
