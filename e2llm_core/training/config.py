@@ -29,7 +29,7 @@ class TrainConfig(BaseModel):
     zero_stage: Literal[0, 1, 2, 3] = 3
     activation_checkpointing: bool = False
     offload: Literal["none", "cpu", "nvme"] = Field(
-        "none", description="where optimizer state and, under ZeRO-3, parameters wait"
+        "none", description="cpu: optimizer state and, under ZeRO-3, parameters; nvme: the parameters go to nvme_path"
     )
     nvme_path: Path | None = Field(None, description="for offload nvme: a folder on a local disk of every worker")
     seed: int = Field(0, ge=0)

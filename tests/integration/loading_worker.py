@@ -22,20 +22,20 @@ from storage.errors import InputError
 CONFIG = TrainConfig(global_batch=2, micro_batch=1, max_steps=2, learning_rate=1e-3)
 
 
-def equal(folder: str, dtype: str, world: World) -> dict[str, Any]:
+def equal(folder: str, dtype: str, changes: dict[str, Any], world: World) -> dict[str, Any]:
     """Compare a partitioned model with plain `from_pretrained`: parameters, buffers, a forward pass, and two steps."""
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    config = CONFIG.model_copy(update={"precision": "bf16" if dtype == "bfloat16" else "fp32"})
+    precision = "bf16" if dtype == "bfloat16" else "fp32"
+    config = TrainConfig(**CONFIG.model_dump(exclude_unset=True) | {"precision": precision} | changes)
     with zero3_loading(config, world):
         model = load_llm(folder, dtype=dtype)
     found = dict(model.named_parameters())
     partitioned = all(parameter.numel() == 0 for parameter in found.values())
-    with deepspeed.zero.GatheredParameters(list(found.values()), modifier_rank=None):
-        different = [
-            name
-            for name, parameter in plain.named_parameters()
-            if parameter.dtype != found[name].dtype or not torch.equal(parameter, found[name])
-        ]
+    different = []
+    for name, parameter in plain.named_parameters():
+        with deepspeed.zero.GatheredParameters([found[name]], modifier_rank=None):
+            if parameter.dtype != found[name].dtype or not torch.equal(parameter, found[name]):
+                different.append(name)
     buffers = dict(model.named_buffers())
     different += [name for name, buffer in plain.named_buffers() if not torch.equal(buffer, buffers[name])]
     different += sorted(set(found) ^ {name for name, _ in plain.named_parameters()})
@@ -51,7 +51,7 @@ def equal(folder: str, dtype: str, world: World) -> dict[str, Any]:
     for _ in range(2):
         loss = engine.forward_model()(input_ids=ids, labels=ids).loss
         losses.append(world.sum([float(loss.detach())])[0])
-        engine.backward(loss, world.size)
+        engine.backward(loss, world.size, last=True)
         engine.step()
     return {
         "different": different,
@@ -61,6 +61,7 @@ def equal(folder: str, dtype: str, world: World) -> dict[str, Any]:
         "name": model.name_or_path,
         "logits": float((expected - seen).abs().max()),
         "losses": losses,
+        "places": sorted({str(parameter.ds_tensor.final_location) for parameter in model.parameters()}),
         "leaves": sum(getattr(module, "_z3_leaf", False) for module in model.modules()),
     }
 
@@ -118,8 +119,9 @@ def main(job: Path) -> None:
     start_distributed(world)
     content = json.loads(job.read_text())
     if content["do"] == "equal":
-        result = {name: equal(folder, dtype, world) for name, (folder, dtype) in content["cases"].items()}
-        result["refused"] = refusal(content["refused"], world)
+        result = {name: equal(*case, world) for name, case in content["cases"].items()}
+        if "refused" in content:
+            result["refused"] = refusal(content["refused"], world)
     else:
         result = memory(content["folder"], content["small"], world)
     job.with_suffix(f".{world.rank}.out").write_text(json.dumps(result))

@@ -74,19 +74,19 @@ def loaded(tmp_path_factory) -> list[dict]:
     qwen2, qwen3, mixture = Qwen2Config(**SMALL), Qwen3Config(**SMALL, head_dim=10), Qwen3MoeConfig(**SMALL, **MIXTURE)
     tied = Qwen3Config(**SMALL, head_dim=8, tie_word_embeddings=True)
     cases = {
-        "qwen2.5": (save(Qwen2ForCausalLM(qwen2), folder / "qwen2", "20KB"), "float32"),
-        "qwen3": (save(Qwen3ForCausalLM(qwen3), folder / "qwen3", "20KB"), "float32"),
-        "one file": (save(Qwen3ForCausalLM(qwen3), folder / "one", "1GB"), "bfloat16"),
-        "tied": (save(Qwen3ForCausalLM(tied), folder / "tied", "20KB"), "float32"),
-        "mixture": (save(Qwen3MoeForCausalLM(mixture), folder / "mixture", "20KB"), "float32"),
-        "mixture, cast": (str(folder / "mixture"), "bfloat16"),
+        "qwen2.5": (save(Qwen2ForCausalLM(qwen2), folder / "qwen2", "20KB"), "float32", {}),
+        "qwen3": (save(Qwen3ForCausalLM(qwen3), folder / "qwen3", "20KB"), "float32", {}),
+        "one file": (save(Qwen3ForCausalLM(qwen3), folder / "one", "1GB"), "bfloat16", {}),
+        "tied": (save(Qwen3ForCausalLM(tied), folder / "tied", "20KB"), "float32", {}),
+        "mixture": (save(Qwen3MoeForCausalLM(mixture), folder / "mixture", "20KB"), "float32", {}),
+        "mixture, cast": (str(folder / "mixture"), "bfloat16", {}),
     }
     job = {"do": "equal", "cases": cases, "refused": without(LOST, folder / "mixture", folder / "cut")}
     return [cases, *launch(folder / "job.json", job)]
 
 
 def test_the_checkpoints_have_the_published_layout(loaded):
-    cases = {name: Path(folder) for name, (folder, _) in loaded[0].items()}
+    cases = {name: Path(folder) for name, (folder, *_) in loaded[0].items()}
     names = json.loads((cases["mixture"] / INDEX).read_text())["weight_map"]
     assert "model.layers.1.mlp.experts.4.gate_proj.weight" in names
     assert len(set(names.values())) > 5
@@ -140,3 +140,23 @@ def test_no_rank_holds_more_than_its_share(tmp_path):
         bound = rank["own"] + rank["largest"] + 40 * MIB
         assert rank["own"] * 0.9 < rank["ours"] <= bound, "measured amiss, or too much was held"
     assert ranks[0]["theirs"] > bound
+
+
+@pytest.mark.slow
+def test_parameters_on_nvme_train_as_on_the_device(tmp_path):
+    """Needs libaio; the first run compiles DeepSpeed's operators for a minute or more."""
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible(verbose=False):
+        pytest.skip("libaio is not installed")
+    torch.manual_seed(0)
+    large = SMALL | {"vocab_size": 2003, "hidden_size": 512, "intermediate_size": 1024}
+    folder = save(Qwen3ForCausalLM(Qwen3Config(**large, head_dim=64)), tmp_path / "llm", "4MB")
+    nvme = {"offload": "nvme", "nvme_path": str(tmp_path / "swap")}
+    cases = {"device": (folder, "float32", {}), "nvme": (folder, "float32", nvme)}
+    for rank in launch(tmp_path / "job.json", {"do": "equal", "cases": cases}):
+        assert rank["nvme"]["different"] == []
+        assert rank["nvme"]["logits"] == 0.0
+        assert any("nvme" in place for place in rank["nvme"]["places"])
+        assert not any("nvme" in place for place in rank["device"]["places"])
+        assert rank["nvme"]["losses"] == pytest.approx(rank["device"]["losses"], abs=1e-5)

@@ -3,6 +3,7 @@
 import functools
 import importlib
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -11,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from e2llm_core import attention
 from e2llm_core.attention import choose_attention, describe_attention
+from e2llm_core.packing import TokenSample, packed_row
 from storage.errors import InputError
 
 flash_utils = importlib.import_module("transformers.modeling_flash_attention_utils")
@@ -106,13 +108,18 @@ def as_flash(llm):
     return llm
 
 
-def test_a_packed_row_reaches_the_variable_length_kernel_sample_by_sample(calls, flash_llm):
-    ids = torch.randint(0, 97, (1, sum(LENGTHS)))
-    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+@pytest.mark.parametrize("told_by", ["boundaries", "positions"])
+def test_a_packed_row_reaches_the_variable_length_kernel_sample_by_sample(calls, flash_llm, told_by):
+    """As training packs it, and with the positions alone."""
+    ids = np.random.default_rng(0).integers(0, 97, sum(LENGTHS))
+    samples = [TokenSample(part, np.ones(len(part), np.float32)) for part in np.split(ids, np.cumsum(LENGTHS)[:-1])]
+    row = packed_row(samples)
+    names = {"boundaries": ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"), "positions": ()}[told_by]
+    given = {name: row[name] for name in ("input_ids", "position_ids", *names)}
     with torch.no_grad():
-        separate = [flash_llm(part, use_cache=False).logits for part in ids.split(LENGTHS, dim=1)]
+        separate = [flash_llm(torch.from_numpy(sample.ids)[None], use_cache=False).logits for sample in samples]
         assert calls == []
-        packed = as_flash(flash_llm)(ids, position_ids=positions, attention_mask=None, use_cache=False).logits
+        packed = as_flash(flash_llm)(**given, attention_mask=None, use_cache=False).logits
     assert len(calls) == 2, "one call per layer"
     for call in calls:
         assert call["cu_seqlens_q"].tolist() == call["cu_seqlens_k"].tolist() == [0, 7, 8, 13]
