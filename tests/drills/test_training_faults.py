@@ -67,12 +67,18 @@ def hang_raylet(nodes: TwoNodes) -> None:
     nodes.raylet.suspend()
 
 
+def announce_loss(nodes: TwoNodes) -> None:
+    nodes.drain()
+    time.sleep(5)
+    nodes.lose()
+
+
 def kill_worker(nodes: TwoNodes) -> None:
     for worker in nodes.workers():
         worker.kill()
 
 
-@pytest.mark.parametrize("fault", [kill_worker, TwoNodes.lose, TwoNodes.drain, hang_raylet])
+@pytest.mark.parametrize("fault", [kill_worker, TwoNodes.lose, announce_loss, hang_raylet])
 def test_the_second_node(fault: Callable[[TwoNodes], None], nodes: TwoNodes, undisturbed: Path, tmp_path: Path) -> None:
     run, rng, log = tmp_path / "run", random.Random(7), list[str]()
     nodes.repair()
@@ -87,9 +93,9 @@ def test_the_second_node(fault: Callable[[TwoNodes], None], nodes: TwoNodes, und
             found = resumptions(run)[seen]
             log.append(f"at step {step}: went on from {found}, {time.monotonic() - started:.1f} s later")
             assert step - found <= EVERY + 1  # a checkpoint that is being written is not complete yet
-            if fault is not kill_worker:
+            if fault is hang_raylet:
                 nodes.lose()
-                nodes.repair()
+            nodes.repair()
     ended.result()
     np.testing.assert_allclose(curve(run), curve(undisturbed), atol=1e-3)
     write_log(fault.__name__, [*log, "at the end: the undisturbed curve"])
