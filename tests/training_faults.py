@@ -159,10 +159,9 @@ def small_disk(place: Path, size: str) -> Iterator[Callable[[], None]]:
         pytest.skip("needs to be root, to mount a small file system")
 
     def fill() -> None:
-        with (place / "filling").open("wb") as file, contextlib.suppress(OSError):
+        with (place / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(1 << 12))
-                file.flush()
 
     try:
         yield fill
