@@ -69,6 +69,21 @@ def check(spec: Spec, overrides: Overrides = None) -> None:
 
 @app.command()
 @disciplined
+def plan(
+    spec: Spec,
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Workers with one GPU each.")] = 1,
+    gpu: Annotated[str, typer.Option(help="h200, h100-80, a100-80, a100-40 or b200.")] = "h200",
+    json_output: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Tell what a training job will need, before it starts; status 2 when it cannot fit."""
+    from jobs.plan import show_plan
+
+    show_plan(spec, overrides or [], gpus, gpu, as_json=json_output)
+
+
+@app.command()
+@disciplined
 def schema(
     output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
 ) -> None:

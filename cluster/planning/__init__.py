@@ -1,0 +1,1 @@
+"""What a training job needs of a cluster, computed before it starts."""

@@ -1,0 +1,226 @@
+"""Memory of one GPU, item by item, under DeepSpeed ZeRO. Formulas and assumptions: docs/plan.md. All sizes in bytes."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster.planning.workload import Part, Workload
+from e2llm_core.llm_sizes import LLMSize, partition_numel
+
+REDUCE_BUCKET = 500_000_000
+"""Numbers in DeepSpeed's gradient bucket (its default `reduce_bucket_size`), allocated whole when it starts."""
+
+LIVE_PARAMETERS = 1_000_000_000
+PREFETCH = 50_000_000
+"""DeepSpeed's defaults of `stage3_max_live_parameters` and `stage3_prefetch_bucket_size`, in numbers."""
+
+SUB_GROUP = 1_000_000_000
+"""Numbers that one pass of the optimizer updates (DeepSpeed's default `sub_group_size`)."""
+
+LOGITS_AT_ONCE = 2**25
+"""Numbers in one block of logits; the loss never holds more (`e2llm_core.supervision`)."""
+
+CONTEXT = 1_500_000_000
+"""CUDA context, cuBLAS workspace and NCCL buffers. An assumption."""
+
+FRAGMENTATION = 0.05
+"""Of what comes and goes within a step: lost in the allocator's blocks. An assumption."""
+
+PADDING = 1.1
+"""Attention lays packed samples side by side, padded to the longest. An assumption."""
+
+ITEMS = (
+    "parameters",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "gathered parameters",
+    "buffers",
+    "optimizer step",
+    "context",
+)
+
+
+class Memory(BaseModel):
+    """Peak memory of one GPU.
+
+    Attributes
+    ----------
+    items
+        Bytes by name, those of `ITEMS`, at the moment that needs most.
+    peak
+        That moment: the backward pass, or the optimizer step.
+    host
+        Bytes in main memory (or on NVMe) per GPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: dict[str, int]
+    peak: Literal["backward", "optimizer step"]
+    host: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the items."""
+        return sum(self.items.values())
+
+    @property
+    def largest(self) -> str:
+        """Name of the largest item."""
+        return max(self.items, key=lambda name: self.items[name])
+
+
+def memory(work: Workload, gpus: int) -> Memory:
+    """Compute the peak memory of one of `gpus` GPUs."""
+    train, passing = work.train, _passing(work, gpus)
+    trained = sum(partitioned(part, gpus, train.zero_stage >= 1) for part in work.parts if part.trains)
+    kept = {
+        "parameters": sum(part.bytes_each * partitioned(part, gpus, train.zero_stage == 3) for part in work.parts),
+        "gradients": gradient_bytes(work, gpus),
+        "optimizer": optimizer_bytes(work, gpus),
+        "buffers": work.value_bytes * REDUCE_BUCKET if train.zero_stage else 0,
+        "context": CONTEXT,
+    }
+    host = 0
+    if train.offload != "none":
+        host = kept["gradients"] + kept["optimizer"]
+        kept["gradients"] = kept["optimizer"] = 0
+    step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * (work.value_bytes + 8)
+    in_backward = sum(passing.values()) >= step
+    moving = passing if in_backward else {"optimizer step": step}
+    moving = {name: math.ceil(value * (1 + FRAGMENTATION)) for name, value in moving.items()}
+    found = {name: int(kept.get(name, 0) + moving.get(name, 0)) for name in ITEMS}
+    return Memory(items=found, peak="backward" if in_backward else "optimizer step", host=host)
+
+
+def partitioned(part: Part, gpus: int, sharded: bool) -> int:
+    """Numbers of a part that one GPU keeps."""
+    return partition_numel(part.tensors, gpus) if sharded else part.parameters
+
+
+def gradient_bytes(work: Workload, gpus: int) -> int:
+    """Bytes of the gradients that one GPU keeps: in bfloat16 runs bfloat16, as DeepSpeed accumulates them."""
+    sharded = work.train.zero_stage >= 2
+    return work.value_bytes * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
+
+
+def optimizer_bytes(work: Workload, gpus: int) -> int:
+    """Bytes of AdamW's two moments and DeepSpeed's float32 copy of what trains."""
+    train = work.train
+    each = 8 if train.zero_stage == 0 and train.precision == "fp32" else 12
+    return each * sum(partitioned(part, gpus, train.zero_stage >= 1) for part in work.parts if part.trains)
+
+
+def _passing(work: Workload, gpus: int) -> dict[str, float]:
+    """What a forward and backward pass holds for a while."""
+    samples = work.samples_per_pass(gpus)
+    activations = _tower_activations(work, samples)
+    logits = 0.0
+    if work.llm is not None:
+        tokens = samples * work.sample.tokens
+        activations = max(activations, _llm_activations(work, work.llm, tokens))
+        logits = logits_bytes(work, work.llm, samples * work.sample.supervised)
+    return {"activations": activations, "logits": logits, "gathered parameters": _gathered(work, gpus)}
+
+
+def layer_bytes_per_token(llm: LLMSize, value: int, trains: bool, lora_modules: tuple[str, ...] | None) -> float:
+    """Bytes that autograd keeps of one token in one layer, between forward and backward.
+
+    Parameters
+    ----------
+    llm
+        Size.
+    value
+        Bytes of one number.
+    trains
+        Whether the layer's own weights train: then the inputs of all its linear layers are kept.
+    lora_modules
+        Linear layers with adapters. Their float32 adapters keep a float32 copy of the input each, unless it is
+        float32 already and shared.
+    """
+    hidden, query, kv = llm.hidden, llm.query_width, llm.kv_width
+    width = llm.experts_per_token * llm.moe_intermediate if llm.experts else llm.intermediate
+    qk_norm = 4 * (query + kv) if llm.model_type != "qwen2" else 0
+    norms = 2 * 4 * hidden + qk_norm
+    attention = PADDING * value * 5 * query
+    gated = 3 * value * width
+    copies = max(llm.experts_per_token, 1) * hidden
+    inputs = {"q_proj": hidden, "o_proj": query, "gate_proj": copies, "down_proj": width}
+    if trains:
+        normalised = value * (2 * hidden + (query + kv if qk_norm else 0))
+        return norms + attention + gated + normalised + value * sum(inputs.values())
+    adapted = 0
+    for name in lora_modules or ():
+        shared = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}.get(name, name)
+        if value == 2 or shared == name:
+            adapted += 4 * inputs.get(shared, 0)
+    return norms + attention + gated + adapted
+
+
+def _llm_activations(work: Workload, llm: LLMSize, tokens: float) -> float:
+    value, hidden = work.value_bytes, llm.hidden
+    width = llm.experts_per_token * llm.moe_intermediate if llm.experts else llm.intermediate
+    layer = tokens * layer_bytes_per_token(llm, value, work.llm_trains, work.lora_modules)
+    working = tokens * (value * (3 * width + 2 * hidden) + 8 * hidden)
+    ends = tokens * (8 * hidden + value * hidden)
+    experts = 0
+    if work.adapts_experts:
+        # PEFT adds the adapters to all experts of a layer before it multiplies.
+        experts = 3 * llm.experts * llm.hidden * llm.moe_intermediate * (value + 4)
+    if work.train.activation_checkpointing:
+        return llm.layers * tokens * value * hidden + layer + working + ends + experts
+    return llm.layers * (layer + experts) + working + ends
+
+
+def logits_bytes(work: Workload, llm: LLMSize, supervised: float) -> float:
+    """Bytes of the loss: one block of logits in float32 with its working copy, and the gradients kept from it."""
+    at_once = min(supervised, max(1, LOGITS_AT_ONCE // llm.vocab))
+    head = 2 * llm.head_parameters * work.value_bytes if work.llm_trains else 0
+    return 8 * at_once * llm.vocab + supervised * llm.hidden * work.value_bytes + head
+
+
+def _tower_activations(work: Workload, samples: float) -> float:
+    """All of the tower's in stage 1; one block's working memory where it is frozen."""
+    if work.tower is None:
+        return 0.0
+    tower, segments = work.tower, samples * work.sample.segments
+    tokens = segments * work.patches * (work.channels + tower.n_summary)
+    late = segments * (work.patches + 1)
+    if work.stage != "stage1":
+        return 4 * tokens * tower.dim * (4 + tower.mlp_ratio)
+    value = work.value_bytes
+    return value * (
+        tokens * tower.dim * tower.depth * block_numbers(tower.mlp_ratio)
+        + late * tower.temporal_dim * tower.temporal_depth * block_numbers(4.0)
+        + tokens * tower.dim * (4 + 2 * tower.mlp_ratio)
+    )
+
+
+def block_numbers(mlp_ratio: float) -> float:
+    """Numbers that autograd keeps of one token in a tower's block, per width: see docs/plan.md."""
+    return 9 + 2 * mlp_ratio
+
+
+def _gathered(work: Workload, gpus: int) -> float:
+    """Whole parameters that ZeRO-3 has gathered, and gradients before they are cut, at the worst moment."""
+    if work.train.zero_stage != 3:
+        return 0.0
+    whole = sum(part.parameters * part.bytes_each for part in work.parts)
+    widest = max((_module_numel(work, part) * part.bytes_each for part in work.parts), default=0)
+    each = max(part.bytes_each for part in work.parts if part.name in ("llm", "tower"))
+    live = max(LIVE_PARAMETERS * each, widest) + PREFETCH * each
+    gradients = widest if work.llm_trains or work.stage == "stage1" else 0
+    return (min(whole, live) if gpus > 1 else 0) + gradients
+
+
+def _module_numel(work: Workload, part: Part) -> int:
+    """Numbers that one module needs at once: its tensors, or the experts of a layer together."""
+    if part.name == "llm" and work.llm is not None and work.llm.experts:
+        experts = 3 * work.llm.experts * work.llm.hidden * work.llm.moe_intermediate
+        return max(experts, work.llm.head_parameters)
+    return max(tensor.numel for tensor in part.tensors)

@@ -1,0 +1,39 @@
+"""The tower's and the projector's arithmetic against the modules themselves."""
+
+import pytest
+import torch
+
+from e2llm_core.eeg_sizes import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.llm_sizes import total_numel
+from e2llm_core.projector import build_projector, complete_projector_config
+from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.tower import EEGSettings, EEGTower
+
+TOWERS = [TowerConfig(), TowerConfig(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]
+PROJECTORS = [{}, {"hidden": 100}, {"kind": "resampler"}, {"kind": "resampler", "num_queries": 5}]
+
+
+def numels(tensors):
+    return sorted(n for tensor in tensors for n in [tensor.numel] * tensor.count)
+
+
+@pytest.mark.parametrize("config", TOWERS)
+def test_tower(config):
+    encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio"})
+    temporal = {"dim": config.temporal_dim, "depth": config.temporal_depth, "num_heads": config.temporal_heads}
+    with torch.device("meta"):
+        tower = EEGTower.build(EEGSettings(channels=("CZ",)), encoder=encoder, temporal=temporal)
+    assert numels(tower_tensors(config)) == sorted(p.numel() for p in tower.parameters())
+    assert tokens_per_segment(ProjectorConfig(), 4.0) == tower.num_tokens == 17
+
+
+def test_the_published_encoder():
+    """EEGPT large has 25,287,168 parameters."""
+    assert total_numel(encoder_tensors(TowerConfig())) == 25_287_168
+
+
+@pytest.mark.parametrize("settings", PROJECTORS)
+def test_projector(settings):
+    config = ProjectorConfig(**settings)
+    module = build_projector(complete_projector_config(config.settings(), 256, 1.0), 64, 256)
+    assert numels(projector_tensors(config, 64, 256)) == sorted(p.numel() for p in module.parameters())

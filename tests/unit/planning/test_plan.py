@@ -1,0 +1,189 @@
+"""Plans: what must hold for every size, stage and number of GPUs, and numbers that can be checked by hand."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.planning.gpus import GPUS, gpu_of
+from cluster.planning.memory import ITEMS, memory
+from cluster.planning.plan import fastest, plan_job, usable_bytes
+from cluster.planning.step_time import checkpoint_bytes, flops_per_sample, step_time
+from cluster.planning.workload import TEXT_CHARACTERS, Workload, workload
+from e2llm_core.language.corpus import corpus_dialogue
+from e2llm_core.llm_sizes import LLM_SIZES
+from jobs.load import load_spec
+from jobs.spec import SPECS
+from storage.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+H200 = GPUS["h200"]
+ATTENTION = "[q_proj, k_proj, v_proj, o_proj]"
+
+
+def work(stage: str = "stage3", *overrides: str, llm: str = "Qwen/Qwen3-8B") -> Workload:
+    given_llm = [f"model.llm={llm}"] if stage in ("stage2", "stage3") else []
+    spec = load_spec(REPOSITORY / f"jobs/{stage}.yaml", [*given_llm, *overrides], SPECS).spec
+    return workload(spec)  # type: ignore[arg-type]
+
+
+def changed(base: Workload, **train: object) -> Workload:
+    return base.model_copy(update={"train": base.train.model_copy(update=train)})
+
+
+def full(llm: str) -> Workload:
+    return work("stage3", "train.lora=null", llm=llm)
+
+
+WORKS = {
+    "stage1": work("stage1"),
+    "stage2": work("stage2"),
+    "lora": work(),
+    "full": full("Qwen/Qwen3-8B"),
+    "small": work(llm="Qwen/Qwen2.5-0.5B"),
+    "mixture": work("stage3", f"train.lora.target_modules={ATTENTION}", llm="Qwen/Qwen3-235B-A22B"),
+    "tiny": work("demo/tiny-llm"),
+}
+works = st.sampled_from(sorted(WORKS)).map(WORKS.__getitem__)
+trains = st.fixed_dictionaries(
+    {
+        "micro_batch": st.integers(1, 64),
+        "micro_tokens": st.integers(16, 20_000),
+        "zero_stage": st.sampled_from([0, 1, 2, 3]),
+        "precision": st.sampled_from(["fp32", "bf16"]),
+        "offload": st.sampled_from(["none", "cpu"]),
+        "activation_checkpointing": st.booleans(),
+    }
+)
+many = st.integers(1, 2048)
+
+
+@given(works, trains, many)
+def test_items_sum_to_the_total_and_none_is_negative(base, train, gpus):
+    found = memory(changed(base, **train), gpus)
+    assert tuple(found.items) == ITEMS
+    assert min(found.items.values()) >= 0
+    assert sum(found.items.values()) == found.total
+    assert found.items[found.largest] == max(found.items.values())
+
+
+@given(works, trains, st.integers(2, 1024), st.integers(1, 1024))
+def test_more_gpus_never_need_more_memory_each(base, train, gpus, more):
+    """From two on: a single one gathers nothing."""
+    base = changed(base, **train)
+    assert memory(base, gpus + more).total <= memory(base, gpus).total
+
+
+@given(works, trains, many)
+def test_recomputing_activations_never_needs_more(base, train, gpus):
+    base = changed(base, **train)
+    recomputed, kept = (memory(changed(base, activation_checkpointing=value), gpus).total for value in (True, False))
+    assert recomputed <= kept
+
+
+@given(works, trains, many)
+def test_offload_moves_what_it_frees(base, train, gpus):
+    train = train | {"offload": "none"}
+    kept, moved = (memory(changed(base, **train | {"offload": where}), gpus) for where in ("none", "cpu"))
+    assert moved.items["optimizer"] == moved.items["gradients"] == kept.host == 0
+    assert moved.host == kept.items["optimizer"] + kept.items["gradients"]
+    assert moved.total <= kept.total
+
+
+@given(works, trains, st.integers(1, 32), st.integers(1, 32))
+def test_larger_micro_batches_never_need_less(base, train, gpus, size):
+    base = changed(base, **train)
+    sizes = [memory(changed(base, micro_batch=n, micro_tokens=100_000), gpus).total for n in (size, size + 1)]
+    assert sizes[0] <= sizes[1]
+
+
+@given(st.sampled_from(sorted(LLM_SIZES)), many)
+@settings(max_examples=30)
+def test_adapters_need_less_than_all_weights(llm, gpus):
+    """Of what training adds to the model; a float32 adapter's copy of its input can cost more activations."""
+    adapters = work("stage3", f"train.lora.target_modules={ATTENTION}", llm=llm)
+    for name in ("gradients", "optimizer"):
+        small, large = (memory(changed(w, offload="none"), gpus).items[name] for w in (adapters, full(llm)))
+        assert small < large
+    assert checkpoint_bytes(adapters) < checkpoint_bytes(full(llm))
+
+
+@given(works, trains, many, st.sampled_from(sorted(GPUS)))
+def test_time_is_made_of_its_parts(base, train, gpus, gpu):
+    found = step_time(changed(base, **train), gpus, GPUS[gpu])
+    assert found.seconds >= max(found.compute, found.memory, found.interconnect)
+    assert 0 < found.mfu < 0.56
+    assert found.passes >= 1
+    assert found.interconnect == 0 or gpus > 1
+
+
+@given(works, st.sampled_from([2, 8, 32]), st.sampled_from(sorted(GPUS)))
+@settings(max_examples=30)
+def test_what_is_recommended_fits_and_is_not_slower(base, gpus, gpu):
+    kind = GPUS[gpu]
+    plan, best = plan_job(base, gpus, kind), fastest(base, gpus, kind)
+    assert plan.fastest == best
+    if plan.fits:
+        assert best is not None
+        assert best.step_seconds <= plan.step_seconds + 1e-6
+    if best is not None:
+        assert best.memory_bytes <= usable_bytes(kind)
+        assert plan.smallest is None
+
+
+def test_states_of_full_fine_tuning_by_hand():
+    """bf16 weights and gradients, float32 copy and two moments: 16 bytes per parameter over all GPUs."""
+    items = memory(full("Qwen/Qwen3-8B"), 8).items
+    states = sum(items[name] for name in ("parameters", "gradients", "optimizer"))
+    assert states == pytest.approx(8.19e9 * 16 / 8, rel=0.02)
+
+
+def test_arithmetic_of_a_token_by_hand():
+    """Full fine-tuning costs six operations per weight and token, where every token is supervised."""
+    base = full("Qwen/Qwen3-8B")
+    sample = base.sample.model_copy(update={"supervised": base.sample.tokens})
+    forward, backward = flops_per_sample(base.model_copy(update={"sample": sample, "tower": None}))
+    weights = 8.19e9 - 0.62e9  # the embedding is looked up
+    assert forward + backward == pytest.approx(6 * weights * sample.tokens, rel=0.01)
+
+
+def test_frozen_weights_have_no_gradient_arithmetic():
+    for llm in LLM_SIZES:
+        forward, backward = flops_per_sample(work(llm=llm).model_copy(update={"tower": None}))
+        assert forward < backward < 1.2 * forward
+
+
+def test_the_shipped_stages_fit_where_they_say():
+    for stage in ("stage1", "stage2", "stage3"):
+        assert plan_job(work(stage), 4, H200).fits, stage
+
+
+def test_samples_are_as_long_as_the_dialogues():
+    """The planner's constants against the dialogues that the stages draw."""
+    names = ("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise")
+    found: dict[str, list[tuple[int, int]]] = {task: [] for task in TEXT_CHARACTERS}
+    for number in range(3000):
+        dialogue = corpus_dialogue(number, names, 0)
+        question = re.sub(r"\[[^\]]*\]", "", dialogue.user)
+        found[dialogue.task].append((len(question), len(dialogue.answer) + len(dialogue.thinking or "")))
+    for task, lengths in found.items():
+        for place in (0, 1):
+            mean = sum(pair[place] for pair in lengths) / len(lengths)
+            assert TEXT_CHARACTERS[task][place] == pytest.approx(mean, rel=0.1), task
+
+
+def test_rows_hold_what_the_stages_pack():
+    base = changed(work(), micro_batch=64, micro_tokens=1024, global_batch=128)
+    tokens = base.sample.tokens
+    assert base.samples_per_pass(1) == 1024 / tokens
+    assert base.samples_per_pass(64) == 2
+    assert base.samples_per_pass(1000) == 1
+    assert changed(base, micro_tokens=16).samples_per_pass(1) == 1
+    assert changed(base, micro_batch=3).samples_per_pass(1) == 3
+
+
+def test_gpus_are_named():
+    with pytest.raises(InputError, match=r"^--gpu rtx: unknown GPU\. Name one of a100-40"):
+        gpu_of("rtx")
