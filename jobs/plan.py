@@ -56,6 +56,9 @@ def refusal(plan: JobPlan, path: Path) -> InputError:
     largest = plan.memory.largest
     needs = f"needs {gigabytes(plan.memory_bytes)} on every GPU, of which {gigabytes(plan.usable_bytes)} can be used"
     problem = f"{needs}; the largest item is {largest} with {gigabytes(plan.memory.items[largest])}"
+    if plan.memory_bytes <= plan.usable_bytes:
+        needs = f"needs {gigabytes(plan.memory.host)} of main memory per GPU"
+        problem = f"{needs}, of which {gigabytes(plan.usable_host_bytes)} can be used; the largest item is offload"
     found = plan.fastest or plan.smallest
     place = f"{path} on {plan.gpus} x {plan.gpu}"
     if found is None:

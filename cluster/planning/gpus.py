@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.errors import InputError
 
 _GB = 10**9
-_NDR, _HDR = "8 x 400 Gb/s", "8 x 200 Gb/s"
+_NDR, _HDR = "8 x 400 Gb/s, 2 TB", "8 x 200 Gb/s, 1 or 2 TB"
 
 
 class GPU(BaseModel):
@@ -25,6 +25,8 @@ class GPU(BaseModel):
         Of a node's network cards together, bytes per second and direction.
     host_bandwidth
         PCIe, bytes per second and direction.
+    host_memory
+        Main memory per GPU, bytes: the node's share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +38,7 @@ class GPU(BaseModel):
     link_bandwidth: float = Field(gt=0)
     network_bandwidth: float = Field(gt=0)
     host_bandwidth: float = Field(gt=0)
+    host_memory: int = Field(gt=0)
     per_node: int = Field(8, ge=1)
     source: str
 
@@ -49,6 +52,7 @@ def _gpu(name: str, memory: int, tflops: float, tb: float, link: int, network: i
         link_bandwidth=link * _GB,
         network_bandwidth=network * _GB,
         host_bandwidth=host * _GB,
+        host_memory=(128 if name == "a100-40" else 256) * _GB,
         source=source,
     )
 

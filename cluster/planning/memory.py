@@ -88,8 +88,9 @@ def memory(work: Workload, gpus: int) -> Memory:
     }
     host = 0
     if train.offload != "none":
-        host = kept["gradients"] + kept["optimizer"]
-        kept["gradients"] = kept["optimizer"] = 0
+        away = ["gradients", "optimizer", *(["parameters"] if train.zero_stage == 3 else [])]
+        host = sum(kept[name] for name in away)
+        kept |= dict.fromkeys(away, 0)
     step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * (work.value_bytes + 8)
     in_backward = sum(passing.values()) >= step
     moving = passing if in_backward else {"optimizer step": step}
@@ -214,8 +215,12 @@ def _gathered(work: Workload, gpus: int) -> float:
     widest = max((_module_numel(work, part) * part.bytes_each for part in work.parts), default=0)
     each = max(part.bytes_each for part in work.parts if part.name in ("llm", "tower"))
     live = max(LIVE_PARAMETERS * each, widest) + PREFETCH * each
-    gradients = widest if work.llm_trains or work.stage == "stage1" else 0
-    return (min(whole, live) if gpus > 1 else 0) + gradients
+    gradients = 0.0
+    if work.llm is not None and work.llm_trains:
+        gradients = max(0, widest - 2 * work.llm.head_parameters * work.value_bytes)
+    elif work.stage == "stage1":
+        gradients = widest
+    return (min(whole, live) if gpus > 1 or work.train.offload != "none" else 0) + gradients
 
 
 def _module_numel(work: Workload, part: Part) -> int:

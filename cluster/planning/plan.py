@@ -56,6 +56,8 @@ class JobPlan(BaseModel):
     ----------
     usable_bytes
         What a plan may fill of one GPU.
+    usable_host_bytes
+        What it may fill of the main memory that belongs to one GPU.
     fastest
         The fastest setting that fits on these GPUs, if any does.
     smallest
@@ -72,6 +74,7 @@ class JobPlan(BaseModel):
     gpus: int
     nodes: int
     usable_bytes: int
+    usable_host_bytes: int
     memory: Memory
     memory_bytes: int
     fits: bool
@@ -103,9 +106,10 @@ def plan_job(work: Workload, gpus: int, gpu: GPU) -> JobPlan:
         gpus=gpus,
         nodes=nodes(gpus, gpu),
         usable_bytes=usable,
+        usable_host_bytes=usable_host_bytes(gpu),
         memory=needed,
         memory_bytes=needed.total,
-        fits=needed.total <= usable,
+        fits=fits(needed, work, gpu),
         step=step,
         step_seconds=step.seconds,
         bound=step.bound,
@@ -137,6 +141,17 @@ def usable_bytes(gpu: GPU) -> int:
     return int(USABLE * gpu.memory)
 
 
+def usable_host_bytes(gpu: GPU) -> int:
+    """What a plan may fill of the main memory that belongs to one GPU."""
+    return int(USABLE * gpu.host_memory)
+
+
+def fits(needed: Memory, work: Workload, gpu: GPU) -> bool:
+    """Whether a GPU, and its share of the node's main memory, hold what a plan needs."""
+    in_main_memory = needed.host if work.train.offload == "cpu" else 0
+    return needed.total <= usable_bytes(gpu) and in_main_memory <= usable_host_bytes(gpu)
+
+
 def nodes(gpus: int, gpu: GPU) -> int:
     """Nodes that hold so many GPUs."""
     return math.ceil(gpus / gpu.per_node)
@@ -147,16 +162,18 @@ def settings(work: Workload, gpus: int) -> list[tuple[tuple[str, ...], Workload]
     share = max(1, math.ceil(work.train.global_batch / gpus))
     sizes = [2**power for power in range(share.bit_length()) if 2**power < share] + [share]
     found = []
-    for offload in dict.fromkeys(("none", "cpu", work.train.offload)):
+    offloads = ("none", "cpu") if work.train.zero_stage else ("none",)
+    for offload in dict.fromkeys((*offloads, work.train.offload)):
         for recompute in (False, True) if work.llm is not None else (False,):
             for size in sizes:
                 changes: dict[str, object] = {"micro_batch": size, "offload": offload}
+                changes["nvme_path"] = work.train.nvme_path if offload == "nvme" else None
                 if work.sample.tokens:
                     changes["micro_tokens"] = max(16, math.ceil(size * work.sample.tokens))
                 changes["activation_checkpointing"] = recompute
                 train = work.train.model_copy(update=changes)
                 texts = tuple(
-                    f"train.{key}={str(value).lower()}"
+                    f"train.{key}={'null' if value is None else str(value).lower()}"
                     for key, value in changes.items()
                     if getattr(work.train, key) != value
                 )
@@ -168,8 +185,9 @@ def fastest(work: Workload, gpus: int, gpu: GPU) -> Setting | None:
     """Find the setting that fits and trains fastest; among equals the one nearest to the spec."""
     fitting = []
     for texts, changed in settings(work, gpus):
-        needed = memory(changed, gpus).total
-        if needed <= usable_bytes(gpu):
+        held = memory(changed, gpus)
+        needed = held.total
+        if fits(held, changed, gpu):
             step = step_time(changed, gpus, gpu)
             fitting.append((round(step.seconds, 9), len(texts), needed, texts, step))
     if not fitting:

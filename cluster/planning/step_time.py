@@ -23,6 +23,9 @@ LATENCY = 20e-6
 HOST_ADAM = 0.4e9
 """Parameters per second that the host's AdamW updates for one GPU. An assumption."""
 
+NVME_RATE = 3e9
+"""Bytes per second and GPU that local NVMe disks read or write. An assumption."""
+
 WRITE_RATE = 2e9
 """Bytes per second and node that a shared file system takes. An assumption."""
 
@@ -169,24 +172,34 @@ def _activation_bytes(work: Workload) -> float:
 
 def _exchange_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     """Seconds of one pass's collectives: ZeRO-3 gathers all weights twice and scatters the gradients."""
-    if gpus == 1:
-        return 0.0
     zero3 = work.train.zero_stage == 3
+    fetched = 0.0
+    if zero3 and work.train.offload != "none":
+        own = sum(part.parameters * part.bytes_each for part in work.parts) / gpus
+        fetched = 2 * own / _host_rate(work, gpu)
+    if gpus == 1:
+        return fetched
     gathered = 2 * sum(part.parameters * part.bytes_each for part in work.parts) if zero3 else 0
     moved = gathered + (1 if zero3 else 2) * work.value_bytes * work.trainable
     within = moved * (min(gpus, gpu.per_node) - 1) / min(gpus, gpu.per_node) / (gpu.link_bandwidth * LINK_SHARE)
     nodes = math.ceil(gpus / gpu.per_node)
     between = moved * (nodes - 1) / nodes / (gpu.network_bandwidth * LINK_SHARE)
     layers = work.llm.layers if work.llm is not None else 1
-    return max(within, between) + 3 * layers * LATENCY * math.log2(gpus)
+    return max(within, between, fetched) + 3 * layers * LATENCY * math.log2(gpus)
+
+
+def _host_rate(work: Workload, gpu: GPU) -> float:
+    """Bytes per second between a GPU and where its offloaded state is."""
+    reached = gpu.host_bandwidth * LINK_SHARE
+    return min(reached, NVME_RATE) if work.train.offload == "nvme" else reached
 
 
 def _optimizer_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     shards = gpus if work.train.zero_stage else 1
     numbers = work.trainable / shards
     if work.train.offload != "none":
-        moved = numbers * 2 * work.value_bytes
-        return numbers / HOST_ADAM + moved / (gpu.host_bandwidth * LINK_SHARE)
+        moved = numbers * (2 * work.value_bytes + (24 if work.train.offload == "nvme" else 0))
+        return numbers / HOST_ADAM + moved / _host_rate(work, gpu)
     return numbers * (28 + 2 * work.value_bytes) / (gpu.memory_bandwidth * MEMORY_SHARE)
 
 

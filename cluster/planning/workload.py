@@ -272,10 +272,11 @@ def _language(
 ) -> Workload:
     train, full = plan.train, isinstance(plan, Stage3Plan) and lora is None
     seconds = plan.data.windows.window_seconds
+    width = _bytes(train) if full else 4
     parts = [
         _part("llm", llm.tensors(), full, _bytes(train)),
         _part("tower", tower_tensors(tower), False, 4),
-        _part("projector", projector_tensors(projector, tower.temporal_dim, llm.hidden), True, 4),
+        _part("projector", projector_tensors(projector, tower.temporal_dim, llm.hidden), True, width),
     ]
     modules = None
     if lora is not None:

@@ -83,12 +83,13 @@ def test_recomputing_activations_never_needs_more(base, train, gpus):
     assert recomputed <= kept
 
 
-@given(works, trains, many)
-def test_offload_moves_what_it_frees(base, train, gpus):
-    train = train | {"offload": "none"}
-    kept, moved = (memory(changed(base, **train | {"offload": where}), gpus) for where in ("none", "cpu"))
+@given(works, trains, st.integers(2, 2048), st.sampled_from(["cpu", "nvme"]))
+def test_offload_moves_what_it_frees(base, train, gpus, place):
+    """ZeRO-3 also moves the parameters; from two GPUs on, as a single one then gathers what it otherwise has."""
+    kept, moved = (memory(changed(base, **train | {"offload": where}), gpus) for where in ("none", place))
     assert moved.items["optimizer"] == moved.items["gradients"] == kept.host == 0
-    assert moved.host == kept.items["optimizer"] + kept.items["gradients"]
+    away = ("optimizer", "gradients", "parameters")[: 3 if train["zero_stage"] == 3 else 2]
+    assert moved.host == sum(kept.items[name] for name in away)
     assert moved.total <= kept.total
 
 
@@ -116,7 +117,24 @@ def test_time_is_made_of_its_parts(base, train, gpus, gpu):
     assert found.seconds >= max(found.compute, found.memory, found.interconnect)
     assert 0 < found.mfu < 0.56
     assert found.passes >= 1
-    assert found.interconnect == 0 or gpus > 1
+    assert found.interconnect == 0 or gpus > 1 or train["offload"] != "none"
+
+
+def test_overrides_that_are_recommended_are_valid():
+    base = work("stage3", "train.offload=nvme", "train.nvme_path=/disk", "train.lora=null", llm="Qwen/Qwen3-32B")
+    for gpus, gpu in ((1, "h200"), (8, "h200"), (8, "a100-40")):
+        plan = plan_job(base, gpus, GPUS[gpu])
+        found = plan.fastest or plan.smallest
+        assert found is not None
+        again = work(
+            "stage3",
+            "train.offload=nvme",
+            "train.nvme_path=/disk",
+            "train.lora=null",
+            *found.overrides,
+            llm="Qwen/Qwen3-32B",
+        )
+        assert memory(again, found.gpus).total == found.memory_bytes
 
 
 @given(works, st.sampled_from([2, 8, 32]), st.sampled_from(sorted(GPUS)))
@@ -182,6 +200,14 @@ def test_rows_hold_what_the_stages_pack():
     assert base.samples_per_pass(1000) == 1
     assert changed(base, micro_tokens=16).samples_per_pass(1) == 1
     assert changed(base, micro_batch=3).samples_per_pass(1) == 3
+
+
+def test_main_memory_is_limited_too():
+    """All states of a 32B model offloaded from one GPU: 524 GB."""
+    base = changed(full("Qwen/Qwen3-32B"), offload="cpu", activation_checkpointing=True, micro_batch=1)
+    assert memory(base, 1).total < usable_bytes(H200)
+    assert not plan_job(base, 1, H200).fits
+    assert plan_job(base, 8, H200).fits
 
 
 def test_gpus_are_named():
