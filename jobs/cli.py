@@ -139,6 +139,32 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 
 @app.command()
 @disciplined
+def watch(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
+) -> None:
+    """Follow a run that is training: steps, losses, speed, checkpoints."""
+    from jobs.watch import watch_run
+
+    watch_run(run, once)
+
+
+@app.command()
+@disciplined
+def merge(
+    model: Annotated[Path, typer.Argument(help="A run of stage 2 or 3, or its model folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    llm: Annotated[str | None, typer.Option(help="The base language model, if it has moved.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Largest file of the language model.")] = "5GB",
+) -> None:
+    """Write a model as one folder that plain transformers loads, its adapter folded in."""
+    from e2llm_core.merging import merge_model
+
+    print(merge_model(model, out, llm, max_shard_size))
+
+
+@app.command()
+@disciplined
 def info(
     store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")],
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures here.")] = None,

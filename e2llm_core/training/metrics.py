@@ -1,13 +1,17 @@
 """Metrics of a run: JSON lines on disk, TensorBoard, and one progress line with an ETA."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from e2llm_core.training.world import World
 from storage.files import write_json
+
+if TYPE_CHECKING:
+    from e2llm_core.training.world import World
 
 
 def clock(seconds: float) -> str:
