@@ -1,6 +1,5 @@
 """A stage on Ray Train: workers are placed and restarted here, trained in `e2llm_core`."""
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +98,7 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
             resources_per_worker={"CPU": resources.cpus_per_worker, **gpus},
         ),
         run_config=RunConfig(
-            name=f"{time.time_ns()}",
+            name=f"{run.name}-{1 + sum(1 for _ in (run / 'ray').glob('*'))}",
             storage_path=str(run / "ray"),
             failure_config=FailureConfig(max_failures=0),
         ),

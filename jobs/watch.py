@@ -26,7 +26,7 @@ _WIDTH = 96
 _CURVE = 40
 _SPEED = {"seconds_per_step", "samples_per_second", "tokens_per_second", "mfu", "communication_share", "memory_gb"}
 _COUNTS = {"step", "split", "seconds", "units", "samples", "tokens"}
-_OTHER = _SPEED | _COUNTS | {"loss", "gradient_norm", "loader_wait", "loader_wait_seconds"}
+_OTHER = _SPEED | _COUNTS | {"loss", "gradient_norm", "loader_wait", "loader_wait_share"}
 
 
 def watch_run(path: Path, once: bool) -> None:
@@ -177,7 +177,11 @@ _SHOWN = {
         "samples_per_second": "{:,.4g} samples/s",
         "seconds_per_step": "{:.3g} s/step",
     },
-    "efficiency": {"mfu": "MFU {:.1%}", "loader_wait": "loader wait {:.1%}", "communication_share": "comm. {:.1%}"},
+    "efficiency": {
+        "mfu": "MFU {:.1%}",
+        "loader_wait_share": "loader wait {:.1%}",
+        "communication_share": "communication {:.1%}",
+    },
     "memory": {"memory_gb": "{:.1f} GB[dim], peak of one worker[/]"},
 }
 

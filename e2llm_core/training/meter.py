@@ -16,6 +16,18 @@ from e2llm_core.training.world import World
 
 _COLLECTIVES = ("gloo:", "ncclDevKernel", "ncclKernel")
 _FIRST_SAMPLE = 3
+MEASURED = (
+    "seconds",
+    "seconds_per_step",
+    "samples_per_second",
+    "tokens_per_second",
+    "loader_wait",
+    "loader_wait_share",
+    "mfu",
+    "communication_share",
+    "memory_gb",
+)
+"""Names in a row of metrics that say how fast, not what was learned: they differ from run to run."""
 
 
 @dataclass
@@ -97,8 +109,8 @@ class StepMeter:
         Returns
         -------
         dict
-            ``seconds_per_step``, ``samples_per_second``, ``tokens_per_second``, ``loader_wait_seconds`` (per step),
-            ``loader_wait`` (share of the step), ``memory_gb``; ``mfu`` where the device's peak and the FLOPs are
+            ``seconds_per_step``, ``samples_per_second``, ``tokens_per_second``, ``loader_wait`` (seconds per step),
+            ``loader_wait_share``, ``memory_gb``; ``mfu`` where the device's peak and the FLOPs are
             known, ``communication_share`` from the first timed step on. No rates before a step was counted.
         """
         sums, share = self._sums, self._share
@@ -114,8 +126,8 @@ class StepMeter:
                 "seconds_per_step": seconds / steps,
                 "samples_per_second": samples / seconds,
                 "tokens_per_second": tokens / seconds,
-                "loader_wait_seconds": max(rank[2] for rank in ranks) / steps,
-                "loader_wait": max(rank[2] / rank[1] for rank in ranks),
+                "loader_wait": max(rank[2] for rank in ranks) / steps,
+                "loader_wait_share": max(rank[2] / rank[1] for rank in ranks),
             }
             if self._peak is not None and flops == flops:
                 row["mfu"] = flops / seconds / (self._peak * len(ranks))

@@ -55,8 +55,8 @@ def test_a_row_averages_the_steps_since_the_last(clock):
     assert row["seconds_per_step"] == 2.0
     assert row["samples_per_second"] == 2.0
     assert row["tokens_per_second"] == 45.0
-    assert row["loader_wait_seconds"] == 0.5
-    assert row["loader_wait"] == 0.25
+    assert row["loader_wait"] == 0.5
+    assert row["loader_wait_share"] == 0.25
     clock.step(meter, 0.5)
     assert meter.row()["tokens_per_second"] == 200.0
 
@@ -83,7 +83,7 @@ def test_ranks_are_added_up_and_the_slowest_sets_the_pace(clock):
     assert row["seconds_per_step"] == 4.0
     assert row["samples_per_second"] == (8 + 10) / 8
     assert row["tokens_per_second"] == (200 + 300) / 8
-    assert row["loader_wait"] == 0.5
+    assert row["loader_wait_share"] == 0.5
     assert row["memory_gb"] == 3.0
     assert "mfu" not in row
     assert "communication_share" not in row
