@@ -117,6 +117,7 @@ def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker or None,
     )
+    scored.set_name(folder.name)
     with watch("score", len(stretches), lambda: len(list(target.glob("*.parquet")))):
         # The scorers may hold every CPU, and writing must go on all the same.
         scored.write_parquet(str(target), ray_remote_args={"num_cpus": 0})
