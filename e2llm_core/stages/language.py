@@ -27,6 +27,7 @@ from e2llm_core.stages.probe import copy_probe
 from e2llm_core.supervision import next_tokens, supervised_positions
 from e2llm_core.tower import TOWER_WEIGHTS
 from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, Part, Stage
 from e2llm_core.training.world import World
@@ -98,6 +99,7 @@ class LanguageStage(Stage):
     """
 
     processor: E2LLMProcessor
+    arithmetic: CompositeFlops
     tasks: tuple[str, ...] = ()
     """Names of the tasks that have a loss of their own in the metrics."""
 
@@ -127,6 +129,10 @@ class LanguageStage(Stage):
     @abstractmethod
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """Sample `number` of an epoch over `source`."""
+
+    def flops(self, batch: Batch) -> float:
+        """Of the language model, the projector and, where it runs, the tower."""
+        return self.arithmetic(batch.tensors)
 
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
         """Rows packed from the whole global batch, dealt to the ranks; a rank reads the EEG of its own rows only."""

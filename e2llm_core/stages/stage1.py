@@ -16,6 +16,7 @@ from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower import EEGTower
+from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
@@ -115,7 +116,12 @@ class Stage1(Stage):
         encoder = list(tower.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
+        self._flops_per_window = tower_flops(tower, backward=True)
         return model, [ParameterGroup("encoder", encoder), ParameterGroup("heads", rest)]
+
+    def flops(self, batch: Batch) -> float:
+        """Of the tower; the heads are small."""
+        return float(self._flops_per_window * batch.samples)
 
     def prepare(self, micro: MicroBatch) -> Batch:
         """Read and augment windows; targets are labels, measures and patch powers of the same windows."""

@@ -22,6 +22,7 @@ from e2llm_core.stages.language import (
     save_composite,
 )
 from e2llm_core.stages.probe import load_probe
+from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 
 
@@ -67,6 +68,7 @@ class Stage2(LanguageStage):
         labels = list(self.data.labels)
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
         self.processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, self.data.settings)
+        self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
 
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:

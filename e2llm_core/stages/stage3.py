@@ -25,6 +25,7 @@ from e2llm_core.stages.language import (
     save_composite,
 )
 from e2llm_core.stages.probe import load_reference
+from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 
 
@@ -86,6 +87,7 @@ class Stage3(LanguageStage):
         model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, **self._options)
         self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
+        self.arithmetic = CompositeFlops(model)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
             model.projector.to(model.llm.dtype)  # ZeRO-3 partitions trained parameters of one dtype only

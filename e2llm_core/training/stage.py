@@ -114,6 +114,10 @@ class Stage(ABC):
     def prepare(self, micro: MicroBatch) -> Batch:
         """Read and assemble some samples as one micro-batch; a function of their ids and positions alone."""
 
+    def flops(self, batch: Batch) -> float | None:
+        """Model FLOPs of the forward and backward pass of a micro-batch, fillers not counted; None if unknown."""
+        return None
+
     def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Add to the micro-batches of a step what their losses need of each other. A collective call."""
         return batches

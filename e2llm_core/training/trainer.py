@@ -15,6 +15,7 @@ from torch import Tensor
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
+from e2llm_core.training.meter import StepMeter
 from e2llm_core.training.metrics import PROGRESS, MetricsLog, record_choices
 from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
@@ -63,6 +64,7 @@ class Trainer:
         record_choices(run, stage.name, stage.choices, world)
         self.engine = Engine(model, groups, config, world)
         self.order = stage.order(config.seed)
+        self.meter = StepMeter(world, config.precision)
         self.checkpoints = Checkpoints(run, config.keep_checkpoints, world)
 
     def fit(self) -> Literal["finished", "stopped"]:
@@ -114,10 +116,10 @@ class Trainer:
         """One optimizer step and what is due after it: metrics, validation, a checkpoint."""
         config, best = self.config, self.state.best_score
         self.state = replace(self.state, step=step, world_size=self.world.size)
-        metrics = self._train_step(step, batches) | {"loader_wait": loader_wait}
+        metrics = self._train_step(step, batches, loader_wait)
         last = step == config.max_steps
         if step % config.log_every == 0 or step == 1 or last:
-            log.write(step, "train", metrics)
+            log.write(step, "train", metrics | self.meter.row())
         better = False
         if step % config.validate_every == 0 or last:
             validation = self._validate()
@@ -147,8 +149,9 @@ class Trainer:
         batches = self.stage.batches(ids, first, self.config, self.world)
         return [batch.pinned() for batch in batches] if self.world.device.type == "cuda" else batches
 
-    def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
+    def _train_step(self, step: int, prepared: list[Batch], loader_wait: float) -> dict[str, float]:
         """One optimizer step on global batch number `step`; returns means over the step's units."""
+        self.meter.begin()
         units, samples, tokens = self.world.sum(
             [sum(getattr(batch, name) for batch in prepared) for name in ("units", "samples", "tokens")]
         )
@@ -165,6 +168,7 @@ class Trainer:
         self.engine.step()
         sums = self.world.sum([*torch.stack(list(totals.values())).tolist(), *counts.values()])
         shares = zip(counts, sums[: len(counts)], sums[len(counts) :], strict=True)
+        self._measure(prepared, loader_wait)
         metrics = {name: total / count for name, total, count in shares if count}
         if not np.isfinite(metrics["loss"]):
             raise InputError(
@@ -176,6 +180,12 @@ class Trainer:
         if (norm := self.engine.gradient_norm()) is not None:
             metrics["gradient_norm"] = norm
         return metrics | {"units": units, "samples": samples, "tokens": tokens}
+
+    def _measure(self, prepared: list[Batch], loader_wait: float) -> None:
+        """Tell the meter what this rank has done in the step."""
+        samples, tokens = (sum(getattr(batch, name) for batch in prepared) for name in ("samples", "tokens"))
+        flops = [count for count in map(self.stage.flops, prepared) if count is not None]
+        self.meter.end(samples, tokens, loader_wait, sum(flops) if len(flops) == len(prepared) else None)
 
     def _validate(self) -> dict[str, float]:
         self.engine.model.eval()

@@ -22,10 +22,10 @@ class KilledTrainer(Trainer):
 
     last: int | None = None
 
-    def _train_step(self, step: int, prepared: list[Batch]) -> dict[str, float]:
+    def _train_step(self, step: int, prepared: list[Batch], loader_wait: float) -> dict[str, float]:
         if self.last is not None and step == self.last + 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._train_step(step, prepared)
+        return super()._train_step(step, prepared, loader_wait)
 
 
 def stops(trainer: Trainer, job: dict) -> bool:

@@ -18,6 +18,7 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.trainer import seed_everything
@@ -140,8 +141,7 @@ def losses(run: Path, key: str = "loss") -> list[float]:
 
 def curve(run: Path) -> list[dict]:
     return [
-        {key: value for key, value in row.items() if key not in ("seconds", "loader_wait")}
-        for row in read_metrics(run / "metrics.jsonl")
+        {key: value for key, value in row.items() if key not in MEASURED} for row in read_metrics(run / "metrics.jsonl")
     ]
 
 

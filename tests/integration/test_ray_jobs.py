@@ -12,6 +12,7 @@ import yaml
 
 from cluster import local
 from cluster.local import ClusterInfo
+from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import PROGRESS, read_metrics
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -169,8 +170,7 @@ def wait_for(run: Path, pattern: str, job: subprocess.Popen[str]) -> None:
 
 def curve(run: Path) -> list[dict]:
     return [
-        {key: value for key, value in row.items() if key not in ("seconds", "loader_wait")}
-        for row in read_metrics(run / "metrics.jsonl")
+        {key: value for key, value in row.items() if key not in MEASURED} for row in read_metrics(run / "metrics.jsonl")
     ]
 
 
