@@ -171,6 +171,39 @@ class EEGTower(nn.Module):
         }
 
 
+class DescribedTower(EEGTower):
+    """A tower without its weights: for models whose segments are outputs of the tower, computed beforehand.
+
+    Parameters
+    ----------
+    tower
+        The tower that it stands for.
+    """
+
+    def __init__(self, tower: EEGTower) -> None:
+        nn.Module.__init__(self)
+        self.eeg = tower.eeg
+        self._dim, self._num_tokens, self._config = tower.dim, tower.num_tokens, tower.config_dict()
+
+    @property
+    def dim(self) -> int:
+        """Width of the output tokens."""
+        return self._dim
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens per segment."""
+        return self._num_tokens
+
+    def forward(self, eeg_GCT: Tensor) -> Tensor:
+        """Refuse; raises `ValueError`."""
+        raise ValueError("eeg: this model was built without its tower. Give eeg_features")
+
+    def config_dict(self) -> dict[str, Any]:
+        """Return the JSON form of the architecture, as the tower does."""
+        return self._config
+
+
 def save_tower(tower: EEGTower, directory: str | Path, tensors: dict[str, Tensor] | None = None) -> Path:
     """Write ``tower.safetensors`` and ``tower.json``.
 

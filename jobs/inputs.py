@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from jobs.run_folder import finished_digest
-from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
+from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
 from storage.store import Store, open_store
-from storage.windows import Windows
+from storage.windows import WindowConfig, Windows
 
 if TYPE_CHECKING:
     from e2llm_core.stages.probe import Origin
@@ -53,18 +53,23 @@ def check_inputs(spec: Job) -> list[str]:
         case Stage2Spec():
             inputs = [_model(spec.model.tower, "model.tower"), _labelled(spec), _llm(spec.model.llm)]
             _fits(spec, spec.model.tower, "model.tower")
-            return inputs
+            return inputs + _features(spec, spec.model.tower)
         case Stage3Spec():
             inputs = [_model(spec.model.start, "model.start"), _labelled(spec)]
             _same_llm(spec)
             _fits(spec, spec.model.start, "model.start")
-            return inputs
+            return inputs + _features(spec, spec.model.start)
         case EvaluateSpec():
             inputs = [finished_digest(run, f"stages.{name}") for name, run in spec.stages.items()]
             inputs += [_model(spec.model, "model"), _labelled(spec)]
             _fits(spec, spec.model, "model")
             _twin(spec)
             return inputs
+        case FeaturesSpec():
+            inputs = [_model(spec.model, "model"), open_store(spec.store).digest]
+            _same_windows(spec.windows, "windows", spec.model, "model")
+            windows = Windows(open_store(spec.store), spec.windows)
+            return [*inputs, damage_digest(windows.store)] if spec.windows.damaged == "skip" else inputs
         case ScoreSpec():
             store = open_store(spec.store)
             return [store.digest, _model(spec.model, "model")]
@@ -97,21 +102,34 @@ def _model(folder: Path, field: str) -> str:
     return model_digest(folder)
 
 
-def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str) -> None:
-    """The model takes these windows, and has not seen what this spec tests on."""
+def _features(spec: Stage2Spec | Stage3Spec, tower: Path) -> list[str]:
+    """Digest of the features that a stage reads, when it reads some."""
+    if spec.data.features is None:
+        return []
+    from e2llm_core.stages.features import open_features
+
+    every = Windows(open_store(spec.data.store), spec.data.windows)
+    return [open_features(spec.data.features, every, tower).digest]
+
+
+def _same_windows(windows: WindowConfig, place: str, model: Path, field: str) -> "Origin":
+    """The model was trained on windows that were cut so; the stride is free."""
     from e2llm_core.stages.probe import load_origin
 
     if not (model / "probe.json").exists():
         raise InputError(f"{field}: {model}", "no probe.json here", "Name the `model` folder of a run of this project.")
-    store = open_store(spec.data.store)
-    trials, origin = store.trials, load_origin(model)
-    cut = {"stride_seconds": origin.windows.stride_seconds}
-    if spec.data.windows.model_copy(update=cut) != origin.windows:
+    origin = load_origin(model)
+    if windows.model_copy(update={"stride_seconds": origin.windows.stride_seconds}) != origin.windows:
         raise InputError(
-            "data.windows",
-            f"differ from those that {model} was trained on",
-            "Copy `data.windows` from its spec.yaml.",
+            place, f"differ from those that {model} was trained on", "Copy `data.windows` from its spec.yaml."
         )
+    return origin
+
+
+def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str) -> None:
+    """The model takes these windows, and has not seen what this spec tests on."""
+    store = open_store(spec.data.store)
+    trials, origin = store.trials, _same_windows(spec.data.windows, "data.windows", model, field)
     if origin.store_digest == store.digest and (seen := _seen(origin, resolve_split(spec.data.split, trials), trials)):
         raise InputError(
             "data.split", f"tests on {seen} that {model} was trained or selected on", "Use the split of its spec.yaml."

@@ -13,7 +13,7 @@ from jobs.inputs import check_inputs
 from jobs.load import LoadedSpec
 from jobs.paths import CODE, absolute, root_folder
 from jobs.run_folder import RunFolder, chained_digest
-from jobs.spec import EvaluateSpec, IngestSpec, Job, ScoreSpec
+from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec
 from storage.location import locate
 
 
@@ -97,8 +97,15 @@ def _score(spec: ScoreSpec, facts: dict[str, Any]) -> None:
     print(f"[score] rows: {score(spec, spec.run, spec.resources)}", flush=True)
 
 
+def _features(spec: FeaturesSpec, facts: dict[str, Any]) -> None:
+    from cluster.features import compute_features
+
+    print(f"[features] {compute_features(spec, spec.run, spec.resources)}", flush=True)
+
+
 _WORK: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "ingest": _ingest,
     "evaluate": _evaluate,
     "score": _score,
+    "features": _features,
 }

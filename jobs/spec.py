@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cluster.plans import ScoringPlan
+from cluster.plans import FeaturesPlan, ScoringPlan
 from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
@@ -70,6 +70,12 @@ class Stage1Spec(TrainingJob, Stage1Plan):
     kind: Literal["stage1"]
 
 
+class FeaturesSpec(ClusterJob, FeaturesPlan):
+    """Outputs of a frozen tower for every window of a store, computed once for stages 2 and 3."""
+
+    kind: Literal["features"]
+
+
 class Stage2Spec(TrainingJob, Stage2Plan):
     """Stage 2: cross-modal alignment of the projector."""
 
@@ -98,6 +104,7 @@ SPECS: dict[str, type[Job]] = {
     "ingest": IngestSpec,
     "tiny-llm": TinyLLMSpec,
     "stage1": Stage1Spec,
+    "features": FeaturesSpec,
     "stage2": Stage2Spec,
     "stage3": Stage3Spec,
     "evaluate": EvaluateSpec,

@@ -30,6 +30,14 @@ class DataConfig(BaseModel):
     split: SplitConfig = Field(default_factory=BySubject)
 
 
+class CachedDataConfig(DataConfig):
+    """The same for stages with a frozen tower, whose outputs may have been computed beforehand."""
+
+    features: Path | None = Field(
+        None, description="folder of a `features` run's output; null: the tower runs in every step"
+    )
+
+
 class TowerConfig(BaseModel):
     """Size and start of the EEG tower. The defaults are EEGPT large with its published checkpoint's layout."""
 
@@ -203,7 +211,7 @@ class Stage1Plan(StagePlan):
 class Stage2Plan(StagePlan):
     """Stage 2, cross-modal alignment."""
 
-    data: DataConfig
+    data: CachedDataConfig
     train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
 
@@ -216,7 +224,7 @@ class Stage2Plan(StagePlan):
 class Stage3Plan(StagePlan):
     """Stage 3, instruction tuning."""
 
-    data: DataConfig
+    data: CachedDataConfig
     model: TunedModel
     tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
     train: Stage3TrainConfig = Field(default_factory=Stage3TrainConfig)

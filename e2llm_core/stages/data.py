@@ -1,14 +1,18 @@
 """The EEG that a stage sees: a store, how its windows are cut, and who is on which side of the split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from e2llm_core.stages.config import DataConfig
+from e2llm_core.stages.config import CachedDataConfig, DataConfig
+from e2llm_core.stages.features import open_features
+from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
 from e2llm_core.tower import EEGSettings
 from e2llm_core.training.world import World
+from storage.features import Features
 from storage.splits import Side, Split, resolve_split
 from storage.store import Store, open_store
 from storage.windows import Windows
@@ -20,11 +24,30 @@ class EEGData:
 
     config: DataConfig
     store: Store
+    features: Features | None = None
+    """The frozen tower's outputs, where they were computed beforehand."""
 
     @classmethod
-    def open(cls, config: DataConfig) -> "EEGData":
-        """Open the store and resolve the split; raises `InputError` when either does not fit."""
-        return cls(config, open_store(config.store))
+    def open(cls, config: DataConfig, tower: Path | None = None) -> "EEGData":
+        """Open the store, resolve the split, and open the features that the config names.
+
+        Parameters
+        ----------
+        config : DataConfig
+            What to open.
+        tower : Path, optional
+            Model directory whose tower the features must be of; needed where the config names some.
+
+        Raises
+        ------
+        InputError
+            When one of them does not fit.
+        """
+        store = open_store(config.store)
+        folder = config.features if isinstance(config, CachedDataConfig) else None
+        if folder is None or tower is None:
+            return cls(config, store)
+        return cls(config, store, open_features(folder, Windows(store, config.windows), tower))
 
     def __post_init__(self) -> None:
         self.store.require_labels()
@@ -58,45 +81,17 @@ class EEGData:
         """Windows of one side of the split, as the model sees them."""
         return Windows(self.store, self.config.windows, side.rows(self.store.trials))
 
+    def segments(self, side: Side) -> Segments:
+        """What the model is shown of one side's windows: their signals, or their features."""
+        windows = self.windows(side)
+        if self.features is None:
+            return WindowSegments(windows)
+        return FeatureSegments(self.features, Windows(self.store, self.config.windows), windows)
+
     def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them: session-whitened."""
         whitened = {"normalisation": "session-whitening", "adaptation": "transductive-unlabelled"}
         return Windows(self.store, self.config.windows.model_copy(update=whitened), side.rows(self.store.trials))
-
-
-def read_augmented(
-    windows: Windows, measured: Windows, ids: np.ndarray, seeds: Sequence[Sequence[int]] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read windows as the model sees them and as the measures do, under one augmentation.
-
-    Parameters
-    ----------
-    windows, measured : Windows
-        The same windows in two normalisations.
-    ids : np.ndarray
-        Window numbers (batch,).
-    seeds : sequence, optional
-        One seed per window: random polarity and circular shift; None for none.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Two float32 (batch, n_chans, n_times).
-    """
-    eeg = windows.read(ids)
-    whitened = eeg if windows.config == measured.config else measured.read(ids)
-    if seeds is None:
-        return eeg, whitened
-    draws = [np.random.default_rng(seed).integers([2, eeg.shape[-1]]) for seed in seeds]
-
-    def change(signal: np.ndarray) -> np.ndarray:
-        moved = [
-            np.roll(row, shift, axis=-1) * (1 - 2 * sign) for row, (sign, shift) in zip(signal, draws, strict=True)
-        ]
-        return np.stack(moved).astype(np.float32)
-
-    changed = change(eeg)
-    return changed, changed if whitened is eeg else change(whitened)
 
 
 def ranks_share(size: int, batch: int, world: World) -> Iterator[tuple[np.ndarray, int]]:

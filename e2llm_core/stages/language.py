@@ -21,11 +21,11 @@ from e2llm_core.packed_attention import attend_packed
 from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
-from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
+from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.supervision import next_tokens, supervised_positions
-from e2llm_core.tower import TOWER_WEIGHTS
+from e2llm_core.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.sharding import MicroBatch
@@ -65,6 +65,7 @@ class DescribedWindows:
 
     def __init__(self, data: EEGData, side: Side, reference: Reference) -> None:
         self.windows = data.windows(side)
+        self.segments = data.segments(side)
         self._reference = reference
         self._measured = MeasuredWindows(data.measured(side))
         self._labels = self.windows.trials["label"].to_numpy()
@@ -172,12 +173,12 @@ class LanguageStage(Stage):
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
     def row(self, source: DescribedWindows, samples: Sequence[ShownSample]) -> Batch:
-        """Read and augment the samples' segments; pack their tokens."""
+        """Read the samples' segments, augmented, or their features; pack their tokens."""
         ids = np.array([window for sample in samples for window in sample.windows])
         seeds = [seed for sample in samples for seed in sample.seeds or ()] or None
-        eeg, _ = read_augmented(source.windows, source.windows, ids, seeds)
+        segments = torch.from_numpy(source.segments.read(ids, seeds))
         counted = [sample.tokens for sample in samples if sample.tokens.units]
-        tensors = packed_row([sample.tokens for sample in samples]) | {"eeg": torch.from_numpy(eeg)}
+        tensors = packed_row([sample.tokens for sample in samples]) | {source.segments.key: segments}
         units = sum(tokens.units for tokens in counted)
         tensors["task_units"] = [sum(s.units for s in counted if s.kind == n) for n in range(len(self.tasks))]
         return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
@@ -244,6 +245,12 @@ def llm_options(train: LanguageTrainConfig) -> dict[str, Any]:
     """
     dtype = "bfloat16" if train.precision == "bf16" else "float32"
     return {"dtype": dtype, "attn_implementation": choose_attention(train.attention, dtype)}
+
+
+def spare_tower(model: E2LLMForConditionalGeneration, data: EEGData) -> None:
+    """Drop the frozen tower's weights from memory when its outputs are read instead of computed."""
+    if data.features is not None:
+        model.tower = DescribedTower(model.tower)
 
 
 def prepare_llm(llm: Any, train: TrainConfig) -> None:

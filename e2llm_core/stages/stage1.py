@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.stages.config import Stage1Config, TowerConfig
 from e2llm_core.stages.contrastive import contrast_over_step, with_slope
-from e2llm_core.stages.data import EEGData, ranks_share, read_augmented
+from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
+from e2llm_core.stages.segments import read_augmented
 from e2llm_core.tower import EEGTower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch

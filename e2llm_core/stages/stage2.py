@@ -20,6 +20,7 @@ from e2llm_core.stages.language import (
     part,
     prepare_llm,
     save_composite,
+    spare_tower,
 )
 from e2llm_core.stages.probe import load_probe
 from e2llm_core.training.flops import CompositeFlops
@@ -67,6 +68,7 @@ class Stage2(LanguageStage):
         ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
         labels = list(self.data.labels)
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
+        spare_tower(model, self.data)
         self.processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, self.data.settings)
         self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]

@@ -23,6 +23,7 @@ from e2llm_core.stages.language import (
     part,
     prepare_llm,
     save_composite,
+    spare_tower,
 )
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.training.flops import CompositeFlops
@@ -88,6 +89,7 @@ class Stage3(LanguageStage):
         self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
         self.arithmetic = CompositeFlops(model)
+        spare_tower(model, self.data)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
             model.projector.to(model.llm.dtype)  # ZeRO-3 partitions trained parameters of one dtype only

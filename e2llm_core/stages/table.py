@@ -36,13 +36,15 @@ def _stage1(plan: Stage1Plan) -> Stage:
 def _stage2(plan: Stage2Plan) -> Stage:
     from e2llm_core.stages.stage2 import Stage2
 
-    return Stage2(EEGData.open(plan.data), plan.model.tower, plan.model.llm, plan.model.projector, plan.train)
+    data = EEGData.open(plan.data, plan.model.tower)
+    return Stage2(data, plan.model.tower, plan.model.llm, plan.model.projector, plan.train)
 
 
 def _stage3(plan: Stage3Plan) -> Stage:
     from e2llm_core.stages.stage3 import Stage3
 
-    return Stage3(EEGData.open(plan.data), plan.model.start, plan.train.lora, plan.tasks, plan.train)
+    data = EEGData.open(plan.data, plan.model.start)
+    return Stage3(data, plan.model.start, plan.train.lora, plan.tasks, plan.train)
 
 
 _TABLE: dict[Any, Callable[[Any], Stage]] = {

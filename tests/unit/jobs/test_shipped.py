@@ -7,12 +7,12 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.load import load_spec
-from jobs.spec import SPECS, EvaluateSpec, Stage1Spec, Stage2Spec, Stage3Spec
+from jobs.spec import SPECS, EvaluateSpec, FeaturesSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.signal import SEED_CHANNELS
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "jobs").rglob("*.yaml"))
-REAL = ("ingest", "stage1", "stage2", "stage3", "evaluate", "score")
+REAL = ("ingest", "stage1", "features", "stage2", "stage3", "evaluate", "score")
 
 
 def test_there_is_one_for_every_kind():
@@ -35,8 +35,10 @@ def test_it_is_valid_and_executable(path):
 def test_all_stages_of_a_set_see_the_same_data(folder):
     """Another window, channel or split in one stage would be a silent leak or a refusal hours later."""
     specs = [load_spec(path, [], SPECS).spec for path in sorted(folder.glob("*.yaml"))]
-    seen = {spec.data for spec in specs if isinstance(spec, Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec)}
-    assert len(seen) == 1
+    staged = [spec for spec in specs if isinstance(spec, Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec)]
+    assert len({(spec.data.store, spec.data.windows, spec.data.split) for spec in staged}) == 1
+    cached = [spec for spec in specs if isinstance(spec, FeaturesSpec)]
+    assert all((spec.store, spec.windows) == (staged[0].data.store, staged[0].data.windows) for spec in cached)
 
 
 def test_the_real_size_is_eegpt_large_on_its_own_channels():
@@ -51,6 +53,7 @@ def test_the_real_size_is_eegpt_large_on_its_own_channels():
     [
         ("ingest", "data/SEED-VII: no EEG_preprocessed/*.mat."),
         ("stage1", "model.weights: ROOT/data/eegpt_mcae_58chs_4s_large4E.safetensors: no EEGPT checkpoint here."),
+        ("features", "model: ROOT/runs/seed-vii/stage1/model: no model here."),
         ("stage2", "model.tower: ROOT/runs/seed-vii/stage1/model: no model here."),
         ("stage3", "model.start: ROOT/runs/seed-vii/stage2/model: no model here."),
         ("evaluate", "stages.stage1: ROOT/runs/seed-vii/stage1: no finished run here."),

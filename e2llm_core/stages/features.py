@@ -1,0 +1,89 @@
+"""Features of a frozen tower, computed once: what identifies them, and which augmentation each variant has."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from storage.errors import InputError
+from storage.features import Features, FeatureSource
+from storage.windows import Windows
+
+TOWER_WEIGHTS, TOWER_CONFIG = "tower.safetensors", "tower.json"
+_SETTINGS = ("encoder", "temporal", "eeg")
+
+
+def tower_digest(folder: Path) -> str:
+    """SHA-256 of a tower's settings and tensors; the same in the folders of all stages that hand it on.
+
+    Parameters
+    ----------
+    folder : Path
+        Model directory of any stage.
+
+    Raises
+    ------
+    InputError
+        When it holds no tower.
+    """
+    for name in (TOWER_CONFIG, TOWER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(str(folder), f"no {name} here", "Name the `model` folder of a stage's run.")
+    config = json.loads((folder / TOWER_CONFIG).read_text(encoding="utf-8"))
+    total = hashlib.sha256(json.dumps({key: config[key] for key in _SETTINGS}, sort_keys=True).encode())
+    for name, description, content in _tensors(folder / TOWER_WEIGHTS):
+        total.update(f"{name} {description} ".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Name, type and shape, and bytes of each tensor of a safetensors file, by name (the order in files varies)."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        for name in sorted(header):
+            start, stop = header[name]["data_offsets"]
+            file.seek(8 + length + start)
+            yield name, f"{header[name]['dtype']} {header[name]['shape']}", file.read(stop - start)
+
+
+def open_features(folder: Path, every: Windows, tower: Path) -> Features:
+    """Open features, if they are those of this tower on these windows.
+
+    Parameters
+    ----------
+    folder : Path
+        `data.features` of a spec.
+    every : Windows
+        All windows of the store, as the stage cuts them.
+    tower : Path
+        Model directory whose tower they stand for.
+
+    Raises
+    ------
+    InputError
+        When they are absent, incomplete, or of another tower, store or windows.
+    """
+    try:
+        features = Features.open(folder)
+    except InputError as error:
+        raise InputError(f"data.features: {error.place}", error.problem, error.remedy) from None
+    wanted = FeatureSource.of(every, tower_digest(tower))
+    if difference := features.manifest.source.difference(wanted):
+        field, problem = difference
+        raise InputError(
+            f"data.features: {folder}",
+            f"these features are {problem}",
+            f"Run the features job for this spec, correct {field}, or set data.features=null.",
+        )
+    return features
+
+
+def variant_seeds(seed: int, variant: int, windows: np.ndarray) -> list[tuple[int, int, int]] | None:
+    """Augmentation seeds of a variant of some windows; None for variant 0, the windows as they are."""
+    return [(seed, variant, window) for window in windows.tolist()] if variant else None
