@@ -1,4 +1,4 @@
-"""The features job on a real Ray: killed with -9 in the middle, it goes on; what a worker refuses reaches the driver."""
+"""The features job on a real Ray: killed with -9 in the middle, refused by a damaged block, and finished each time."""
 
 import os
 import signal
