@@ -40,6 +40,13 @@ def is_for_lack_of_memory(error: BaseException) -> bool:
     )
 
 
+def found_no_room(error: BaseException) -> bool:
+    """Whether the cluster shrank before the workers were placed."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return any(isinstance(cause, WorkerGroupStartupTimeoutError) for cause in causes(error))
+
+
 def refusal(error: BaseException, run: Path) -> InputError | None:
     """Why another attempt would end as this one did, if so."""
     refused = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)

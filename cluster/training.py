@@ -7,6 +7,7 @@ from cluster.capacity import looking_for_room, number_of_workers, wait_for_liste
 from cluster.progress import follow
 from cluster.recovery import (
     causes,
+    found_no_room,
     is_for_lack_of_memory,
     newest_checkpoint,
     refusal,
@@ -17,7 +18,7 @@ from cluster.stopping import Stopped, StopRequest, first_signal
 from e2llm_core.stages.config import Plan
 from e2llm_core.training.metrics import PROGRESS
 
-_START_TIMEOUT_SECONDS = "300"
+_PLACEMENT_SECONDS = "30"
 Outcome = Literal["finished", "stopped"]
 
 
@@ -69,7 +70,7 @@ def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: Stop
             if is_for_lack_of_memory(error):
                 plan = with_half_the_micro_batch(plan, workers, run)
                 _say(run, f"out of memory; goes on with train.micro_batch={plan.train.micro_batch}")
-            else:
+            elif not found_no_room(error):
                 newest, before = newest_checkpoint(run), newest
                 failures = failures + 1 if newest == before else 1
                 if failures > resources.max_failures:
@@ -81,10 +82,14 @@ def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: Stop
 
 
 def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) -> Outcome:
-    """Place workers and train; Ray Train reports every failure at once."""
+    """Place workers and train; Ray Train reports every failure at once.
+
+    Room for a fixed number of workers is waited for. Room for an elastic run's was counted just before: when it is
+    gone, it has to be counted again.
+    """
     import os
 
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_TIMEOUT_SECONDS)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _PLACEMENT_SECONDS)
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # the dashboard lists the run
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -101,7 +106,11 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
         run_config=RunConfig(
             name=f"{run.name}-{1 + sum(1 for _ in (run / 'ray').glob('*'))}",
             storage_path=str(run / "ray"),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=-1 if isinstance(resources.workers, int) else 0,
+            ),
         ),
     )
     return trainer.fit().return_value  # type: ignore[attr-defined]

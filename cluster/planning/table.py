@@ -10,7 +10,7 @@ from cluster.planning.step_time import checkpoint_bytes, step_time
 from cluster.planning.units import duration, gigabytes
 from cluster.planning.workload import Workload, workload
 from e2llm_core.llm_sizes import LLM_SIZES
-from e2llm_core.stages.config import DataConfig, LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
+from e2llm_core.stages.config import CachedDataConfig, LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
 
 GPU_COUNTS = (8, 64, 256, 1024)
 """GPUs of the table."""
@@ -25,7 +25,7 @@ def stage3(llm: str, gpus: int, *, full: bool) -> Workload:
     """Stage 3 at a size where every GPU has one packed row of `TOKENS_PER_GPU` tokens per step."""
     lora = LoraSettings(target_modules=_ATTENTION) if LLM_SIZES[llm].experts else LoraSettings()
     train = Stage3TrainConfig(lora=None if full else lora, precision="bf16", micro_tokens=TOKENS_PER_GPU)
-    plan = Stage3Plan(data=DataConfig(store="store"), model=TunedModel(start=Path("absent"), llm=llm), train=train)
+    plan = Stage3Plan(data=CachedDataConfig(store="store"), model=TunedModel(start=Path("absent"), llm=llm), train=train)
     work = workload(plan)
     rows = max(1, int(TOKENS_PER_GPU / work.sample.tokens))
     sized = train.model_copy(update={"global_batch": rows * gpus, "micro_batch": rows})

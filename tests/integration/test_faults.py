@@ -183,7 +183,7 @@ def test_an_elastic_run_shrinks_when_a_node_is_lost_and_grows_when_it_is_back(no
 
 def test_a_raylet_that_hangs_is_given_up_like_a_lost_node(nodes, undisturbed, tmp_path):
     run = tmp_path / "run"
-    with nodes.training(run, fault="slow:0.4", workers={"min": 1, "max": 2}) as ended:
+    with nodes.training(run, fault="slow:1.5", workers={"min": 1, "max": 2}) as ended:
         wait(lambda: len(rows(run)) >= 4, ended)
         raylet = nodes.raylet
         raylet.suspend()
