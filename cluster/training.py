@@ -106,7 +106,7 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
         run_config=RunConfig(
             name=f"{run.name}-{1 + sum(1 for _ in (run / 'ray').glob('*'))}",
             storage_path=str(run / "ray"),
-            failure_config=FailureConfig(
+            failure_config=FailureConfig(  # type: ignore[call-arg]
                 max_failures=0,
                 max_preemption_failures=0,
                 controller_failure_limit=-1 if isinstance(resources.workers, int) else 0,

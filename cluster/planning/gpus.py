@@ -1,70 +1,63 @@
-"""Data-sheet rates of GPUs. Sizes in bytes (1 GB = 1e9 bytes), rates per second and direction."""
+"""GPUs that runs are planned for, each in the node it usually stands in. Rates per second and direction."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass
 
+from e2llm_core import gpus
 from storage.errors import InputError
 
-_GB = 10**9
-_NDR, _HDR = "8 x 400 Gb/s, 2 TB", "8 x 200 Gb/s, 1 or 2 TB"
+_GB = 1e9
+_HDR_GBS, _NDR_GBS = 200, 400  # 8 network cards of 200 or 400 Gb/s
 
 
-class GPU(BaseModel):
-    """One kind of GPU, and the node it usually stands in.
+@dataclass(frozen=True)
+class GPU:
+    """One kind of GPU, and its share of a node.
 
     Attributes
     ----------
-    memory
-        Bytes, in the data sheet's decimal gigabytes.
-    flops
+    name
+        On the command line.
+    sheet
+        The GPU alone.
+    bf16_flops
         Dense bfloat16 tensor-core operations per second (data sheets also print twice that, with sparsity).
-    memory_bandwidth
-        Bytes per second.
-    link_bandwidth
-        Between the GPUs of a node, bytes per second and direction (half of the data sheet's NVLink total).
     network_bandwidth
         Of a node's network cards together, bytes per second and direction.
     host_bandwidth
         PCIe, bytes per second and direction.
     host_memory
         Main memory per GPU, bytes: the node's share.
+    per_node
+        GPUs of a node.
+    source
+        Of the node's values.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    memory: int = Field(gt=0)
-    flops: float = Field(gt=0)
-    memory_bandwidth: float = Field(gt=0)
-    link_bandwidth: float = Field(gt=0)
-    network_bandwidth: float = Field(gt=0)
-    host_bandwidth: float = Field(gt=0)
-    host_memory: int = Field(gt=0)
-    per_node: int = Field(8, ge=1)
+    sheet: gpus.GPU
+    bf16_flops: float
+    network_bandwidth: float
+    host_bandwidth: float
+    host_memory: float
     source: str
+    per_node: int = 8
 
 
-def _gpu(name: str, memory: int, tflops: float, tb: float, link: int, network: int, host: int, source: str) -> GPU:
-    return GPU(
-        name=name,
-        memory=memory * _GB,
-        flops=tflops * 1e12,
-        memory_bandwidth=tb * 1e12,
-        link_bandwidth=link * _GB,
-        network_bandwidth=network * _GB,
-        host_bandwidth=host * _GB,
-        host_memory=(128 if name == "a100-40" else 256) * _GB,
-        source=source,
-    )
+def _gpu(name: str, network: int, host: int, memory: int, source: str) -> GPU:
+    """Make a row of GB/s, GB/s and GB."""
+    sheet = gpus.GPUS[name]
+    assert sheet.bf16_flops is not None
+    return GPU(name, sheet, sheet.bf16_flops, network * _GB, host * _GB, memory * _GB, source)
 
 
 GPUS: dict[str, GPU] = {
     gpu.name: gpu
     for gpu in (
-        _gpu("a100-40", 40, 312, 1.555, 300, 200, 32, f"NVIDIA A100 data sheet, SXM4 40 GB; DGX A100, {_HDR}"),
-        _gpu("a100-80", 80, 312, 2.039, 300, 200, 32, f"NVIDIA A100 data sheet, SXM4 80 GB; DGX A100, {_HDR}"),
-        _gpu("h100-80", 80, 989, 3.35, 450, 400, 64, f"NVIDIA H100 data sheet, SXM5; DGX H100, {_NDR}"),
-        _gpu("h200", 141, 989, 4.8, 450, 400, 64, f"NVIDIA H200 data sheet, SXM5; DGX H200, {_NDR}"),
-        _gpu("b200", 180, 2250, 8.0, 900, 400, 64, f"NVIDIA DGX B200 data sheet, per GPU; {_NDR}"),
+        _gpu("a100-40", _HDR_GBS, 32, 128, "NVIDIA DGX A100 data sheet, 1 TB"),
+        _gpu("a100-80", _HDR_GBS, 32, 256, "NVIDIA DGX A100 data sheet, 2 TB"),
+        _gpu("h100-80", _NDR_GBS, 64, 256, "NVIDIA DGX H100 data sheet, 2 TB"),
+        _gpu("h200", _NDR_GBS, 64, 256, "NVIDIA DGX H200 data sheet, 2 TB"),
+        _gpu("b200", _NDR_GBS, 64, 256, "NVIDIA DGX B200 data sheet, 2 TB"),
     )
 }
 """Name on the command line -> rates."""

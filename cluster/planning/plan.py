@@ -138,7 +138,7 @@ def _notes(work: Workload, gpus: int) -> tuple[str, ...]:
 
 def usable_bytes(gpu: GPU) -> int:
     """What a plan may fill of one GPU."""
-    return int(USABLE * gpu.memory)
+    return int(USABLE * gpu.sheet.memory_bytes)
 
 
 def usable_host_bytes(gpu: GPU) -> int:

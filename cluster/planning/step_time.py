@@ -94,10 +94,10 @@ def step_time(work: Workload, gpus: int, gpu: GPU) -> StepTime:
     recomputed = forward if train.activation_checkpointing and work.llm is not None else 0.0
     flops = share * (forward + backward + recomputed)
     traffic = passes * _weights_read(work) + share * sample.tokens * _activation_bytes(work)
-    compute = flops / (gpu.flops * COMPUTE_SHARE)
+    compute = flops / (gpu.bf16_flops * COMPUTE_SHARE)
     seconds = {
         "compute": compute,
-        "memory": traffic / (gpu.memory_bandwidth * MEMORY_SHARE),
+        "memory": traffic / (gpu.sheet.memory_bandwidth * MEMORY_SHARE),
         "interconnect": passes * _exchange_seconds(work, gpus, gpu),
         "optimizer": _optimizer_seconds(work, gpus, gpu),
     }
@@ -109,7 +109,7 @@ def step_time(work: Workload, gpus: int, gpu: GPU) -> StepTime:
         tokens_per_step=train.global_batch * sample.tokens,
         samples_per_step=train.global_batch,
         busy_gpus=min(gpus, train.global_batch),
-        mfu=useful / (total * gpus * gpu.flops),
+        mfu=useful / (total * gpus * gpu.bf16_flops),
     )
 
 
@@ -181,7 +181,7 @@ def _exchange_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
         return fetched
     gathered = 2 * sum(part.parameters * part.bytes_each for part in work.parts) if zero3 else 0
     moved = gathered + (1 if zero3 else 2) * work.value_bytes * work.trainable
-    within = moved * (min(gpus, gpu.per_node) - 1) / min(gpus, gpu.per_node) / (gpu.link_bandwidth * LINK_SHARE)
+    within = moved * (min(gpus, gpu.per_node) - 1) / min(gpus, gpu.per_node) / (gpu.sheet.link_bandwidth * LINK_SHARE)
     nodes = math.ceil(gpus / gpu.per_node)
     between = moved * (nodes - 1) / nodes / (gpu.network_bandwidth * LINK_SHARE)
     layers = work.llm.layers if work.llm is not None else 1
@@ -200,7 +200,7 @@ def _optimizer_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     if work.train.offload != "none":
         moved = numbers * (2 * work.value_bytes + (24 if work.train.offload == "nvme" else 0))
         return numbers / HOST_ADAM + moved / _host_rate(work, gpu)
-    return numbers * (28 + 2 * work.value_bytes) / (gpu.memory_bandwidth * MEMORY_SHARE)
+    return numbers * (28 + 2 * work.value_bytes) / (gpu.sheet.memory_bandwidth * MEMORY_SHARE)
 
 
 def checkpoint_bytes(work: Workload) -> int:

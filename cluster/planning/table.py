@@ -25,7 +25,9 @@ def stage3(llm: str, gpus: int, *, full: bool) -> Workload:
     """Stage 3 at a size where every GPU has one packed row of `TOKENS_PER_GPU` tokens per step."""
     lora = LoraSettings(target_modules=_ATTENTION) if LLM_SIZES[llm].experts else LoraSettings()
     train = Stage3TrainConfig(lora=None if full else lora, precision="bf16", micro_tokens=TOKENS_PER_GPU)
-    plan = Stage3Plan(data=CachedDataConfig(store="store"), model=TunedModel(start=Path("absent"), llm=llm), train=train)
+    plan = Stage3Plan(
+        data=CachedDataConfig(store="store"), model=TunedModel(start=Path("absent"), llm=llm), train=train
+    )
     work = workload(plan)
     rows = max(1, int(TOKENS_PER_GPU / work.sample.tokens))
     sized = train.model_copy(update={"global_batch": rows * gpus, "micro_batch": rows})
