@@ -185,7 +185,7 @@ def test_readiness_asks_what_ray_has(folder):
         expected = {"/api/local_raylet_healthz"}
         expected |= {"/api/gcs_healthz"} if role == "head" else {"/-/healthz"} if folder.name == "service" else set()
         assert asked == expected
-        source = (ray / "http_server_head.py").read_text()
+        source = (ray / "http_server_head.py").read_text() + (ray / "http_server_agent.py").read_text()
         assert all(f'"{path}"' in source for path in asked)
 
 
@@ -245,3 +245,17 @@ def test_the_service_names_a_builder_of_ours_and_fits_its_cluster(hardware):
     (variable,) = container["env"]
     assert variable["name"] == import_module(module).TOKEN_VARIABLE
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "e2llm-serve-token", "key": "token"}
+
+
+def test_the_page_names_what_there_is():
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    paths = set(re.findall(r"(?<![\w./])(?:cluster/kubernetes|jobs|tests)/[\w./-]*\w", page))
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    assert set(re.findall(r"create secret generic (\S+)", page)) == SECRETS
+    assert set(re.findall(r"(?:service|raycluster|rayjob|rayservice|job)/(e2llm[\w-]*)", page)) == {
+        "e2llm",
+        "e2llm-job",
+        "e2llm-head-svc",
+        "e2llm-serve-svc",
+    }
