@@ -55,8 +55,10 @@ def _may_find_more(spec: Job) -> bool:
 
 
 def identity(spec: BaseModel) -> str:
-    """Digest of what a job computes: its spec without where it is written and on how many workers."""
-    content = spec.model_dump(mode="json", exclude={"run", "resources"})
+    """Digest of what a job computes: its spec without where it is written, on how many workers, in what pieces."""
+    from e2llm_core.training.config import NOT_LEARNED
+
+    content = spec.model_dump(mode="json", exclude={"run": True, "resources": True, "train": NOT_LEARNED})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,6 +5,19 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+NOT_LEARNED = {
+    "micro_batch",
+    "micro_tokens",
+    "activation_checkpointing",
+    "offload",
+    "nvme_path",
+    "attention",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
+"""Settings of how a stage is computed, kept and told about: what is learned is the same to rounding."""
+
 
 class TrainConfig(BaseModel):
     """How long, how fast and how a stage trains. Batch sizes count samples over all workers."""

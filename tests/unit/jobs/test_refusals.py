@@ -167,9 +167,11 @@ def test_a_finished_run_is_not_repeated(root, capsys):
     assert capsys.readouterr().out == f"[tiny-llm] already done: {folder}\n"
 
 
-def test_the_number_of_workers_is_no_part_of_a_runs_identity(root, capsys):
+@pytest.mark.parametrize("setting", ["resources.workers=7", "train.micro_batch=1", "train.offload=cpu"])
+def test_how_a_run_is_computed_is_no_part_of_its_identity(root, capsys, setting):
+    """A run that was short of memory goes on in smaller pieces."""
     leave(root, finished=True)
-    main(["job.yaml", "resources.workers=7"])
+    main(["job.yaml", setting])
     assert "already done" in capsys.readouterr().out
 
 
