@@ -22,10 +22,13 @@ import torch
 from pydantic import TypeAdapter
 
 from benchmarks._report import ROOT, Row, compare, rounds, write
+from cluster.features import FeatureWriter, manifest_of
+from cluster.plans import FeaturesPlan
 from e2llm_core.language.corpus import corpus_dialogue
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
+from storage.features import Features
 from storage.labels import SEED_VII
 from storage.signal import SEED_CHANNELS
 from storage.store import RecordingInfo, Trial, create_store
@@ -64,10 +67,11 @@ def make_store(folder: Path) -> None:
 
 
 class Bench:
-    """Models of every stage, untrained, and runs on them."""
+    """Models of every stage, untrained, and runs on them; the tower has layers of `width`, twice `depth` of them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self._turn = root, count()
+    def __init__(self, root: Path, width: int, depth: int) -> None:
+        self.root, self._turn, self._width, self._depth = root, count(), width, depth
+        root.mkdir()
         make_store(root / "store.zarr")
         texts = [
             d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, SEED_VII.names, 0) for n in range(500))
@@ -86,7 +90,9 @@ class Bench:
         windows |= {"normalisation": "session-whitening", "adaptation": "transductive-unlabelled"}
         data = {"store": str(self.root / "store.zarr"), "windows": windows}
         data["split"] = {"train": 2, "validation": 1, "test": 1}
-        tower = {"dim": 64, "depth": 2, "num_heads": 4, "temporal_dim": 64, "temporal_depth": 2, "temporal_heads": 4}
+        width, depth = self._width, self._depth
+        tower = {"dim": width, "depth": depth, "num_heads": 4}
+        tower |= {"temporal_dim": width, "temporal_depth": depth, "temporal_heads": 4}
         model: dict[str, dict[str, Any]] = {
             "stage1": {"start": "fourier", **tower},
             "stage2": {"tower": str(self.root / "stage1/model"), "llm": str(self.root / "llm")},
@@ -94,6 +100,17 @@ class Bench:
         }
         common = {"global_batch": 32, "micro_batch": 16, "log_every": 1, "validate_every": 10_000, "max_steps": 8}
         return {"data": data, "model": model[name], "train": common | {"checkpoint_every": 10_000} | train}
+
+    def features(self) -> Path:
+        """Outputs of the tower for every window, computed as the `features` job does."""
+        data = self.plan("stage1")["data"]
+        plan = FeaturesPlan(store=data["store"], windows=data["windows"], model=self.root / "stage1/model")
+        manifest, folder = manifest_of(plan), self.root / "features"
+        features = Features.create(folder, manifest)
+        features.prepare()
+        FeatureWriter(plan, folder, manifest)({"block": np.array(features.missing())})
+        features.complete()
+        return folder
 
     def _untrained(self, name: str) -> None:
         stage = build_stage(TypeAdapter(Plan).validate_python(self.plan(name)))
@@ -121,8 +138,8 @@ class Bench:
 
 
 def tokens_per_second(measured: dict[str, Any]) -> float:
-    """Of the counted steps."""
-    steps = measured["steps"][WARM_UP:]
+    """Of the counted steps: the last one holds the end of the run, too."""
+    steps = measured["steps"][WARM_UP:-1]
     return float(sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps))
 
 
@@ -146,6 +163,19 @@ def against_plain(bench: Bench, number: int) -> list[Row]:
         compare("stage 3, LoRA, vocabulary 151,936", "tokens/s", named, "ours", other, unit="tokens/s"),
         compare("the same: peak memory above the model", "memory", memory, "ours", other, unit="MiB", better="lower"),
     ]
+
+
+def cached_features(bench: Bench, number: int) -> list[Row]:
+    """Stage 2, whose projector alone trains, with the tower's outputs computed beforehand."""
+    plan = bench.plan("stage2")
+    cached = {**plan, "data": plan["data"] | {"features": str(bench.features())}}
+    ways = {"features computed once": cached, "tower in every step": plan}
+
+    def trained(name: str) -> Callable[[], float]:
+        return lambda: tokens_per_second(bench.train(ways[name]))
+
+    speeds = rounds({name: trained(name) for name in ways}, number)
+    return [compare("stage 2, projector", "tokens/s", speeds, *ways, unit="tokens/s")]
 
 
 def two_workers(bench: Bench, number: int) -> list[Row]:
@@ -183,9 +213,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     number = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder) / "small", width=64, depth=2)
         rows = [*against_plain(bench, number), *two_workers(bench, number), *checkpoint_stall(bench, number)]
-    what = "LLM: 4 layers of width 128; tower: 2 layers of width 64; 32 samples a step; 8 steps, 2 of them not counted"
+        rows += cached_features(Bench(Path(folder) / "tower", width=128, depth=4), number)
+    what = (
+        "LLM: 4 layers of width 128; tower: 2 + 2 layers of width 64, for cached features 4 + 4 of width 128; "
+        "32 samples a step; 8 steps, 5 of them counted"
+    )
     write("engine", rows, {"what": what, "vocabulary": VOCABULARY})
 
 

@@ -29,18 +29,17 @@ from storage.errors import InputError
 
 JOBS = ("ingest", "tiny-llm", "stage1", "stage2", "stage3", "evaluate", "score")
 EXPECTED_SECONDS = {
-    "ingest": 28,
-    "tiny-llm": 144,
-    "stage1": 134,
-    "stage2": 55,
-    "stage3": 147,
-    "evaluate": 78,
-    "score": 23,
+    "ingest": 35,
+    "tiny-llm": 149,
+    "stage1": 122,
+    "stage2": 48,
+    "stage3": 133,
+    "evaluate": 72,
+    "score": 22,
 }
 """Wall time of each job on two cores; the pace of the jobs already done scales the rest."""
 
 SHOWN_METRICS = ("balanced_accuracy", "claim_accuracy")
-_NAMES = ("task", "model", "condition", "readout", "metric")
 SPECS = Path("jobs/demo")
 RUN = Path("runs/demo")
 LOCK = ".lock"
@@ -266,19 +265,29 @@ def _remaining(job: str, done: Mapping[str, JobRun]) -> str:
 
 def _results_table(results: list[dict[str, Any]]) -> Table:
     table = Table(title="Held-out synthetic subjects: a software check, not evidence about people")
-    for name in _NAMES:
-        table.add_column(name, no_wrap=True)
-    for name in ("value", "interval", "chance"):
-        table.add_column(name, justify="right")
+    for name in ("task", "what", "value", "interval", "chance"):
+        table.add_column(name, justify="left" if name in ("task", "what") else "right", no_wrap=name != "what")
     for row in (row for row in results if row["metric"] in SHOWN_METRICS):
         low, high = row.get("ci_low"), row.get("ci_high")
         interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         chance = "" if row.get("chance") is None else f"{row['chance']:.3f}"
         value = "" if row["value"] is None else f"{row['value']:.3f}"
         style = "bold" if row.get("primary") else None
-        names = [str(row[name]) for name in _NAMES]
-        table.add_row(*names, value, interval, chance, style=style)
+        table.add_row(str(row["task"]), _what(row), value, interval, chance, style=style)
     return table
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """What was measured on whom, without what goes without saying."""
+    model, condition = str(row["model"]), str(row["condition"])
+    parts = [model]
+    if condition not in ("eeg", model):
+        parts.append(condition)
+    if row["metric"] == "claim_accuracy":
+        parts.append("statements that hold")
+    elif model == "e2llm":
+        parts.append(str(row["readout"]))
+    return ", ".join(parts)
 
 
 def _first_rationale(predictions: Path) -> str | None:
