@@ -139,6 +139,20 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 
 @app.command()
 @disciplined
+def doctor(
+    storage: Annotated[str | None, typer.Option(help="Folder or s3:// place for data and runs. [runs/]")] = None,
+) -> None:
+    """Examine every node of the cluster in RAY_ADDRESS, else this machine; status 1 when something is wrong."""
+    from rich.console import Console
+
+    from jobs.doctor import doctor as examine
+
+    if not examine(storage, Console(highlight=False)):
+        raise typer.Exit(1)
+
+
+@app.command()
+@disciplined
 def watch(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,

@@ -1,0 +1,59 @@
+"""The doctor on a real Ray: two nodes, and this machine alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    ray.init(cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_every_node_is_examined_and_the_sum_over_both_measured(two_nodes, tmp_path):
+    from cluster.doctor.examination import examine_cluster
+
+    found = {each.topic: each for each in examine_cluster(str(tmp_path))}
+    assert found["versions"].verdict == "well"
+    assert found["storage"].verdict != "wrong", found["storage"]
+    assert found["clocks"].verdict == "well"
+    assert "gloo over 2 ranks on 2 nodes: " in found["all-reduce"].found
+    assert found["all-reduce"].verdict != "wrong"
+    assert not list(tmp_path.iterdir())
+
+
+def doctor(place: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", "from jobs.cli import app; app()", "doctor", "--storage", str(place)]
+    variables = environment | {"COLUMNS": "120"}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+
+
+def test_this_machine_without_a_cluster(tmp_path):
+    done = doctor(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "gloo over 2 ranks on 1 node" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = doctor(tmp_path / "file")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/file: cannot be written: ")
