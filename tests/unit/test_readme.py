@@ -36,6 +36,14 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith(starts) and "…" not in line]
 
 
+def overrides_of(words: list[str], place: int) -> list[str]:
+    """Overrides behind the spec at a place of a command line; the options of ``e2llm`` may have values of their own."""
+    if words[0] != "e2llm":
+        return [word for word in words[place + 1 :] if not word.startswith("-")]
+    command = typer.main.get_command(app).commands[words[1]]
+    return list(command.make_context(words[1], words[2:]).params["overrides"] or [])
+
+
 def leaves(page: Path) -> list[str]:
     return re.findall(r"\]\(([^)#\s]+)", _BLOCK.sub("", page.read_text(encoding="utf-8")))
 
@@ -52,7 +60,7 @@ def test_specs_are_accepted_with_the_overrides_shown(page: Path) -> None:
         places = [place for place, word in enumerate(words) if word.endswith(".yaml")]
         if words[0] == "make" or not places:
             continue
-        overrides = [word for word in words[places[0] + 1 :] if not word.startswith("-")]
+        overrides = [word.replace("%a", "1") for word in overrides_of(words, places[0])]
         load_spec(ROOT / words[places[0]].removeprefix("./"), overrides, SPECS)
 
 
