@@ -1,6 +1,7 @@
 """Checkpoint folders: the newest complete one is the only truth about where a run stands."""
 
 import json
+import secrets
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.files import write_json
 
-_COMPLETE = "COMPLETE"
+_COMPLETE, _WRITING = "COMPLETE", ".writing-"
+_NUMBER_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Checkpoints:
 
     def __init__(self, root: Path, keep: int, world: World) -> None:
         self.root, self.keep, self.world = root / "checkpoints", keep, world
-        self._being_written: TrainerState | None = None
+        self._being_written: tuple[TrainerState, Path] | None = None
 
     def complete(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -48,22 +50,27 @@ class Checkpoints:
     def save(self, engine: Engine, state: TrainerState) -> None:
         """Begin a checkpoint; it counts only once `finish` has put its marker there. A collective call.
 
+        It is written in a folder of its own: a worker of an earlier attempt that was given up but still runs, on a node
+        that hangs, has another.
+
         Raises
         ------
         InputError
             When it, or the one before it, cannot be written.
         """
         self.finish(engine)
-        folder = self._folder(state.step)
+        (number,) = self.world.sum([secrets.randbits(_NUMBER_BITS) if self.world.is_first else 0])
+        folder = self.root / f"{self._folder(state.step).name}{_WRITING}{int(number)}"
         if self.world.is_first:
             try:
-                shutil.rmtree(folder, ignore_errors=True)
+                for left_over in self.root.glob(f"step-*{_WRITING}*"):
+                    shutil.rmtree(left_over, ignore_errors=True)
                 folder.mkdir(parents=True)
             except OSError as error:
                 raise self._refusal(state, error) from error
         self.world.barrier()
         engine.save(folder)
-        self._being_written = state
+        self._being_written = state, folder
 
     def is_written(self, engine: Engine) -> bool:
         """Whether nothing, or nothing any more, is being written by this rank."""
@@ -77,9 +84,9 @@ class Checkpoints:
         InputError
             When a worker could not write its part; the checkpoints before are untouched.
         """
-        state, self._being_written = self._being_written, None
-        if state is None:
+        if self._being_written is None:
             return
+        (state, folder), self._being_written = self._being_written, None
         refusal: InputError | None = None
         try:
             engine.finish_saving()
@@ -90,8 +97,10 @@ class Checkpoints:
             raise refusal or self._refusal(state, RuntimeError("another worker could not write its part"))
         if self.world.is_first:
             try:
-                write_json(self._folder(state.step) / "state.json", asdict(state))
-                (self._folder(state.step) / _COMPLETE).touch()
+                write_json(folder / "state.json", asdict(state))
+                shutil.rmtree(self._folder(state.step), ignore_errors=True)
+                complete = folder.rename(self._folder(state.step))
+                (complete / _COMPLETE).touch()
             except OSError as error:
                 raise self._refusal(state, error) from error
             self._rotate(state)

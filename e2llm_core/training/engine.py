@@ -209,7 +209,9 @@ class Engine:
         repair_groups(self._engine, settings)
 
     def gathered_state(self) -> dict[str, Tensor]:
-        """Whole trainable tensors on the CPU, by name, on every rank. A collective call.
+        """Whole trainable tensors on rank 0's CPU, by name, as the model holds them; nothing elsewhere.
+
+        A collective call, which gathers one tensor at a time.
 
         Raises
         ------
@@ -218,15 +220,17 @@ class Engine:
         """
         import deepspeed
 
-        parameters = dict(self.model.named_parameters())
-        chosen = [parameters[name] for name in self._trainable_names]
-        context = (
-            deepspeed.zero.GatheredParameters(chosen, modifier_rank=None)
-            if self._config.zero_stage == 3
-            else contextlib.nullcontext()
-        )
-        with context:
-            state = {name: parameters[name].detach().float().cpu().clone() for name in self._trainable_names}
-        if empty := [name for name, tensor in state.items() if tensor.numel() == 0]:
-            raise RuntimeError(f"empty tensors after gathering: {empty[:3]}")
+        parameters, state = dict(self.model.named_parameters()), dict[str, Tensor]()
+        for name in self._trainable_names:
+            parameter = parameters[name]
+            whole = (
+                deepspeed.zero.GatheredParameters([parameter], modifier_rank=None)
+                if self._config.zero_stage == 3
+                else contextlib.nullcontext()
+            )
+            with whole:
+                if parameter.numel() == 0:
+                    raise RuntimeError(f"empty tensor after gathering: {name}")
+                if self._world.is_first:
+                    state[name] = parameter.detach().cpu().clone()
         return state

@@ -58,7 +58,7 @@ def test_the_newest_complete_checkpoint_is_resumed(tmp_path):
     checkpoints = saved(tmp_path, 5, 10)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(Recorder(fail=True), TrainerState(15, 1))
-    assert "step-000015" in names(tmp_path)
+    assert any(name.startswith("step-000015") for name in names(tmp_path))
     engine = Recorder()
     assert checkpoints.resume(engine) == TrainerState(10, 1)
     assert engine.loaded == tmp_path / "checkpoints" / "step-000010"
@@ -93,6 +93,27 @@ def test_a_step_saved_again_replaces_what_a_kill_left(tmp_path):
     assert checkpoints.complete() == [leftover]
 
 
+def test_a_worker_that_was_given_up_writes_into_no_other_attempts_checkpoint(tmp_path):
+    """Its node hangs and is replaced; then it goes on writing, and finishes."""
+
+    class Late(Recorder):
+        def save(self, folder: Path) -> None:
+            self.folder = folder
+
+        def finish_saving(self) -> None:
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "weights").write_text("late")
+
+    given_up, late = Checkpoints(tmp_path, 2, World()), Late()
+    given_up.save(late, TrainerState(5, 1))
+    saved(tmp_path, 5)
+    late.finish_saving()
+    (folder,) = given_up.complete()
+    assert (folder / "weights").read_text().startswith("step-000005.writing-")
+    saved(tmp_path, 10)
+    assert names(tmp_path) == ["step-000005", "step-000010"]
+
+
 def test_another_number_of_workers_is_resharded(tmp_path):
     save(Checkpoints(tmp_path, 2, World(0, 1)), TrainerState(5, 2))
     engine = Recorder()
@@ -111,10 +132,10 @@ def test_only_the_first_rank_marks_and_removes(tmp_path, monkeypatch):
     monkeypatch.setattr(World, "barrier", lambda self: None)
     monkeypatch.setattr(World, "sum", lambda self, values: list(values))
     (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "step-000002").mkdir()
+    (tmp_path / "checkpoints" / "step-000002.writing-0").mkdir()
     checkpoints = Checkpoints(tmp_path, 1, World(rank=1, size=2))
     save(checkpoints, TrainerState(2, 2))
-    assert names(tmp_path) == ["step-000001", "step-000002"]
+    assert names(tmp_path) == ["step-000001", "step-000002.writing-0"]
     assert checkpoints.complete() == []
 
 
