@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.extensions import build_communication
 from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
@@ -35,6 +36,7 @@ def start_distributed(world: World) -> None:
     if not dist.is_initialized() and world.size == 1:
         store = dist.HashStore()
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    build_communication()
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     host_group()
 

@@ -1,0 +1,48 @@
+"""DeepSpeed's compiled extensions, built one process at a time: a killed build must not stop those after it."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+FOREIGN_SECONDS = 120.0
+"""How old another program's mark of a build gets before it counts as left behind: builds take half a minute."""
+_POLL_SECONDS = 0.2
+
+
+def build_communication() -> None:
+    """Load the shared-memory communication that DeepSpeed uses on CPUs; the first time on a machine compiles it."""
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is None or not deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
+        return
+    from torch.utils.cpp_extension import _get_build_directory
+
+    with only_build(Path(_get_build_directory(builder.name, verbose=False))):
+        builder.load()
+
+
+@contextlib.contextmanager
+def only_build(folder: Path) -> Iterator[None]:
+    """Let one process at a time build in a folder, and remove what a killed build left there.
+
+    torch marks a build by a file ``lock`` that outlives a killed process, and every later start waits for it without
+    end. The system's own lock, taken here, ends with its process: while it is held the mark is nobody's, or that of a
+    program which does not take it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where torch builds one extension.
+    """
+    mark = folder / "lock"
+    with folder.with_name(f".{folder.name}.lock").open("w") as own:
+        fcntl.flock(own, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            while time.time() - mark.stat().st_mtime < FOREIGN_SECONDS:
+                time.sleep(_POLL_SECONDS)
+            mark.unlink()
+        yield
