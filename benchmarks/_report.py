@@ -30,17 +30,17 @@ class Row:
     better: Literal["higher", "lower"]
 
 
-def rounds(cases: Mapping[str, Callable[[], float]], number: int) -> dict[str, list[float]]:
+def rounds(cases: Mapping[str, Callable[[], float]], number: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Call every case once a round, in turn, so that a slow moment of the machine meets all of them.
 
-    The first round warms up and is not counted. The order is reversed every other round.
+    The first `warm_up` rounds are not counted. The order is reversed every other round.
     """
     values: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(number + 1):
+    for turn in range(warm_up + number):
         names = list(cases) if turn % 2 else list(reversed(cases))
         for name in names:
             value = cases[name]()
-            if turn:
+            if turn >= warm_up:
                 values[name].append(value)
     return values
 

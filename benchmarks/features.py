@@ -1,0 +1,97 @@
+"""Stage 2 on features computed once, against the tower in every step.
+
+python benchmarks/features.py [--rounds N]
+
+How much it helps depends on what else a step computes: here a language model of small width under Qwen's vocabulary.
+`by_arithmetic` gives the same ratio with real ones.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from benchmarks._report import Row, compare, rounds, write
+from benchmarks.engine import NO_WARM_UP, SMALL_TOWER, Bench, tokens_per_second
+from cluster.features import FeatureWriter, manifest_of
+from cluster.planning.workload import text_tokens
+from cluster.plans import FeaturesPlan
+from e2llm_core.eeg_sizes import tokens_per_segment
+from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+from e2llm_core.llm_sizes import llm_size
+from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.training.flops import tower_flops
+from storage.features import Features
+
+EEGPT_LARGE: dict[str, int] = {}
+"""The published encoder and the temporal transformer of `jobs/stage1.yaml`: the defaults."""
+TOWERS = {"2 + 2 layers of width 64": SMALL_TOWER, "EEGPT large and its temporal transformer": EEGPT_LARGE}
+TRIALS, WINDOW_SECONDS = 4, 4.0
+BATCH = {"global_batch": 8, "micro_batch": 8, "max_steps": 5}
+
+
+def compute_once(bench: Bench) -> Path:
+    """Outputs of the tower for every window, computed as the `features` job does."""
+    data = bench.plan("stage1")["data"]
+    plan = FeaturesPlan(store=data["store"], windows=data["windows"], model=bench.root / "stage1/model")
+    manifest, folder = manifest_of(plan), bench.root / "features"
+    features = Features.create(folder, manifest)
+    features.prepare()
+    FeatureWriter(plan, folder, manifest)({"block": np.array(features.missing())})
+    features.complete()
+    return folder
+
+
+def against_the_tower(bench: Bench, name: str, number: int) -> Row:
+    """Stage 2, whose projector alone trains."""
+    plan = bench.plan("stage2", **BATCH)
+    cached = {**plan, "data": plan["data"] | {"features": str(compute_once(bench))}}
+    ways = {"features computed once": cached, "tower in every step": plan}
+
+    def trained(way: str) -> Callable[[], float]:
+        return lambda: tokens_per_second(bench.train(ways[way]))
+
+    speeds = rounds({way: trained(way) for way in ways}, number, NO_WARM_UP)
+    return compare(f"stage 2, tower: {name}", "tokens/s", speeds, *ways, unit="tokens/s")
+
+
+def by_arithmetic(llm: str) -> float:
+    """FLOPs of a step of stage 2 with EEGPT large in it, over those without: 58 channels, windows of 4 s."""
+    size = llm_size(llm)
+    question, answer = text_tokens("describe", tokens_per_segment(ProjectorConfig(), WINDOW_SECONDS))
+    # Forward, and backward to the projector: 2 + 2 FLOPs for each frozen weight that a token meets.
+    language = 4 * (size.linear_parameters * (question + answer) + size.head_parameters * answer)
+    channels = PRETRAINED_CHANNELS
+    with torch.device("meta"):
+        config = TowerConfig()
+        encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio"})
+        temporal = {"dim": config.temporal_dim, "depth": config.temporal_depth, "num_heads": config.temporal_heads}
+        tower = EEGTower.build(EEGSettings(channels, window_seconds=WINDOW_SECONDS), encoder=encoder, temporal=temporal)
+    return round(1 + tower_flops(tower, backward=False) / language, 2)
+
+
+def main() -> None:
+    """Measure, print and write all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    number = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            against_the_tower(Bench(Path(folder) / str(place), tower, TRIALS), name, number)
+            for place, (name, tower) in enumerate(TOWERS.items())
+        ]
+    what = (
+        "LLM: 4 layers of width 128, vocabulary 151,936; 30 channels, windows of 4 s; 8 samples a step, 2 steps counted"
+    )
+    write("features", rows, {"what": what})
+
+
+if __name__ == "__main__":
+    main()
