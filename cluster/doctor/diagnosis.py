@@ -115,7 +115,7 @@ def _gpus(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
     if without := [node.name for node in having if not node.flash_attention]:
         found = f"flash-attn is not installed on {', '.join(without)}; SDPA is used"
         yield Finding(
-            topic="GPUs", verdict="doubtful", found=found, remedy="Install the extra `flash`, if you want it."
+            topic="GPUs", verdict="doubtful", found=found, remedy="Install the extra `gpu`, if you want it."
         )
 
 
