@@ -27,6 +27,11 @@ scripts.main()
 """
 """`ray start`, without its refusal to join a cluster that listens on the loopback address only."""
 WORKER = "RayTrainWorker"
+WINDOWS = {
+    "channels": ["FP1", "FP2", "C3", "C4", "O1", "O2"],
+    "normalisation": "session-whitening",
+    "adaptation": "transductive-unlabelled",
+}
 TRAIN = {"global_batch": 8, "micro_batch": 4, "log_every": 1, "checkpoint_every": 4, "validate_every": 40}
 STEPS = 80
 
@@ -105,19 +110,13 @@ def spec(folder):
 
 @pytest.fixture(scope="module")
 def stage1(folder, spec):
-    windows = {
-        "channels": ["FP1", "FP2", "C3", "C4", "O1", "O2"],
-        "normalisation": "session-whitening",
-        "adaptation": "transductive-unlabelled",
-    }
-    split = {"train": 3, "validation": 1, "test": 1}
     model = {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 32, "temporal_depth": 1, "temporal_heads": 2}
 
     def write(name: str) -> Path:
         return spec(
             name,
             kind="stage1",
-            data={"store": str(folder / "store.zarr"), "windows": windows, "split": split},
+            data=data(folder),
             model=model,
             train={**TRAIN, "max_steps": STEPS},
             resources={"workers": 2},
@@ -147,6 +146,11 @@ def undisturbed(cluster, folder, spec, stage1) -> Path:
     output = finish(submit(cluster, stage1("stage1")))
     assert f"[stage1] step {STEPS}/{STEPS}" in output
     return folder / "stage1"
+
+
+def data(folder: Path, **more) -> dict:
+    split = {"train": 3, "validation": 1, "test": 1}
+    return {"store": str(folder / "store.zarr"), "windows": WINDOWS, "split": split, **more}
 
 
 def train_workers(cluster: ClusterInfo) -> list[psutil.Process]:
@@ -215,3 +219,35 @@ def test_more_workers_than_the_cluster_has_are_refused(cluster, undisturbed, fol
     assert "resources.workers" in line
     assert "99 CPUs, the cluster has 2" in line
     assert not (folder / "too-many/DONE.json").exists()
+
+
+def test_stages_2_and_3_train_on_features_computed_once(cluster, undisturbed, folder, spec):
+    tower, llm = undisturbed / "model", folder / "tiny-llm/model"
+    features = spec(
+        "features",
+        kind="features",
+        store=str(folder / "store.zarr"),
+        windows=WINDOWS,
+        model=str(tower),
+        variants=2,
+        resources={"workers": 2},
+    )
+    finish(submit(cluster, features))
+    cached = data(folder, features=str(folder / "features/features.zarr"))
+    train = {**TRAIN, "max_steps": 4, "validate_every": 4}
+    stages = {
+        "stage2": {"model": {"tower": str(tower), "llm": str(llm)}, "train": train},
+        "stage3": {
+            "model": {"start": str(folder / "stage2/model")},
+            "tasks": ["IED"],
+            "train": train | {"lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}},
+        },
+    }
+    for name, content in stages.items():
+        finish(submit(cluster, spec(name, kind=name, data=cached, resources={"workers": 2}, **content)))
+        assert [row["split"] for row in curve(folder / name)] == ["train"] * 4 + ["validation"]
+        handed_on = folder / name / "model/tower.safetensors"
+        assert handed_on.read_bytes() == (tower / "tower.safetensors").read_bytes()
+    assert (folder / "stage3/model/adapter_model.safetensors").exists() or list(
+        (folder / "stage3/model").glob("*/adapter*")
+    )
