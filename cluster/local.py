@@ -1,8 +1,8 @@
 """A private Ray cluster on this machine, as real as a remote one: head, dashboard, job server, token.
 
-Everything listens on the loopback address, every port is a free one, and the token, the logs and the
-sockets belong to this cluster alone, so several clusters can live side by side and ending one
-cannot touch another (``ray stop`` ends every Ray of the user; it is never called).
+Everything listens on one address, the loopback one unless another is asked for; every port is a free one, and the
+token, the logs and the sockets belong to this cluster alone, so several clusters can live side by side and ending
+one cannot touch another (``ray stop`` ends every Ray of the user; it is never called).
 """
 
 from __future__ import annotations
@@ -16,34 +16,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cluster import ports as port_table
+from cluster.ports import PortRange
 from storage.errors import InputError
 
 DEFAULT_DIRECTORY = Path("runs/.cluster")
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = "E2LLM_CLUSTER_ID"
 _STATE, _TOKEN = "cluster.json", "token"
-_LONGEST_SOCKET_SUFFIX = len("/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.lock")
+_RAY = "ray"
+_LONGEST_SOCKET_SUFFIX = len(f"/{_RAY}/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.lock")
 _LONGEST_SOCKET_PATH = 107
 _START_ATTEMPTS = 3
-_PORT_OPTIONS = (
-    "port",
-    "dashboard-port",
-    "node-manager-port",
-    "object-manager-port",
-    "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port",
-    "runtime-env-agent-port",
-    "metrics-export-port",
-    "ray-client-server-port",
-)
-_PORT_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+STOP_WAIT_SECONDS = 600
 
 
 class ProcessId(BaseModel):
@@ -77,11 +69,17 @@ class ClusterInfo(BaseModel):
     token_path : Path
         The file (mode 0600) that holds the authentication token.
     temp_dir : Path
-        Logs and sockets.
+        Logs and sockets, in a folder of Ray's that it opens to everybody, below this one that is the user's alone.
     root : Path
         Folder in which jobs start.
     num_cpus : int
-        CPUs the cluster may use.
+        CPUs of this machine that the cluster may use.
+    ports : dict of str to int
+        Where its services on this machine listen.
+    worker_ports : PortRange, optional
+        Of the processes that work; default: Ray's own choice.
+    hostname : str
+        Name of this machine: several may share the folder of the record.
     processes : tuple of ProcessId
         Its processes shortly after the start.
     """
@@ -95,7 +93,25 @@ class ClusterInfo(BaseModel):
     temp_dir: Path
     root: Path
     num_cpus: int
+    ports: dict[str, int] = {}
+    worker_ports: PortRange | None = None
+    hostname: str = Field(default_factory=socket.gethostname)
     processes: tuple[ProcessId, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """Address of the cluster's control service."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the cluster is reached from its own host only."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the cluster's control service is on this machine."""
+        return "port" in self.ports
 
     def env(self) -> dict[str, str]:
         """Return the environment with which a client reaches this cluster and no other."""
@@ -106,8 +122,31 @@ class ClusterInfo(BaseModel):
         return {
             "RAY_ADDRESS": self.address,
             "RAY_API_SERVER_ADDRESS": self.dashboard_url,
-            **_ray_variables(self.address.rpartition(":")[0], self.token_path),
+            **_ray_variables(self.host, self.token_path),
         }
+
+
+class Node(BaseModel):
+    """What one machine gives to a cluster.
+
+    Attributes
+    ----------
+    host : str
+        Its own address, on which its services listen.
+    num_cpus : int, optional
+        CPUs the cluster may use; default: all of this machine.
+    num_gpus : int, optional
+        GPUs the cluster may use; default: those that Ray finds.
+    ports : PortRange, optional
+        Ports of its services and workers; default: free ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    num_cpus: int | None = None
+    num_gpus: int | None = None
+    ports: PortRange | None = None
 
 
 def up(
@@ -115,6 +154,10 @@ def up(
     num_cpus: int | None = None,
     host: str = "127.0.0.1",
     root: Path = ROOT,
+    *,
+    num_gpus: int | None = None,
+    ports: PortRange | None = None,
+    stop_wait_seconds: int = STOP_WAIT_SECONDS,
 ) -> ClusterInfo:
     """Start a cluster and wait until it accepts jobs.
 
@@ -122,12 +165,12 @@ def up(
     ----------
     directory : Path
         State folder (token and ``cluster.json``, readable by the user only).
-    num_cpus : int, optional
-        CPUs the cluster may use; default: all of this machine.
-    host : str
-        Address to listen on.
+    num_cpus, host, num_gpus, ports
+        See :class:`Node`.
     root : Path
         Folder in which jobs start; paths in ``ray job submit`` are relative to it.
+    stop_wait_seconds : int
+        How long a job that is stopped may take, for a checkpoint.
 
     Returns
     -------
@@ -138,21 +181,38 @@ def up(
     InputError
         If a cluster of this folder is already running, or Ray does not start.
     """
+    node = Node(host=host, num_cpus=num_cpus, num_gpus=num_gpus, ports=ports)
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_wait_seconds)}
+    return start(directory, node, secrets.token_hex(32), root, variables=variables)
+
+
+def start(
+    directory: Path,
+    node: Node,
+    token: str,
+    root: Path = ROOT,
+    *,
+    head: str = "",
+    variables: Mapping[str, str] | None = None,
+) -> ClusterInfo:
+    """Start Ray on this machine: a new cluster, or another node of the one whose control service is at `head`.
+
+    Raises
+    ------
+    InputError
+        If Ray already runs for this folder, or does not start.
+    """
     directory = directory.resolve()
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise InputError(f"--host {host}", "is not an IP address", "Name one, such as 127.0.0.1.") from None
+    require_address("--host", node.host)
     if any(_alive(info) for info in _read_states(directory)):
         remedy = f"Use it, or end it with `e2llm cluster down --dir {directory}`."
         raise InputError(str(directory), "a cluster of this folder is already running", remedy)
     down(directory)
-    cpus = num_cpus or os.cpu_count() or 1
     problem = ""
     for _ in range(_START_ATTEMPTS):
-        info, ports = _plan(directory, cpus, host, root.resolve())
+        info = _plan(directory, node, token, root.resolve(), head)
         try:
-            problem = _start(info, ports, host)
+            problem = _start(info, node, variables or {})
             if not problem:
                 info = info.model_copy(update={"processes": tuple(map(_identify, processes(info)))})
                 _write_private(directory / _STATE, info.model_dump_json(indent=2))
@@ -162,6 +222,16 @@ def up(
             raise
         down(directory)
     raise InputError("ray start", f"the cluster did not start: {problem}", "See the lines above.")
+
+
+def require_address(place: str, host: str) -> None:
+    """Refuse what is not the IPv4 address of one machine."""
+    try:
+        usable = not ipaddress.IPv4Address(host).is_unspecified
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"{place} {host}", "is not an IPv4 address of a machine", "Name one, such as 127.0.0.1.")
 
 
 def status(directory: Path = DEFAULT_DIRECTORY) -> ClusterInfo | None:
@@ -221,46 +291,59 @@ def _environment() -> dict[str, str]:
     return env
 
 
-def _plan(directory: Path, num_cpus: int, host: str, root: Path) -> tuple[ClusterInfo, list[int]]:
-    """Choose ports, folders and a token, and record them before anything starts."""
+def _plan(directory: Path, node: Node, token: str, root: Path, head: str) -> ClusterInfo:
+    """Choose ports and folders, and record them and the token before anything starts."""
+    num_cpus = node.num_cpus or os.cpu_count() or 1
+    names = port_table.NODE_OPTIONS if head else port_table.HEAD_OPTIONS + port_table.NODE_OPTIONS
+    names += () if head else port_table.HEAD_VARIABLES
+    try:
+        ports, worker_ports = port_table.assign(names, node.host, node.ports, num_cpus)
+    except OSError as error:
+        problem = f"cannot be listened on: {error.strerror}"
+        raise InputError(f"--host {node.host}", problem, "Name an address of this machine.") from None
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     temp_dir = Path(tempfile.mkdtemp(prefix="e2-"))
     if len(str(temp_dir)) + _LONGEST_SOCKET_SUFFIX > _LONGEST_SOCKET_PATH:
         temp_dir.rmdir()
         remedy = "Set TMPDIR to a shorter one, such as /tmp."
         raise InputError(tempfile.gettempdir(), "the path is too long for Ray's sockets", remedy)
-    ports = _free_ports(host, len(_PORT_OPTIONS) + len(_PORT_VARIABLES))
-    _write_private(directory / _TOKEN, secrets.token_hex(32))
+    _write_private(directory / _TOKEN, token)
     info = ClusterInfo(
         identity=secrets.token_hex(16),
-        address=f"{host}:{ports[0]}",
-        dashboard_url=f"http://{host}:{ports[1]}",
+        address=head or f"{node.host}:{ports['port']}",
+        dashboard_url="" if head else f"http://{node.host}:{ports['dashboard-port']}",
         token_path=directory / _TOKEN,
         temp_dir=temp_dir,
         root=root,
         num_cpus=num_cpus,
+        ports=ports,
+        worker_ports=worker_ports,
     )
     _write_private(directory / _STATE, info.model_dump_json(indent=2))
-    return info, ports
+    return info
 
 
-def _start(info: ClusterInfo, ports: list[int], host: str) -> str:
+def _start(info: ClusterInfo, node: Node, variables: Mapping[str, str]) -> str:
     """Run ``ray start``; return an empty string, or why it failed."""
-    options = {name: str(port) for name, port in zip(_PORT_OPTIONS, ports, strict=False)}
-    options |= {
-        "node-ip-address": host,
-        "dashboard-host": host,
-        "num-cpus": str(info.num_cpus),
-        "temp-dir": str(info.temp_dir),
-    }
-    variables = zip(_PORT_VARIABLES, map(str, ports[len(_PORT_OPTIONS) :]), strict=True)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--disable-usage-stats"]
-    command += [f"--{name}={value}" for name, value in options.items()]
+    options = {name: port for name, port in info.ports.items() if name not in port_table.HEAD_VARIABLES}
+    options |= {"node-ip-address": node.host, "num-cpus": info.num_cpus, "temp-dir": info.temp_dir / _RAY}
+    if info.is_head:
+        options |= {"dashboard-host": node.host}
+    else:
+        options |= {"address": info.address}
+    if node.num_gpus is not None:
+        options |= {"num-gpus": node.num_gpus}
+    if info.worker_ports is not None:
+        options |= {"min-worker-port": info.worker_ports.first, "max-worker-port": info.worker_ports.last}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
+    command += ["--head"] * info.is_head + [f"--{name}={value}" for name, value in options.items()]
+    metrics = {name: str(info.ports[name]) for name in port_table.HEAD_VARIABLES if name in info.ports}
+    env = _environment() | _ray_variables(node.host, info.token_path)
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open in Ray's daemons
         status = subprocess.run(
             command,
             cwd=info.root,
-            env=_environment() | _ray_variables(host, info.token_path) | dict(variables) | {_MARK: info.identity},
+            env=env | metrics | variables | {_MARK: info.identity},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -271,15 +354,6 @@ def _start(info: ClusterInfo, ports: list[int], host: str) -> str:
         output.seek(0)
         print(output.read(), file=sys.stderr)
     return f"exit status {status}"
-
-
-def _free_ports(host: str, count: int) -> list[int]:
-    """Return distinct ports that were free a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind((host, 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -294,17 +368,21 @@ def _read_states(directory: Path) -> list[ClusterInfo]:
     """Return the recorded cluster as a list of none or one."""
     path = directory / _STATE
     try:
-        return [ClusterInfo.model_validate_json(path.read_text())]
+        info = ClusterInfo.model_validate_json(path.read_text())
     except FileNotFoundError:
         return []
     except ValidationError:
         raise InputError(str(path), "is not a cluster record of this version", "Remove the file.") from None
+    if info.hostname != socket.gethostname():
+        remedy = f"Give this host a folder of its own: --dir {directory}-{socket.gethostname()}"
+        raise InputError(str(directory), f"is the state folder of host {info.hostname}", remedy)
+    return [info]
 
 
 def _alive(info: ClusterInfo) -> bool:
     """Tell whether the cluster's control service answers on its port."""
-    host, _, port = info.address.rpartition(":")
-    with suppress(OSError), socket.create_connection((host, int(port)), timeout=2):
+    port = int(info.address.rpartition(":")[2])
+    with suppress(OSError), socket.create_connection((info.host, port), timeout=2):
         return bool(processes(info))
     return False
 

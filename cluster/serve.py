@@ -25,6 +25,7 @@ class Replica:
     """
 
     def __init__(self, folder: str) -> None:
+        listen_on_this_node()
         from e2llm_core.inference import Predictor
 
         self._predictor = Predictor(Path(folder))
@@ -60,14 +61,23 @@ def deployed(folder: Path, resources: Resources) -> Iterator[Client]:
     from ray import serve
     from ray.serve.config import ProxyLocation
 
-    serve.start(proxy_location=ProxyLocation.Disabled)
     options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
     deployment: Any = serve.deployment(Replica)
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
     try:
+        serve.start(proxy_location=ProxyLocation.Disabled)
         yield Client(serve.run(copies.bind(str(folder)), name=APPLICATION, route_prefix=None))
     finally:
         serve.shutdown()
+
+
+def listen_on_this_node() -> None:
+    """In a replica, before it serves: bind its own server to the node's address. Ray Serve binds it to all of them."""
+    import ray
+    from ray.serve._private import replica
+
+    plain = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, _: plain(server, f"{ray.util.get_node_ip_address()}:0")
 
 
 def batches_of(segments: np.ndarray) -> list[np.ndarray]:

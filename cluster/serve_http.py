@@ -87,8 +87,10 @@ class EmotionEndpoint:
         self._token = (token if token is not None else os.environ.get(TOKEN_VARIABLE, "")).strip()
         if not self._token:
             raise InputError(TOKEN_VARIABLE, "is not set on this node", "Set it to a secret of your choice.")
+        from cluster.serve import listen_on_this_node
         from e2llm_core.inference import Predictor, Question
 
+        listen_on_this_node()
         self._predictor = Predictor(Path(folder))
         self._turn = asyncio.Lock()
         self._question = Question.emotion(self._predictor.labels)

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from cluster.upload import announce
 from storage.errors import InputError
-
-_EXCLUDED = ["/runs", "/data", "/.git", "/.venv", "/tests", "/docs", "/benchmarks", "**/*.zarr", "**/__pycache__"]
 
 
 class WorkerResources(BaseModel):
@@ -80,6 +81,11 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
         Folder of the code; shipped to the nodes unless the job was submitted with a working directory.
     local : bool
         Start a private cluster on the loopback address instead of joining one.
+
+    Raises
+    ------
+    InputError
+        When the folder is too large to be shipped.
     """
     import ray
 
@@ -87,15 +93,27 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
     runtime_env: dict[str, object] = {"env_vars": environment}
     if local:
         environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-        ray.init("local", include_dashboard=False, log_to_driver=False, runtime_env=runtime_env)
+        settings = {"include_dashboard": False}
     else:
+        announce(root)
         if not _has_working_dir():
-            runtime_env |= {"working_dir": str(root), "excludes": _EXCLUDED}
-        ray.init("auto", log_to_driver=False, logging_level=logging.WARNING, runtime_env=runtime_env)
+            runtime_env |= {"working_dir": str(root)}
+        settings = {"logging_level": logging.WARNING}
+    with _own_sigterm():
+        ray.init("local" if local else "auto", log_to_driver=False, runtime_env=runtime_env, **settings)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, which `ray.init` replaces by its own."""
+    own = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, own)
 
 
 def _has_working_dir() -> bool:

@@ -94,9 +94,12 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from cluster.train_backend import NodeAddressConfig
+
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     trainer = TorchTrainer(
         train_on_worker,  # type: ignore[arg-type]
+        torch_config=NodeAddressConfig(),
         train_loop_config={"plan": plan, "run": str(run), "hang_seconds": resources.hang_seconds},
         scaling_config=ScalingConfig(
             num_workers=workers,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cluster.local import DEFAULT_DIRECTORY, ClusterInfo
-from jobs.console import exit_discipline
+from jobs.cluster_cli import cluster_app
+from jobs.console import disciplined
 from storage.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-P = ParamSpec("P")
 _MOST_ROWS = 20
 
 app = typer.Typer(
@@ -27,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-cluster_app = typer.Typer(help="A private Ray cluster on this machine.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
 
 Spec = Annotated[Path, typer.Argument(help="Job spec, for example jobs/stage1.yaml.", show_default=False)]
@@ -35,18 +30,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[key.path=value]...", help="Settings that replace the file's.", show_default=False),
 ]
-Directory = Annotated[Path, typer.Option("--dir", help="State folder of the cluster.")]
-
-
-def disciplined(command: Callable[P, None]) -> Callable[P, None]:
-    """Give a command the project's exit statuses (see :mod:`jobs.console`)."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        with exit_discipline():
-            command(*args, **kwargs)
-
-    return wrapped
 
 
 @app.command()
@@ -237,46 +220,6 @@ def verify(store: Annotated[str, typer.Argument(help="A store: a folder, or s3:/
 
     if verify_store(store):
         raise typer.Exit(1)
-
-
-@cluster_app.command("up")
-@disciplined
-def cluster_up(
-    directory: Directory = DEFAULT_DIRECTORY,
-    num_cpus: Annotated[int | None, typer.Option(min=1, help="Default: all.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-) -> None:
-    """Start a cluster; prints what a shell needs to submit jobs to it."""
-    from cluster import local
-
-    _print_exports(local.up(directory, num_cpus, host))
-
-
-@cluster_app.command("status")
-@disciplined
-def cluster_status(directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """Show whether a cluster is running, and how to reach it."""
-    from cluster import local
-
-    found = local.status(directory)
-    if found is None:
-        raise InputError(str(directory), "no cluster is running", "Start one with `e2llm cluster up`.")
-    _print_exports(found)
-
-
-@cluster_app.command("down")
-@disciplined
-def cluster_down(directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """End a cluster and remove what it left behind."""
-    from cluster import local
-
-    print(f"{local.down(directory)} processes ended")
-
-
-def _print_exports(cluster: ClusterInfo) -> None:
-    print(f"# running: {cluster.num_cpus} CPUs, dashboard {cluster.dashboard_url}; jobs start in {cluster.root}")
-    for name, value in cluster.client_variables().items():
-        print(f"export {name}={shlex.quote(value)}")
 
 
 def _require(path: Path) -> None:

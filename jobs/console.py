@@ -7,16 +7,19 @@ Status 0 is success, 2 a refusal the user can fix (one ``error:`` line each, no 
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 from cluster.stopping import Stopped
 from storage.errors import InputError
+
+P = ParamSpec("P")
 
 
 @contextmanager
@@ -45,6 +48,17 @@ def exit_discipline() -> Iterator[None]:
         refuse(refusal)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def disciplined(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command these exit statuses."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        with exit_discipline():
+            command(*args, **kwargs)
+
+    return wrapped
 
 
 def refuse(error: InputError) -> NoReturn:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.doctor.diagnosis import AllReduce, Finding, diagnose
 from cluster.doctor.node import NodeFacts, examine
+from cluster.process_group import join_group, open_store
 from storage.errors import InputError
 from storage.location import locate
 
@@ -72,8 +73,8 @@ def all_reduce(nodes: dict[str, Any]) -> AllReduce:
     actor: Any = ray.remote(num_cpus=0, num_gpus=gpus)(Reducer)
     ranks = [actor.options(scheduling_strategy=_on(key)).remote(rank, len(keys)) for rank, key in enumerate(keys)]
     try:
-        address = ray.get(ranks[0].address.remote(), timeout=_REDUCE_SECONDS)
-        rates = ray.get([rank.measure.remote(address, settings["backend"]) for rank in ranks], timeout=_REDUCE_SECONDS)
+        store = ray.get(ranks[0].open_store.remote(), timeout=_REDUCE_SECONDS)
+        rates = ray.get([rank.measure.remote(store, settings["backend"]) for rank in ranks], timeout=_REDUCE_SECONDS)
     except RayError as error:
         return AllReduce(**settings, problem=str(error).strip().splitlines()[-1] or type(error).__name__)
     finally:
@@ -94,25 +95,18 @@ class Reducer:
     def __init__(self, rank: int, size: int) -> None:
         self._rank, self._size = rank, size
 
-    def address(self) -> str:
-        """A free port of this node, as ``tcp://host:port``."""
-        import socket
+    def open_store(self) -> tuple[str, int]:
+        """Open the store of the group, on rank 0."""
+        return open_store()
 
-        from ray.util import get_node_ip_address
-
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"tcp://{get_node_ip_address()}:{free.getsockname()[1]}"
-
-    def measure(self, address: str, backend: str) -> float:
+    def measure(self, store: tuple[str, int], backend: str) -> float:
         """Bus bandwidth in bytes per second."""
         from datetime import timedelta
 
         import torch
         import torch.distributed as dist
 
-        wait = timedelta(seconds=_REDUCE_SECONDS)
-        dist.init_process_group(backend, init_method=address, rank=self._rank, world_size=self._size, timeout=wait)
+        join_group(store, backend, self._rank, self._size, timedelta(seconds=_REDUCE_SECONDS))
         values = torch.ones(_NUMBERS, device="cuda" if backend == "nccl" else "cpu")
         dist.all_reduce(values)
         self._wait(values)

@@ -180,14 +180,13 @@ def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(c
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert "127.0.0.1" in {address.ip for _, address in listening if address.port == port}
-    for process, address in listening:
-        if address.ip.removeprefix("::ffff:") != "127.0.0.1":
-            # Ray Serve gives replicas a server of their own that listens everywhere; it asks for Ray's token.
-            assert "ServeReplica" in " ".join(process.cmdline())
-            assert grpc_status(address.port) == grpc.StatusCode.UNAUTHENTICATED
-            ours = cluster.token_path.read_text()
-            assert grpc_status(address.port, ours) not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
+    assert port in {address.port for _, address in listening}
+    assert {address.ip.removeprefix("::ffff:") for _, address in listening} == {"127.0.0.1"}
+    replica = {address.port for process, address in listening if "ServeReplica" in " ".join(process.cmdline())}
+    assert len(replica) >= 2, "Ray's own, and Serve's"
+    assert {grpc_status(number) for number in replica} == {grpc.StatusCode.UNAUTHENTICATED}
+    ours = {grpc_status(number, cluster.token_path.read_text()) for number in replica}
+    assert not ours & {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
     assert not any(
         TOKEN in " ".join(process.cmdline()) for process in psutil.process_iter() if process.pid != os.getpid()
     )

@@ -1,0 +1,100 @@
+"""``e2llm cluster``: a Ray cluster on this host, or on several."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster import hosts, local
+from cluster.local import DEFAULT_DIRECTORY, STOP_WAIT_SECONDS, ClusterInfo
+from cluster.ports import WORKERS, PortRange
+from jobs.console import disciplined
+from storage.errors import InputError
+
+cluster_app = typer.Typer(help="A Ray cluster of your own, on this host or on several.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Option("--dir", help="State folder of this host.")]
+Cpus = Annotated[int | None, typer.Option(min=1, help="Default: all.")]
+Gpus = Annotated[int | None, typer.Option(min=0, help="Default: those that Ray finds.")]
+Ports = Annotated[
+    str | None, typer.Option(metavar="FIRST-LAST", help="Ports that the firewall lets through. Default: free ones.")
+]
+
+
+@cluster_app.command("up")
+@disciplined
+def up(
+    directory: Directory = DEFAULT_DIRECTORY,
+    num_cpus: Cpus = None,
+    num_gpus: Gpus = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; other hosts can join at it.")] = "127.0.0.1",
+    ports: Ports = None,
+    stop_wait_seconds: Annotated[
+        int, typer.Option(min=1, help="Longest time that `ray job stop` leaves a job for its checkpoint.")
+    ] = STOP_WAIT_SECONDS,
+) -> None:
+    """Start a cluster; prints what a shell needs to submit jobs to it."""
+    allowed = PortRange.parse(ports) if ports else None
+    _show(local.up(directory, num_cpus, host, num_gpus=num_gpus, ports=allowed, stop_wait_seconds=stop_wait_seconds))
+
+
+@cluster_app.command("join")
+@disciplined
+def join(
+    head: Annotated[str, typer.Argument(metavar="HOST:PORT", help="As `e2llm cluster up` printed it.")],
+    token: Annotated[Path, typer.Option(help="Copy of the cluster's token, mode 0600.", show_default=False)],
+    directory: Directory = DEFAULT_DIRECTORY,
+    num_cpus: Cpus = None,
+    num_gpus: Gpus = None,
+    host: Annotated[
+        str | None, typer.Option(help="Own address to listen on. Default: the one that reaches the head.")
+    ] = None,
+    ports: Ports = None,
+) -> None:
+    """Make this host a node of a cluster that was started on another one."""
+    allowed = PortRange.parse(ports) if ports else None
+    _show(hosts.join(head, token, directory, host=host, num_cpus=num_cpus, num_gpus=num_gpus, ports=allowed))
+
+
+@cluster_app.command("status")
+@disciplined
+def status(directory: Directory = DEFAULT_DIRECTORY) -> None:
+    """Show whether a cluster is running, its hosts and ports, and how to reach it."""
+    found = local.status(directory)
+    if found is None:
+        raise InputError(str(directory), "no cluster is running", "Start one with `e2llm cluster up`.")
+    _show(found)
+
+
+@cluster_app.command("down")
+@disciplined
+def down(directory: Directory = DEFAULT_DIRECTORY) -> None:
+    """End what was started on this host, and remove what it left behind."""
+    print(f"{local.down(directory)} processes ended")
+
+
+def _show(cluster: ClusterInfo) -> None:
+    """Print what is known, as comments, and what a shell is to export."""
+    if not cluster.is_head:
+        print(f"# this host is a node of {cluster.address}: {cluster.num_cpus} CPUs; submit jobs from the head")
+        _show_ports(cluster)
+        return
+    print(f"# running: {cluster.num_cpus} CPUs, dashboard {cluster.dashboard_url}; jobs start in {cluster.root}")
+    for host in hosts.hosts(cluster):
+        role, state = "head" if host.is_head else "node", "" if host.is_alive else ", lost"
+        print(f"# {role} {host.address}: {host.cpus:g} CPUs, {host.gpus:g} GPUs{state}")
+    _show_ports(cluster)
+    if not cluster.is_loopback:
+        print("# another host joins from a clone of this repository at the same commit:")
+        print(f"#   scp {cluster.host}:{shlex.quote(str(cluster.token_path))} e2llm.token")
+        print(f"#   e2llm cluster join {cluster.address} --token e2llm.token")
+    for name, value in cluster.client_variables().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _show_ports(cluster: ClusterInfo) -> None:
+    workers = cluster.worker_ports or WORKERS
+    print(f"# ports: {', '.join(f'{name} {port}' for name, port in cluster.ports.items())}, workers {workers}")

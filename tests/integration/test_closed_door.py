@@ -1,0 +1,200 @@
+"""Who has no token gets nowhere, nobody listens beyond loopback, no secret can be seen (docs/security.md).
+
+Ray Serve's own ports are tried in test_kubernetes_parts.py.
+"""
+
+import contextlib
+import http.client
+import re
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+import ray
+
+from cluster import local
+from cluster.ports import HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
+from tests.stops import curve, wait_until_nothing_runs
+from tests.tiny_jobs import RAY, ROOT, TRAIN, TinyJobs, submit
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
+SECRETS = {
+    "E2LLM_SERVE_TOKEN": f"serve-{secrets.token_hex(12)}",
+    "AWS_SECRET_ACCESS_KEY": f"aws-{secrets.token_hex(12)}",
+    "HF_TOKEN": f"hf-{secrets.token_hex(12)}",
+}
+PUBLIC = {
+    "/",
+    "/favicon.ico",
+    "/api/authentication_mode",
+    "/api/healthz",
+    "/api/gcs_healthz",
+    "/api/local_raylet_healthz",
+}
+"""What Ray answers to anybody: its page without data, that tokens are asked for, and health."""
+METRICS = ("metrics-export-port", *HEAD_VARIABLES)
+"""Where Ray tells its metrics to anybody."""
+HTTP = ("dashboard-port", "dashboard-agent-listen-port", "runtime-env-agent-port")
+METHODS = {
+    "port": ("NodeInfoGcsService/GetAllNodeInfo", "InternalKVGcsService/InternalKVGet", "JobInfoGcsService/AddJob"),
+    "node-manager-port": ("NodeManagerService/RequestWorkerLease", "NodeManagerService/GetNodeStats"),
+    "object-manager-port": ("ObjectManagerService/Pull", "ObjectManagerService/Push"),
+    "dashboard-agent-grpc-port": ("ReporterService/GetTraceback", "ReporterService/CpuProfiling"),
+    "ray-client-server-port": ("RayletDriver/Init", "RayletDriver/KVGet"),
+    "worker": ("CoreWorkerService/PushTask", "CoreWorkerService/KillActor"),
+}
+_ROUTE = re.compile(r"""(?:@\w+\.|web\.|add_)(get|post|put|delete)\(\s*f?"(/[^"]*)\"""")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
+        directory = tmp_path_factory.mktemp("state")
+        try:
+            yield local.up(directory, num_cpus=2, root=ROOT)
+        finally:
+            local.down(directory)
+
+
+@pytest.fixture(scope="module")
+def training(cluster, tmp_path_factory):
+    """Folder of a training job that is at work, with two workers."""
+    jobs = TinyJobs(tmp_path_factory.mktemp("jobs"))
+    spec, run = jobs.write("tiny-llm", train={**TRAIN, "max_steps": 1_000_000}), jobs.run("tiny-llm")
+    job = submit(cluster, "--submission-id", "training", "--", spec)
+    deadline = time.monotonic() + 480
+    while not (run / "metrics.jsonl").exists() or len(curve(run)) < 3:
+        assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield run
+    subprocess.run([*RAY, "job", "stop", "training"], env=cluster.env(), check=True, capture_output=True)
+    job.communicate()
+    wait_until_nothing_runs(cluster, jobs.folder)
+
+
+def listening(cluster: local.ClusterInfo) -> dict[tuple[str, int], str]:
+    """Every address and port on which a process of the cluster listens, with the process's title."""
+    found = {}
+    for process in local.processes(cluster):
+        with contextlib.suppress(psutil.Error):
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found[connection.laddr.ip, connection.laddr.port] = " ".join(process.cmdline())
+    return found
+
+
+def answer(port: int, path: str, method: str = "get", token: str | None = None) -> int | None:
+    """HTTP status of a request to a port, None where HTTP is not spoken."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection.request(method.upper(), path, headers=headers)
+        return connection.getresponse().status
+    except (http.client.HTTPException, ConnectionError):
+        return None
+    finally:
+        connection.close()
+
+
+def refusal(port: int, method: str, token: str | None) -> grpc.StatusCode:
+    """How a gRPC service answers an empty call."""
+    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=30, metadata=metadata)
+        return caught.value.code()
+
+
+def routes() -> set[tuple[str, str]]:
+    """Method and path of every HTTP route in the sources of Ray's dashboard and agents."""
+    package = Path(ray.__file__).parent
+    sources = [*package.glob("dashboard/**/*.py"), *package.glob("_private/runtime_env/agent/*.py")]
+    found = {match for source in sources for match in _ROUTE.findall(source.read_text())}
+    return {(method, re.sub(r"\{\w+\}", "x", path)) for method, path in found}
+
+
+def test_nobody_listens_beyond_loopback(cluster, training):
+    """While a job trains, too: the process group's store and the workers are among them."""
+    found = listening(cluster)
+    assert {ip.removeprefix("::ffff:") for ip, _ in found} == {"127.0.0.1"}, found
+    workers = [title for title in found.values() if "RayTrainWorker" in title]
+    assert len(workers) >= 2 + 2 + 1, "two workers' Ray, two workers' gloo, one store"
+
+
+def test_every_port_is_known(cluster, training):
+    """A port that is neither named nor a worker's would be one that the other tests do not try."""
+    assert (
+        set(cluster.ports)
+        == {*HEAD_OPTIONS, *NODE_OPTIONS, *HEAD_VARIABLES}
+        == {*HTTP, *METHODS, *METRICS} - {"worker"}
+    )
+    named = set(cluster.ports.values())
+    others = [title for (_, port), title in listening(cluster).items() if port not in named]
+    assert all(title.startswith(("ray::", "python -m jobs")) or " -m jobs " in title for title in others), others
+
+
+def test_no_http_route_answers_without_the_token(cluster):
+    found = routes()
+    assert len(found) > 60
+    for name in HTTP:
+        port = cluster.ports[name]
+        for method, path in found:
+            expected = {None: 401, "0" * 64: 403, "": 403}
+            for token, status in expected.items():
+                got = answer(port, path, method, token)
+                assert got == status or (path in PUBLIC and method == "get"), (name, method, path, token, got)
+    assert answer(cluster.ports["dashboard-port"], "/api/v0/nodes", token=cluster.token_path.read_text()) == 200
+
+
+def test_no_grpc_service_answers_without_the_token(cluster, training):
+    (worker,) = [port for (_, port), title in listening(cluster).items() if "TrainController" in title]
+    for name, methods in METHODS.items():
+        for method in methods:
+            for token in (None, "", "0" * 64):
+                port = cluster.ports.get(name, worker)
+                assert refusal(port, method, token) == grpc.StatusCode.UNAUTHENTICATED, (name, method, token)
+
+
+def test_metrics_are_the_only_thing_that_is_told_to_all(cluster):
+    for name, port in cluster.ports.items():
+        if name in METRICS:
+            assert answer(port, "/metrics") == 200, name
+        elif name not in HTTP:
+            assert answer(port, "/") is None, name
+
+
+def test_the_way_to_ray_itself_is_closed(cluster, tmp_path):
+    """A driver without the token, and with another one."""
+    (tmp_path / "token").write_text("0" * 64)
+    common = {name: value for name, value in cluster.env().items() if not name.startswith("RAY_AUTH")}
+    for auth in ({"HOME": str(tmp_path)}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}):
+        done = subprocess.run(
+            [*RAY, "job", "list"], env=common | auth, capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode != 0
+        assert "Authentication" in done.stderr
+
+
+def test_sockets_and_logs_are_the_users_alone(cluster):
+    assert cluster.temp_dir.stat().st_mode & 0o077 == 0
+
+
+def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training):
+    hidden = [*SECRETS.values(), cluster.token_path.read_text().strip()]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            assert not [secret for secret in hidden if secret in line], process.name()
+    folders = (cluster.temp_dir, training.parent, cluster.token_path.parent)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != cluster.token_path]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert not [secret for secret in hidden if secret.encode() in content], path
