@@ -40,8 +40,10 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m jobs.demo
 
+# Unit tests side by side; integration tests, which start clusters of their own, one after the other.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit --numprocesses=logical --dist=loadfile
+	$(BIN)/python -m pytest tests/integration
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
