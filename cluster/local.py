@@ -25,15 +25,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster import ports as port_table
 from cluster.ports import PortRange
+from cluster.ray_start import (
+    RAY_FOLDER,
+    cluster_variables,
+    is_running,
+    make_temp_dir,
+    ray_environment,
+    start_command,
+    write_private,
+)
 from storage.errors import InputError
 
 DEFAULT_DIRECTORY = Path("runs/.cluster")
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = "E2LLM_CLUSTER_ID"
 _STATE, _TOKEN = "cluster.json", "token"
-_RAY = "ray"
-_LONGEST_SOCKET_SUFFIX = len(f"/{_RAY}/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.lock")
-_LONGEST_SOCKET_PATH = 107
 _START_ATTEMPTS = 3
 STOP_WAIT_SECONDS = 600
 
@@ -115,14 +121,14 @@ class ClusterInfo(BaseModel):
 
     def env(self) -> dict[str, str]:
         """Return the environment with which a client reaches this cluster and no other."""
-        return _environment() | self.client_variables()
+        return ray_environment() | self.client_variables()
 
     def client_variables(self) -> dict[str, str]:
         """Return the variables that :meth:`env` adds to name this cluster, for a shell's ``export``."""
         return {
             "RAY_ADDRESS": self.address,
             "RAY_API_SERVER_ADDRESS": self.dashboard_url,
-            **_ray_variables(self.host, self.token_path),
+            **cluster_variables(self.host, self.token_path),
         }
 
 
@@ -215,7 +221,7 @@ def start(
             problem = _start(info, node, variables or {})
             if not problem:
                 info = info.model_copy(update={"processes": tuple(map(_identify, processes(info)))})
-                _write_private(directory / _STATE, info.model_dump_json(indent=2))
+                write_private(directory / _STATE, info.model_dump_json(indent=2))
                 return info
         except BaseException:
             down(directory)
@@ -266,48 +272,18 @@ def down(directory: Path = DEFAULT_DIRECTORY, grace_seconds: float = 3.0) -> int
     return ended
 
 
-def _ray_variables(host: str, token_path: Path) -> dict[str, str]:
-    """Return the settings that a cluster and its clients must share."""
-    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
-    if ipaddress.ip_address(host).is_loopback:
-        # By its documentation for Windows and macOS; everywhere, it keeps Ray from replacing a
-        # loopback address by a public one and from listening on all interfaces.
-        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    return variables
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment as jobs need it, free of settings for another cluster."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), env.get("PATH", os.defpath))),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    env.setdefault("OMP_NUM_THREADS", "1")
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
-        env.setdefault("DS_ACCELERATOR", "cpu")
-    return env
-
-
 def _plan(directory: Path, node: Node, token: str, root: Path, head: str) -> ClusterInfo:
     """Choose ports and folders, and record them and the token before anything starts."""
     num_cpus = node.num_cpus or os.cpu_count() or 1
-    names = port_table.NODE_OPTIONS if head else port_table.HEAD_OPTIONS + port_table.NODE_OPTIONS
-    names += () if head else port_table.HEAD_VARIABLES
+    names = port_table.NODE_NAMES if head else port_table.HEAD_NAMES
     try:
         ports, worker_ports = port_table.assign(names, node.host, node.ports, num_cpus)
     except OSError as error:
         problem = f"cannot be listened on: {error.strerror}"
         raise InputError(f"--host {node.host}", problem, "Name an address of this machine.") from None
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temp_dir = Path(tempfile.mkdtemp(prefix="e2-"))
-    if len(str(temp_dir)) + _LONGEST_SOCKET_SUFFIX > _LONGEST_SOCKET_PATH:
-        temp_dir.rmdir()
-        remedy = "Set TMPDIR to a shorter one, such as /tmp."
-        raise InputError(tempfile.gettempdir(), "the path is too long for Ray's sockets", remedy)
-    _write_private(directory / _TOKEN, token)
+    temp_dir = make_temp_dir()
+    write_private(directory / _TOKEN, token)
     info = ClusterInfo(
         identity=secrets.token_hex(16),
         address=head or f"{node.host}:{ports['port']}",
@@ -319,14 +295,16 @@ def _plan(directory: Path, node: Node, token: str, root: Path, head: str) -> Clu
         ports=ports,
         worker_ports=worker_ports,
     )
-    _write_private(directory / _STATE, info.model_dump_json(indent=2))
+    write_private(directory / _STATE, info.model_dump_json(indent=2))
     return info
 
 
 def _start(info: ClusterInfo, node: Node, variables: Mapping[str, str]) -> str:
     """Run ``ray start``; return an empty string, or why it failed."""
-    options = {name: port for name, port in info.ports.items() if name not in port_table.HEAD_VARIABLES}
-    options |= {"node-ip-address": node.host, "num-cpus": info.num_cpus, "temp-dir": info.temp_dir / _RAY}
+    options: dict[str, object] = {
+        name: port for name, port in info.ports.items() if name not in port_table.HEAD_VARIABLES
+    }
+    options |= {"node-ip-address": node.host, "num-cpus": info.num_cpus, "temp-dir": info.temp_dir / RAY_FOLDER}
     if info.is_head:
         options |= {"dashboard-host": node.host}
     else:
@@ -335,15 +313,13 @@ def _start(info: ClusterInfo, node: Node, variables: Mapping[str, str]) -> str:
         options |= {"num-gpus": node.num_gpus}
     if info.worker_ports is not None:
         options |= {"min-worker-port": info.worker_ports.first, "max-worker-port": info.worker_ports.last}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
-    command += ["--head"] * info.is_head + [f"--{name}={value}" for name, value in options.items()]
     metrics = {name: str(info.ports[name]) for name in port_table.HEAD_VARIABLES if name in info.ports}
-    env = _environment() | _ray_variables(node.host, info.token_path)
+    env = ray_environment() | cluster_variables(node.host, info.token_path)
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open in Ray's daemons
         status = subprocess.run(
-            command,
+            start_command(options, *["--head"] * info.is_head),
             cwd=info.root,
-            env=env | metrics | variables | {_MARK: info.identity},
+            env=env | metrics | {**variables, _MARK: info.identity},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -354,14 +330,6 @@ def _start(info: ClusterInfo, node: Node, variables: Mapping[str, str]) -> str:
         output.seek(0)
         print(output.read(), file=sys.stderr)
     return f"exit status {status}"
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, in one step."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    Path(name).replace(path)
 
 
 def _read_states(directory: Path) -> list[ClusterInfo]:
@@ -402,7 +370,7 @@ def processes(info: ClusterInfo) -> list[psutil.Process]:
                 for member in (process, *process.children(recursive=True)):
                     found[member.pid] = member
     found.pop(os.getpid(), None)
-    return [process for process in found.values() if _running(process)]
+    return [process for process in found.values() if is_running(process)]
 
 
 def _belongs(process: psutil.Process, info: ClusterInfo) -> bool:
@@ -410,12 +378,6 @@ def _belongs(process: psutil.Process, info: ClusterInfo) -> bool:
         return True
     with suppress(psutil.Error):
         return bool(process.environ().get(_MARK) == info.identity)
-    return False
-
-
-def _running(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 
 import psutil
 
+from cluster.ray_start import is_running
+
 _DASHBOARD = "http://127.0.0.1:8265"
 _POLL_SECONDS = 0.5
 
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.role == "head":
         signalled = end_jobs(options.dashboard)
-        _wait(lambda: not any(map(_running, signalled)), options.grace_seconds)
+        _wait(lambda: not any(map(is_running, signalled)), options.grace_seconds)
     else:
         drain(int(options.grace_seconds))
         _wait(lambda: not busy_workers(), options.grace_seconds)
@@ -78,12 +80,6 @@ def busy_workers() -> list[psutil.Process]:
             if title.startswith("ray::") and not title.startswith("ray::IDLE"):
                 found.append(process)
     return found
-
-
-def _running(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> None:

@@ -22,6 +22,9 @@ NODE_OPTIONS = (
     "metrics-export-port",
 )
 HEAD_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+HEAD_NAMES: tuple[str, ...] = HEAD_OPTIONS + NODE_OPTIONS + HEAD_VARIABLES
+NODE_NAMES: tuple[str, ...] = NODE_OPTIONS
+"""Services of a head, and of another host."""
 WORKERS = "10002-19999"
 """Ports of workers where none are named: Ray's own choice."""
 _WORKERS_PER_CPU, _OTHER_WORKERS = 2, 16

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -91,6 +91,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
 
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TQDM_DISABLE": "1"}
     runtime_env: dict[str, object] = {"env_vars": environment}
+    settings: dict[str, Any]
     if local:
         environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
         settings = {"include_dashboard": False}
@@ -99,7 +100,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
         if not _has_working_dir():
             runtime_env |= {"working_dir": str(root)}
         settings = {"logging_level": logging.WARNING}
-    with _own_sigterm():
+    with own_sigterm():
         ray.init("local" if local else "auto", log_to_driver=False, runtime_env=runtime_env, **settings)
     try:
         yield
@@ -108,12 +109,14 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
+def own_sigterm() -> Iterator[None]:
     """Keep this process's answer to SIGTERM, which `ray.init` replaces by its own."""
     own = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, own)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, own)
 
 
 def _has_working_dir() -> bool:

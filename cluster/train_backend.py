@@ -23,7 +23,7 @@ class NodeAddressConfig(TorchConfig):
 
 
 class _NodeAddressBackend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Start the group on all workers."""
         gpus = worker_group.get_resources_per_worker().get("GPU", 0)
         store = worker_group.execute_single(0, open_store)

@@ -67,6 +67,26 @@ def plan(
 
 @app.command()
 @disciplined
+def slurm(
+    spec: Spec,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes, all of each.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each node.")] = 0,
+    gpu: Annotated[str, typer.Option(help="Their kind, for the plan: as of `e2llm plan`.")] = "h200",
+    time: Annotated[str | None, typer.Option(help="Limit, such as 12:00:00. Default: the partition's.")] = None,
+    array: Annotated[str | None, typer.Option(help="Such as 1-4: a job for each; {task} in overrides.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted.")] = False,
+) -> None:
+    """Submit a job to SLURM, after its check and its plan; status 2 when it cannot fit."""
+    from cluster.slurm.submission import Request
+    from jobs.slurm import submit_job
+
+    request = Request(nodes=nodes, gpus_per_node=gpus_per_node, time=time, array=array)
+    submit_job(spec, overrides or [], request, gpu, dry_run=dry_run)
+
+
+@app.command()
+@disciplined
 def schema(
     output: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.")] = None,
 ) -> None:

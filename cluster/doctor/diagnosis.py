@@ -114,9 +114,7 @@ def _gpus(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
         yield Finding(topic="GPUs", verdict="wrong", found=found, remedy=remedy)
     if without := [node.name for node in having if not node.flash_attention]:
         found = f"flash-attn is not installed on {', '.join(without)}; SDPA is used"
-        yield Finding(
-            topic="GPUs", verdict="doubtful", found=found, remedy="Install the extra `gpu`, if you want it."
-        )
+        yield Finding(topic="GPUs", verdict="doubtful", found=found, remedy="Install the extra `gpu`, if you want it.")
 
 
 def _storage(nodes: Sequence[NodeFacts], place: str) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 from cluster import local
-from cluster.ports import HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
+from cluster.ports import HEAD_NAMES, HEAD_VARIABLES
 from tests.stops import curve, wait_until_nothing_runs
 from tests.tiny_jobs import RAY, ROOT, TRAIN, TinyJobs, submit
 
@@ -130,11 +130,7 @@ def test_nobody_listens_beyond_loopback(cluster, training):
 
 def test_every_port_is_known(cluster, training):
     """A port that is neither named nor a worker's would be one that the other tests do not try."""
-    assert (
-        set(cluster.ports)
-        == {*HEAD_OPTIONS, *NODE_OPTIONS, *HEAD_VARIABLES}
-        == {*HTTP, *METHODS, *METRICS} - {"worker"}
-    )
+    assert set(cluster.ports) == set(HEAD_NAMES) == {*HTTP, *METHODS, *METRICS} - {"worker"}
     named = set(cluster.ports.values())
     others = [title for (_, port), title in listening(cluster).items() if port not in named]
     assert all(title.startswith(("ray::", "python -m jobs")) or " -m jobs " in title for title in others), others

@@ -32,7 +32,7 @@ def commands(page: Path) -> list[list[str]]:
         lines += _CODE.findall(_BLOCK.sub("", text))
     else:
         lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
-    starts = ("make ", "e2llm ", "ray job submit ", "./jobs/", "eval ")
+    starts = ("make ", "e2llm ", "ray job submit ", "sbatch ", "./jobs/", "eval ")
     return [shlex.split(line, comments=True) for line in lines if line.startswith(starts) and "…" not in line]
 
 
@@ -60,7 +60,7 @@ def test_specs_are_accepted_with_the_overrides_shown(page: Path) -> None:
         places = [place for place, word in enumerate(words) if word.endswith(".yaml")]
         if words[0] == "make" or not places:
             continue
-        overrides = [word.replace("%a", "1") for word in overrides_of(words, places[0])]
+        overrides = [word.replace("{task}", "1") for word in overrides_of(words, places[0])]
         load_spec(ROOT / words[places[0]].removeprefix("./"), overrides, SPECS)
 
 

@@ -1,0 +1,150 @@
+"""One job within a SLURM allocation: Ray starts, the job runs, what SLURM says on the way is heeded, all ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.capacity import fitting
+from cluster.session import Resources, TrainingResources
+from cluster.slurm.allocation import Allocation
+from cluster.slurm.ray_cluster import Nodes, RayOnNodes, listed, ray_on_nodes
+from storage.errors import InputError
+
+_LOOK_SECONDS = 2.0
+_CHECKPOINT_SECONDS, _WITHOUT_ROOM_SECONDS, _END_SECONDS = 900.0, 15.0, 30.0
+_FINAL = (0, 2)
+"""Exit statuses that starting again does not change: done, and refused."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What runs on the cluster.
+
+    Parameters
+    ----------
+    command : tuple of str
+        Of the job's process.
+    resources : Resources or TrainingResources
+        What the job asks of the cluster.
+    fills : bool
+        Whether it takes as many workers as there is room for, in place of the number in `resources`.
+    """
+
+    command: tuple[str, ...]
+    resources: Resources | TrainingResources
+    fills: bool
+
+    def sized(self, nodes: Nodes) -> Work:
+        """The same with its number of workers settled.
+
+        Raises
+        ------
+        InputError
+            When no node has room for one.
+        """
+        if not self.fills:
+            return self
+        workers = fitting(self.resources, nodes.values())
+        if workers == 0:
+            asked = _amounts({"CPU": self.resources.cpus_per_worker, "GPU": self.resources.gpus_per_worker})
+            there = ", ".join(f"{name} has {_amounts(each)}" for name, each in nodes.items())
+            remedy = "Ask SLURM for more (--gpus-per-node, --cpus-per-task), or lower resources.*_per_worker."
+            raise InputError("resources", f"one worker asks for {asked}; {there}", remedy)
+        print(f"[slurm] resources.workers={workers}: all that the allocation has room for", flush=True)
+        resources = self.resources.model_copy(update={"workers": workers})
+        return Work((*self.command, f"resources.workers={workers}"), resources, fills=False)
+
+
+def launch(allocation: Allocation, work: Work, folder: Path) -> int:
+    """Run a job on a Ray cluster of the allocation's nodes.
+
+    SIGUSR1 and SIGTERM, by which SLURM warns before a time limit or pre-emption, and the loss of nodes that the job
+    cannot do without, end the job with a checkpoint; then SLURM is asked to start all of it again, unless it has been
+    told itself that the job is not wanted any more.
+
+    Parameters
+    ----------
+    allocation : Allocation
+        Of this process, the batch script's.
+    work : Work
+        The job.
+    folder : Path
+        For the cluster's state, on storage that all nodes see.
+
+    Returns
+    -------
+    int
+        The job's exit status.
+
+    Raises
+    ------
+    InputError
+        When nodes do not join, or have no room.
+    """
+    warned = threading.Event()
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda *_: warned.set())
+    started = time.monotonic()
+    with ray_on_nodes(allocation, folder) as cluster:
+        nodes = cluster.wait(warned.is_set)
+        if warned.is_set():
+            status, interrupted = os.EX_TEMPFAIL, True
+        else:
+            seconds = time.monotonic() - started
+            print(f"[slurm] job {allocation.name}: Ray on {listed(nodes)} after {seconds:.1f} s", flush=True)
+            status, interrupted = _drive(work.sized(nodes), cluster, nodes, warned)
+    if interrupted and status not in _FINAL and allocation.is_running():
+        print("[slurm] goes back to the queue; started again, the job goes on where it was", flush=True)
+        allocation.requeue()
+    return status
+
+
+def _drive(work: Work, cluster: RayOnNodes, nodes: Nodes, warned: threading.Event) -> tuple[int, bool]:
+    """Run the job's process to its end; tell its exit status, and whether something of SLURM's came in between."""
+    driver = subprocess.Popen(work.command, start_new_session=True)  # it hears of signals from here alone
+    lost: set[str] = set()
+    looked = time.monotonic()
+    while not _ended(driver):
+        if warned.is_set():
+            _stop(driver, "SLURM wants the nodes back", _CHECKPOINT_SECONDS)
+        elif time.monotonic() > looked + _LOOK_SECONDS:
+            there, looked = cluster.nodes(), time.monotonic()
+            if there is None:
+                continue
+            if gone := nodes.keys() - there.keys() - lost:
+                lost |= gone
+                print(f"[slurm] lost {listed(gone)}", flush=True)
+            if lost and fitting(work.resources, there.values()) < work.resources.fewest_workers:
+                _stop(driver, "the job's workers have no room any more", _WITHOUT_ROOM_SECONDS)
+    status = driver.returncode
+    return (128 - status if status < 0 else status), warned.is_set() or bool(lost)
+
+
+def _stop(driver: subprocess.Popen[bytes], why: str, seconds: float) -> None:
+    """Ask the job for a checkpoint and its end; after so long a second signal ends it without, and then a third."""
+    print(f"[slurm] {why}: the job is asked to end", flush=True)
+    driver.terminate()
+    if not _ended(driver, seconds):
+        driver.terminate()
+    if not _ended(driver, _END_SECONDS):
+        driver.kill()
+        driver.wait()
+
+
+def _ended(driver: subprocess.Popen[bytes], seconds: float = 0.2) -> bool:
+    """Wait for a process, no longer than that."""
+    with suppress(subprocess.TimeoutExpired):
+        driver.wait(seconds)
+    return driver.returncode is not None
+
+
+def _amounts(node: Mapping[str, float]) -> str:
+    return " and ".join(f"{node.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
