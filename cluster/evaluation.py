@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,11 @@ from e2llm_core.language.measures import SignalMeasures
 from e2llm_core.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import load_reference
-from e2llm_core.training.metrics import read_metrics
+from e2llm_core.training.metrics import METRICS, parse_metrics
+from storage.fetching import fetched
+from storage.location import locate
 from storage.twin import TwinConfig
+from storage.workspace import working_folder
 
 EEG, RANDOM_EEG = "eeg", "random_eeg"
 REAL_NOTICE = "Held-out {what} of {dataset}; read the controls before the headline."
@@ -64,6 +68,11 @@ class Evaluation:
         yield
         self.wall_seconds[step] = round(time.monotonic() - started, 2)
 
+    @cached_property
+    def model(self) -> Path:
+        """The model on this node."""
+        return fetched(self.plan.model)
+
     def provenance(self, *, of_model: bool) -> Provenance:
         """What all rows of the model, or of a reference, have in common."""
         return Provenance(
@@ -76,7 +85,7 @@ class Evaluation:
             seed=self.plan.seed,
             adaptation=self.data.config.windows.adaptation,
             prompt="first-wording" if of_model else None,
-            model_digest=model_digest(self.plan.model) if of_model else None,
+            model_digest=model_digest(self.model) if of_model else None,
         )
 
     def add(self, rows: pd.DataFrame, chance: dict[str, float] | None = None) -> None:
@@ -98,15 +107,15 @@ class Evaluation:
         )
 
 
-def evaluate(plan: EvaluationPlan, folder: Path, resources: Resources, environment: dict[str, Any]) -> Path:
+def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, environment: dict[str, Any]) -> str:
     """Evaluate a model directory on the split's test side.
 
     Parameters
     ----------
     plan : EvaluationPlan
         Absolute paths.
-    folder : Path
-        Receives summary.json, predictions.parquet, report.html and what the report is made from.
+    run : str or Path
+        Folder or URL that receives summary.json, predictions.parquet, report.html and what the report is made from.
     resources : Resources
         Replicas of the served model.
     environment : dict
@@ -114,11 +123,16 @@ def evaluate(plan: EvaluationPlan, folder: Path, resources: Resources, environme
 
     Returns
     -------
-    Path
-        The report.
+    str
+        Path or URL of the report.
     """
     require_resources(resources)
-    folder.mkdir(parents=True, exist_ok=True)
+    with working_folder(run) as folder:
+        report = _evaluate(plan, folder, resources, environment)
+    return f"{run}/{report.name}"
+
+
+def _evaluate(plan: EvaluationPlan, folder: Path, resources: Resources, environment: dict[str, Any]) -> Path:
     evaluation = Evaluation(plan, EEGData.open(plan.data))
     items = _items(plan, evaluation.data)
     with evaluation.timed("model"), deployed(plan.model, resources) as client:
@@ -182,7 +196,7 @@ def _add_references(evaluation: Evaluation, items: dict[str, Items]) -> None:
     rows, classifier = baseline.windows()
     if "IED" in items:
         evaluation.add(rows)
-        evaluation.add(probe_predictions(plan.model, data, items["IED"], plan.seed))
+        evaluation.add(probe_predictions(evaluation.model, data, items["IED"], plan.seed))
         if plan.twin is not None:
             card = json.loads((plan.twin / "twin.json").read_text())
             config = TwinConfig.model_validate(card["config"])
@@ -200,7 +214,7 @@ def _add_claims(evaluation: Evaluation) -> None:
     measured = data.measured(data.split.test)
     measures = SignalMeasures(measured.channels, measured.sfreq_hz, measured.n_times)
     parts = [measures(measured.read(ids)) for ids in np.array_split(np.arange(len(measured)), -(-len(measured) // 64))]
-    deviations = load_reference(evaluation.plan.model).standardise(np.concatenate(parts))
+    deviations = load_reference(evaluation.model).standardise(np.concatenate(parts))
     rows = _generated(evaluation)
     row = claim_accuracy_row(rows, measures.quantities, deviations, evaluation.provenance(of_model=True))
     if row is not None:
@@ -220,7 +234,7 @@ def _draw(evaluation: Evaluation, folder: Path) -> None:
     class_topomaps(evaluation.data).write(folder)
     if "IED" in evaluation.plan.tasks:
         write_examples(folder, three_examples(evaluation.data, _generated(evaluation)))
-    curves = {name: read_metrics(run / "metrics.jsonl") for name, run in evaluation.plan.stages.items()}
+    curves = {name: parse_metrics(_text(run, METRICS) or "") for name, run in evaluation.plan.stages.items()}
     write_learning_curves(folder, curves)
 
 
@@ -251,9 +265,11 @@ def _notice(data: EEGData) -> str:
 
 
 def _stage_seconds(plan: EvaluationPlan) -> dict[str, float]:
-    found = {}
-    for name, run in plan.stages.items():
-        done = run / "DONE.json"
-        if done.exists():
-            found[name] = float(json.loads(done.read_text())["wall_seconds"])
-    return found
+    finished = {name: _text(run, "DONE.json") for name, run in plan.stages.items()}
+    return {name: float(json.loads(text)["wall_seconds"]) for name, text in finished.items() if text is not None}
+
+
+def _text(run: str, name: str) -> str | None:
+    """A file of a run; None when it is not there."""
+    place = locate(run)
+    return place.read(name).decode() if place.exists(name) else None

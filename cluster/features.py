@@ -11,6 +11,7 @@ from cluster.progress import watch
 from cluster.session import Resources, require_resources
 from storage.errors import InputError
 from storage.features import FEATURES, FeatureManifest, Features, FeatureSource
+from storage.fetching import fetched
 from storage.store import open_store
 from storage.windows import Windows
 
@@ -25,21 +26,21 @@ class FeatureWriter:
     ----------
     plan : FeaturesPlan
         Absolute paths.
-    folder : Path
+    place : str
         Of the features, begun.
     manifest : FeatureManifest
         What they are.
     """
 
-    def __init__(self, plan: FeaturesPlan, folder: Path, manifest: FeatureManifest) -> None:
+    def __init__(self, plan: FeaturesPlan, place: str, manifest: FeatureManifest) -> None:
         import torch
 
         from e2llm_core.tower import load_tower
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tower = load_tower(plan.model).to(self._device)
+        self._tower = load_tower(fetched(plan.model)).to(self._device)
         self._windows = Windows(open_store(plan.store), plan.windows)
-        self._features = Features(folder, manifest)
+        self._features = Features(place, manifest)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Write the blocks of column ``block``; a refusal comes back as text, for the others to go on."""
@@ -73,7 +74,7 @@ class FeatureWriter:
         return values
 
 
-def compute_features(plan: FeaturesPlan, run: Path, resources: Resources) -> Path:
+def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) -> str:
     """Compute what is missing of a plan's features in ``<run>/features.zarr``.
 
     A job that was killed goes on with the blocks that are not there; only those at work are computed again.
@@ -82,15 +83,15 @@ def compute_features(plan: FeaturesPlan, run: Path, resources: Resources) -> Pat
     ----------
     plan : FeaturesPlan
         Absolute paths.
-    run : Path
-        Run folder on storage that all nodes see.
+    run : str or Path
+        A folder that all nodes see, or a URL.
     resources : Resources
         `workers` blocks are worked on side by side.
 
     Returns
     -------
-    Path
-        Folder of the features, for `data.features` of stages 2 and 3.
+    str
+        Folder or URL of the features, for `data.features` of stages 2 and 3.
 
     Raises
     ------
@@ -100,8 +101,8 @@ def compute_features(plan: FeaturesPlan, run: Path, resources: Resources) -> Pat
     import ray
 
     require_resources(resources)
-    folder = run / FEATURES
-    features = Features.create(folder, manifest_of(plan))
+    place = f"{run}/{FEATURES}"
+    features = Features.create(place, manifest_of(plan))
     features.prepare()
     missing, total = features.missing(), features.manifest.num_blocks
     print(f"[features] {total - len(missing)} of {total} blocks are there", flush=True)
@@ -111,20 +112,21 @@ def compute_features(plan: FeaturesPlan, run: Path, resources: Resources) -> Pat
         blocks = ray.data.from_items([{"block": block} for block in missing], override_num_blocks=len(missing))
         written = blocks.map_batches(
             FeatureWriter,
-            fn_constructor_args=(plan, folder, features.manifest),
+            fn_constructor_args=(plan, place, features.manifest),
             batch_size=1,
             concurrency=resources.workers,
             num_cpus=resources.cpus_per_worker,
             num_gpus=resources.gpus_per_worker or None,
         )
-        with watch("features", total, lambda: total - len(features.missing())):
+        seconds = 5 * features.place.seconds_between_looks
+        with watch("features", total, lambda: total - len(features.missing()), seconds):
             refused = [row for row in written.iter_rows() if row["place"]]
         if refused:
             first = min(refused, key=lambda row: row["block"])
             rest = f" ({len(refused)} of {total} blocks refused)" if len(refused) > 1 else ""
             raise InputError(first["place"], first["problem"] + rest, first["remedy"])
     features.complete()
-    return folder
+    return place
 
 
 def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
@@ -133,9 +135,10 @@ def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
     from e2llm_core.tower import load_tower
 
     windows = Windows(open_store(plan.store), plan.windows)
-    tower = load_tower(plan.model)
+    model = fetched(plan.model)
+    tower = load_tower(model)
     return FeatureManifest(
-        source=FeatureSource.of(windows, tower_digest(plan.model)),
+        source=FeatureSource.of(windows, tower_digest(model)),
         num_windows=len(windows),
         num_variants=plan.variants,
         num_tokens=tower.num_tokens,

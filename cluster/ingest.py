@@ -13,9 +13,9 @@ from cluster.session import Resources
 from e2llm_core.training.metrics import clock
 from storage.damage import forget_damage, known_damaged
 from storage.errors import InputError
-from storage.files import write_bytes
 from storage.ingest import ingest_recording
 from storage.layout import LayoutConfig
+from storage.location import locate
 from storage.lock import only_ingest, writing
 from storage.readers import AnySource, RecordingRef
 from storage.signal import SignalConfig
@@ -62,7 +62,7 @@ def make_twin(root: Path, config: TwinConfig) -> None:
     gather("twin", [task.remote(root, config, subject) for subject in range(1, config.num_subjects + 1)])
 
 
-def ingest(plan: IngestPlan, resources: Resources, folder: Path) -> Store:
+def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
     """Bring every recording of a source into a store.
 
     Parameters
@@ -71,8 +71,8 @@ def ingest(plan: IngestPlan, resources: Resources, folder: Path) -> Store:
         What goes where.
     resources : Resources
         `workers` recordings are worked on side by side.
-    folder : Path
-        Of the run; gets the list of refused recordings.
+    run : str or Path
+        The run's folder or URL; gets the list of refused recordings.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def ingest(plan: IngestPlan, resources: Resources, folder: Path) -> Store:
             store.write_index()
     counts = Counter(outcome.kind for outcome in outcomes.values())
     print(f"[ingest] {', '.join(f'{counts[kind]} {kind}' for kind in ('written', 'unchanged', 'refused'))}", flush=True)
-    _refuse([outcome for outcome in outcomes.values() if outcome.error], len(refs), folder)
+    _refuse([outcome for outcome in outcomes.values() if outcome.error], len(refs), run)
     return open_store(plan.store)
 
 
@@ -199,14 +199,15 @@ def _report_surplus(store: Store, names: Sequence[str], *, prune: bool) -> None:
     print(f"[ingest] {len(names)} recordings that the source does not have were {done}: {shown}", flush=True)
 
 
-def _refuse(refused: Sequence[_Outcome], total: int, folder: Path) -> None:
+def _refuse(refused: Sequence[_Outcome], total: int, run: str | Path) -> None:
     """Raise the first refusal, with the number of all; their list is in the run's folder."""
-    path = folder / REFUSED
-    path.unlink(missing_ok=True)
+    place = locate(run)
+    path = f"{place}/{REFUSED}"
+    place.remove(REFUSED)
     if not refused:
         return
     lines = [f"{outcome.error}\n{outcome.detail}".rstrip() + "\n" for outcome in refused]
-    write_bytes(path, "".join(lines).encode())
+    place.write(REFUSED, "".join(lines).encode())
     first = refused[0].error
     assert first is not None
     raise InputError(

@@ -1,12 +1,11 @@
 """Typed settings of cluster jobs that are not a stage. Light to import."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.features import Precision
-from storage.location import StoreURL
+from storage.location import Place, StoreURL
 from storage.splits import SplitConfig
 from storage.windows import WindowConfig
 
@@ -17,7 +16,7 @@ class ScoringPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
-    model: Path = Field(description="model directory of stage 3")
+    model: Place = Field(description="model directory of stage 3")
     split: SplitConfig | None = Field(None, description="with `side`: score one side of a split only")
     side: Literal["train", "validation", "test"] | None = Field(None, description="of the split")
     stride_seconds: float = Field(4.0, gt=0)
@@ -36,7 +35,7 @@ class FeaturesPlan(BaseModel):
 
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
-    model: Path = Field(description="model directory of any stage: its tower")
+    model: Place = Field(description="model directory of any stage: its tower")
     variants: int = Field(1, ge=1, description="versions of each window: as it is, and so many less one augmented")
     seed: int = Field(0, ge=0, description="of the augmentation")
     precision: Precision = Field("fp32", description="of the numbers on disk; they are computed in the tower's own")

@@ -1,37 +1,46 @@
 """Progress of remote work, one plain line at a time."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from e2llm_core.training.metrics import clock
+from storage.errors import InputError
+from storage.location import Location
+from storage.repeating import repeated
 
 _IN_FLIGHT = 8
+_READ_BYTES = 1 << 16
 
 
 @contextmanager
-def follow(path: Path) -> Iterator[None]:
-    """Print the lines that workers append to `path` while the block runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    file = path.open()
-    file.seek(0, 2)
+def follow(place: Location, key: str) -> Iterator[None]:
+    """Print the lines that workers append to a file while the block runs."""
+    read = len(place.read(key)) if place.exists(key) else 0
 
     def copy() -> None:
-        for line in file:
-            print(line, end="", flush=True)
+        nonlocal read
+        with suppress(FileNotFoundError, InputError):  # nothing yet, or no answer for a while
+            while lines := _whole_lines(place.read_range(key, read, read + _READ_BYTES)):
+                print(lines.decode(errors="replace"), end="", flush=True)
+                read += len(lines)
 
-    with file, _repeated(copy, seconds=0.2):
+    with repeated(copy, place.seconds_between_looks):
         yield
 
 
+def _whole_lines(text: bytes) -> bytes:
+    return text[: text.rfind(b"\n") + 1]
+
+
 @contextmanager
-def watch(name: str, total: int, count: Callable[[], int]) -> Iterator[None]:
-    """Print how many of `total` pieces are done, with an ETA, whenever `count` changes while the block runs."""
+def watch(name: str, total: int, count: Callable[[], int], seconds: float) -> Iterator[None]:
+    """Print how many of `total` pieces are done, with an ETA, whenever `count` changes while the block runs.
+
+    It is asked for every so many `seconds`.
+    """
     started, shown = time.monotonic(), 0
 
     def show() -> None:
@@ -41,27 +50,8 @@ def watch(name: str, total: int, count: Callable[[], int]) -> Iterator[None]:
             print(f"[{name}] {done}/{total}  eta {clock(left)}", flush=True)
             shown = done
 
-    with _repeated(show, seconds=1.0):
+    with repeated(show, seconds):
         yield
-
-
-@contextmanager
-def _repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call `action` every so often in a thread while the block runs, and once more at its end."""
-    ended = threading.Event()
-
-    def loop() -> None:
-        while not ended.wait(seconds):
-            action()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        action()
 
 
 def gather(name: str, tasks: list[Any]) -> list[Any]:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2llm_core.stages.config import Plan
-from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
+from storage.location import locate
 
-_PROBE_BYTES = 1 << 20
+_PROBE, _PROBE_BYTES = ".probe", 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KILLED_FOR_MEMORY = "running low on memory"
 _SIZES = ("micro_batch", "micro_tokens")
@@ -47,13 +47,13 @@ def found_no_room(error: BaseException) -> bool:
     return any(isinstance(cause, WorkerGroupStartupTimeoutError) for cause in causes(error))
 
 
-def refusal(error: BaseException, run: Path) -> InputError | None:
+def refusal(error: BaseException, run: str | Path) -> InputError | None:
     """Why another attempt would end as this one did, if so."""
     refused = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
     return refused or _no_space(error, run)
 
 
-def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: Path) -> Plan:
+def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: str | Path) -> Plan:
     """Make the plan of the next attempt; the global batch, and so the curve, is the same.
 
     Parameters
@@ -83,25 +83,22 @@ def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: Path) -> Pla
     return plan.model_copy(update={"train": config.model_copy(update=halved)})
 
 
-def newest_checkpoint(run: Path) -> str:
+def newest_checkpoint(run: str | Path) -> str:
     """Name of the newest complete checkpoint, empty before the first."""
-    from e2llm_core.training.checkpoint import Checkpoints
-    from e2llm_core.training.world import World
+    from e2llm_core.training.checkpoint import complete_checkpoints
 
-    found = Checkpoints(run, TrainConfig().keep_checkpoints, World()).complete()
-    return found[-1].name if found else ""
+    return next(reversed(complete_checkpoints(locate(run))), "")
 
 
-def _no_space(error: BaseException, run: Path) -> InputError | None:
+def _no_space(error: BaseException, run: str | Path) -> InputError | None:
     """Whether the run's folder takes no more: not every writer says why it failed, so that it is tried."""
     full = next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in _NO_SPACE), None)
-    probe = run / ".probe"
+    place = locate(run)
     try:
-        probe.write_bytes(bytes(_PROBE_BYTES))
+        place.write(_PROBE, bytes(_PROBE_BYTES))
+        place.remove(_PROBE)
     except OSError as found:
         full = found
-    finally:
-        probe.unlink(missing_ok=True)
     if full is None:
         return None
     return InputError(

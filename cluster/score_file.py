@@ -11,6 +11,7 @@ from cluster.scoring import WindowScorer, eeg_settings
 from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.labels import LabelSet
+from storage.location import locate
 from storage.readers import FilesSource
 from storage.readers.base import RecordingRef
 from storage.signal import SignalConfig
@@ -19,13 +20,13 @@ from storage.store import create_store
 _UNLABELLED = LabelSet(name="unlabelled", names=("unknown", "other"))
 
 
-def score_file(model: Path, recording: Path) -> pd.DataFrame:
+def score_file(model: str | Path, recording: Path) -> pd.DataFrame:
     """Score every window of one file.
 
     Parameters
     ----------
-    model : Path
-        Model directory of stage 3.
+    model : str or Path
+        Model directory of stage 3, or its URL.
     recording : Path
         Anything that MNE reads. Statistics for the model's adaptation rule come from this file alone.
 
@@ -39,7 +40,7 @@ def score_file(model: Path, recording: Path) -> pd.DataFrame:
     InputError
         When the file cannot be read, lacks a channel of the model, or is shorter than a window.
     """
-    if not (model / "config.json").exists():
+    if not locate(model).exists("config.json"):
         raise InputError(str(model), "is no model directory", "Give a run's `model` folder.")
     settings = eeg_settings(model)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,6 @@
 """Batch scoring with Ray Data: recordings in, one Parquet row per window out."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,16 @@ from cluster.progress import watch
 from cluster.session import Resources, require_resources
 from e2llm_core.tower import EEGSettings
 from storage.errors import InputError
+from storage.fetching import SETTINGS, fetched
+from storage.location import Location, locate
 from storage.splits import resolve_split
 from storage.store import Store, open_store
 from storage.windows import WindowConfig, Windows
+from storage.workspace import Workspace
 
 _WINDOWS_PER_BATCH = 64
+SCORES = "scores"
+"""Folder of the Parquet files in the run's."""
 COLUMNS = ("recording_id", "subject", "session", "trial", "start", "stop")
 
 
@@ -42,11 +46,6 @@ class WindowScorer:
         """Windows of the store."""
         return len(self._windows)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Turn stretches of window numbers (columns ``first``, ``last``) into rows of the result."""
-        stretches = [np.arange(first, last) for first, last in zip(batch["first"], batch["last"], strict=True)]
-        return self.score(np.concatenate(stretches)).to_dict("list")
-
     def score(self, numbers: np.ndarray) -> pd.DataFrame:
         """One row per window: where it is, the emotion, the probabilities, the rationale."""
         segments = self._windows.read(numbers)[:, None]
@@ -59,6 +58,28 @@ class WindowScorer:
             table[f"p_{label}"] = probabilities[:, place].astype(float)
         table["text"] = [one.text for one in generated]
         return table
+
+
+class ScoreWriter:
+    """Scores stretches of windows and writes a Parquet file for each.
+
+    Parameters
+    ----------
+    plan : ScoringPlan
+        Absolute paths.
+    run : str
+        The run's folder or URL.
+    """
+
+    def __init__(self, plan: ScoringPlan, run: str) -> None:
+        self._scorer, self._place = WindowScorer(plan), locate(run)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Score stretches of window numbers, given in columns ``first`` and ``last``."""
+        for first, last in zip(batch["first"], batch["last"], strict=True):
+            rows = self._scorer.score(np.arange(first, last))
+            self._place.write(f"{SCORES}/{first:012d}.parquet", rows.to_parquet(index=False))
+        return {"first": batch["first"]}
 
 
 def model_windows(predictor: Any, plan: ScoringPlan) -> Windows:
@@ -92,36 +113,40 @@ def scored_trials(plan: ScoringPlan, store: Store) -> pd.DataFrame | None:
     return sides[plan.side].rows(store.trials)
 
 
-def score(plan: ScoringPlan, folder: Path, resources: Resources) -> Path:
-    """Score a store's windows into ``<folder>/scores`` (Parquet).
+def score(plan: ScoringPlan, run: str | Path, resources: Resources) -> str:
+    """Score a store's windows into ``<run>/scores`` (Parquet).
 
     Returns
     -------
-    Path
-        Folder of the Parquet files.
+    str
+        Folder or URL of the Parquet files.
     """
     import ray
 
     require_resources(resources)
     count = _count_windows(plan)
-    target = folder / "scores"
-    shutil.rmtree(target, ignore_errors=True)
+    place = locate(run)
+    place.remove(SCORES)
     ray.data.DataContext.get_current().enable_progress_bars = False
     starts = range(0, count, _WINDOWS_PER_BATCH)
     stretches = [{"first": first, "last": min(first + _WINDOWS_PER_BATCH, count)} for first in starts]
     scored = ray.data.from_items(stretches, override_num_blocks=len(stretches)).map_batches(
-        WindowScorer,
-        fn_constructor_args=(plan,),
+        ScoreWriter,
+        fn_constructor_args=(plan, str(run)),
         batch_size=1,
         concurrency=resources.workers,
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker or None,
     )
-    scored.set_name(folder.name)
-    with watch("score", len(stretches), lambda: len(list(target.glob("*.parquet")))):
-        # The scorers may hold every CPU, and writing must go on all the same.
-        scored.write_parquet(str(target), ray_remote_args={"num_cpus": 0})
-    return target
+    scored.set_name(Workspace(run).name)
+    with watch("score", len(stretches), lambda: len(_scored(place)), 5 * place.seconds_between_looks):
+        for _ in scored.iter_batches():
+            pass
+    return f"{place}/{SCORES}"
+
+
+def _scored(place: Location) -> list[str]:
+    return [key for key in place.files(SCORES) if key.endswith(".parquet")]
 
 
 def _count_windows(plan: ScoringPlan) -> int:
@@ -134,6 +159,6 @@ def _count_windows(plan: ScoringPlan) -> int:
     return len(Windows(store, config, scored_trials(plan, store)))
 
 
-def eeg_settings(model: Path) -> EEGSettings:
+def eeg_settings(model: str | Path) -> EEGSettings:
     """What a model's segments are, without loading the model."""
-    return EEGSettings.from_dict(json.loads((model / "config.json").read_text())["eeg"])
+    return EEGSettings.from_dict(json.loads((fetched(model, SETTINGS) / "config.json").read_text())["eeg"])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,15 @@ class Replica:
 
     Parameters
     ----------
-    folder : str
-        Model directory.
+    model : str
+        Model directory, or its URL.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, model: str) -> None:
         listen_on_this_node()
         from e2llm_core.inference import Predictor
 
-        self._predictor = Predictor(Path(folder))
+        self._predictor = Predictor(model)
 
     def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
         """Option probabilities (items, options) of segments (items, num_segments, n_chans, n_times)."""
@@ -56,7 +55,7 @@ class Client:
 
 
 @contextmanager
-def deployed(folder: Path, resources: Resources) -> Iterator[Client]:
+def deployed(model: str, resources: Resources) -> Iterator[Client]:
     """Host a model on the connected cluster while the block runs; handles only, no port is opened."""
     from ray import serve
     from ray.serve.config import ProxyLocation
@@ -66,7 +65,7 @@ def deployed(folder: Path, resources: Resources) -> Iterator[Client]:
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
     try:
         serve.start(proxy_location=ProxyLocation.Disabled)
-        yield Client(serve.run(copies.bind(str(folder)), name=APPLICATION, route_prefix=None))
+        yield Client(serve.run(copies.bind(model), name=APPLICATION, route_prefix=None))
     finally:
         serve.shutdown()
 

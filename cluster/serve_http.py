@@ -24,6 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
+from storage.location import Place, is_url, locate
 
 TOKEN_VARIABLE = "E2LLM_SERVE_TOKEN"
 MAX_BYTES = 64 * 2**20
@@ -35,8 +36,8 @@ class ServeArguments(BaseModel):
 
     Attributes
     ----------
-    model : Path
-        Model folder of stage 2 or 3, on storage that all nodes see.
+    model : str
+        Model folder of stage 2 or 3, on storage that all nodes see, or its URL.
     replicas : int
         Copies of the model.
     cpus_per_replica, gpus_per_replica : float
@@ -45,7 +46,7 @@ class ServeArguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Path
+    model: Place
     replicas: int = Field(1, ge=1)
     cpus_per_replica: float = Field(1, gt=0)
     gpus_per_replica: float = Field(0, ge=0)
@@ -72,8 +73,8 @@ class EmotionEndpoint:
 
     Parameters
     ----------
-    folder : str
-        Model folder.
+    model : str
+        Model folder, or its URL.
     token : str, optional
         What clients must send; default: the environment's ``E2LLM_SERVE_TOKEN``, which each node has from a Secret.
 
@@ -83,7 +84,7 @@ class EmotionEndpoint:
         Without a token.
     """
 
-    def __init__(self, folder: str, token: str | None = None) -> None:
+    def __init__(self, model: str, token: str | None = None) -> None:
         self._token = (token if token is not None else os.environ.get(TOKEN_VARIABLE, "")).strip()
         if not self._token:
             raise InputError(TOKEN_VARIABLE, "is not set on this node", "Set it to a secret of your choice.")
@@ -91,7 +92,7 @@ class EmotionEndpoint:
         from e2llm_core.inference import Predictor, Question
 
         listen_on_this_node()
-        self._predictor = Predictor(Path(folder))
+        self._predictor = Predictor(model)
         self._turn = asyncio.Lock()
         self._question = Question.emotion(self._predictor.labels)
 
@@ -177,11 +178,12 @@ def build(arguments: ServeArguments) -> Any:
     """
     from ray import serve
 
-    if not (arguments.model / "config.json").exists():
+    model = arguments.model if is_url(arguments.model) else str(Path(arguments.model).resolve())
+    if not locate(model).exists("config.json"):
         raise InputError(f"model: {arguments.model}", "is no model directory", "Give a run's `model` folder.")
     deployment: Any = serve.deployment(EmotionEndpoint)
     return deployment.options(
         num_replicas=arguments.replicas,
         ray_actor_options={"num_cpus": arguments.cpus_per_replica, "num_gpus": arguments.gpus_per_replica},
         max_ongoing_requests=16,
-    ).bind(str(arguments.model.resolve()))
+    ).bind(model)

@@ -3,10 +3,16 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from storage.errors import InputError
+from storage.location import Folder, locate
+from storage.repeating import repeated
+
+_STOP = "stop"
 
 
 class Stopped(Exception):
@@ -14,15 +20,15 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """A request in the run's folder.
+    """A request in the run's folder, or bucket.
 
     Its file always exists while a run does and is opened to be read: network file systems then ask their server, where
     they would remember for a while that a file is missing.
 
     Parameters
     ----------
-    run : Path
-        On storage that all nodes see.
+    run : str or Path
+        A folder that all nodes see, or a URL.
 
     Attributes
     ----------
@@ -30,18 +36,17 @@ class StopRequest:
         In the launcher: whether no other workers are to follow.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._path = run / "stop"
+    def __init__(self, run: str | Path) -> None:
+        self._place = locate(run)
         self.is_final = False
 
     def withdraw(self) -> None:
         """Let the workers go on, whatever was asked of earlier ones."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("")
+        self._place.write(_STOP, b"")
 
     def make(self) -> None:
         """Ask the workers for a checkpoint of the step in progress, and their end."""
-        self._path.write_text("stop\n")
+        self._place.write(_STOP, b"stop\n")
 
     def make_final(self) -> None:
         """Ask for the end of the run, too."""
@@ -50,7 +55,26 @@ class StopRequest:
 
     def is_made(self) -> bool:
         """Whether the workers were asked to end."""
-        return bool(self._path.read_text())
+        return bool(self._place.read(_STOP))
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], bool]]:
+        """While the block runs, yield what tells whether the workers were asked to end, without waiting for a bucket.
+
+        A bucket is asked every few seconds, in a thread; one that does not answer is asked again.
+        """
+        if isinstance(self._place, Folder):
+            yield self.is_made
+            return
+        made = threading.Event()
+
+        def look() -> None:
+            with suppress(InputError, FileNotFoundError):
+                if self.is_made():
+                    made.set()
+
+        with repeated(look, self._place.seconds_between_looks):
+            yield made.is_set
 
 
 @contextmanager

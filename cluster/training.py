@@ -1,5 +1,6 @@
 """A stage on Ray Train: workers are placed and restarted here, trained in `e2llm_core`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +18,22 @@ from cluster.session import TrainingResources, require_resources
 from cluster.stopping import Stopped, StopRequest, first_signal
 from e2llm_core.stages.config import Plan
 from e2llm_core.training.metrics import PROGRESS
+from storage.location import locate
+from storage.workspace import Workspace
 
 _PLACEMENT_SECONDS = "30"
 Outcome = Literal["finished", "stopped"]
 
 
-def train(plan: Plan, run: Path, resources: TrainingResources) -> None:
+def train(plan: Plan, run: str | Path, resources: TrainingResources) -> None:
     """Run a stage on the connected cluster; goes on from the run's newest complete checkpoint.
 
     Parameters
     ----------
     plan : Plan
         What to train; its paths are absolute.
-    run : Path
-        Run folder on storage that all nodes see.
+    run : str or Path
+        A folder that all nodes see, or a URL.
     resources : TrainingResources
         Workers and what each needs.
 
@@ -46,11 +49,12 @@ def train(plan: Plan, run: Path, resources: TrainingResources) -> None:
     """
     require_resources(resources)
     request = StopRequest(run)
-    with follow(run / PROGRESS), first_signal(request.make_final):
+    with follow(locate(run), PROGRESS), first_signal(request.make_final):
         _attempts(plan, run, resources, request)
+    Workspace(run).discard()
 
 
-def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: StopRequest) -> None:
+def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request: StopRequest) -> None:
     """Start workers again until the run is finished, or until that cannot help."""
     from ray.train import TrainingFailedError
 
@@ -81,7 +85,7 @@ def _attempts(plan: Plan, run: Path, resources: TrainingResources, request: Stop
             wait_for_listed_nodes()
 
 
-def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) -> Outcome:
+def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers: int) -> Outcome:
     """Place workers and train; Ray Train reports every failure at once.
 
     Room for a fixed number of workers is waited for. Room for an elastic run's was counted just before: when it is
@@ -96,6 +100,8 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
 
     from cluster.train_backend import NodeAddressConfig
 
+    workspace = Workspace(run)
+    ray_folder = workspace.folder / "ray"  # Ray Train looks for it on this node only, since it keeps no checkpoints
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     trainer = TorchTrainer(
         train_on_worker,  # type: ignore[arg-type]
@@ -107,8 +113,8 @@ def _attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int) 
             resources_per_worker={"CPU": resources.cpus_per_worker, **gpus},
         ),
         run_config=RunConfig(
-            name=f"{run.name}-{1 + sum(1 for _ in (run / 'ray').glob('*'))}",
-            storage_path=str(run / "ray"),
+            name=f"{workspace.name}-{1 + sum(1 for _ in ray_folder.glob('*'))}",
+            storage_path=str(ray_folder),
             failure_config=FailureConfig(  # type: ignore[call-arg]
                 max_failures=0,
                 max_preemption_failures=0,
@@ -144,21 +150,27 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
         context.get_local_rank(),
         context.get_node_rank(),
     )
-    plan, run = settings["plan"], Path(settings["run"])
-    request = StopRequest(run)
+    plan, workspace = settings["plan"], Workspace(settings["run"], world.node_rank)
     preemption = get_train_context().preemption_context  # `ray.train.get_preemption_info` is a barrier
 
-    def stop() -> bool:
-        """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
-        return world.is_first and (request.is_made() or preemption.preemption_info is not None)
+    asked = StopRequest(settings["run"]).watched() if world.is_first else nullcontext(lambda: False)
 
-    with Watchdog(run, world.rank, settings["hang_seconds"]) as watchdog:
-        trainer = Trainer(build_stage(plan), plan.train, run, world, stop=stop, alive=watchdog.feed)
+    with asked as is_asked, Watchdog(workspace.folder, world.rank, settings["hang_seconds"]) as watchdog:
+
+        def stop() -> bool:
+            """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
+            return world.is_first and (is_asked() or preemption.preemption_info is not None)
+
+        trainer = Trainer(build_stage(plan), plan.train, workspace, world, stop=stop, alive=watchdog.feed)
         if world.is_first:
-            _say(run, f"on {world.size} worker{'s' if world.size > 1 else ''}")
-        return trainer.fit()
+            say = f"[{workspace.name}] on {world.size} worker{'s' if world.size > 1 else ''}\n"
+            locate(workspace.folder).append(PROGRESS, say.encode())
+        outcome = trainer.fit()
+    if trainer.checkpoints.leads:
+        workspace.discard()
+    return outcome
 
 
-def _say(run: Path, line: str) -> None:
-    with (run / PROGRESS).open("a") as file:
-        file.write(f"[{run.name}] {line}\n")
+def _say(run: str | Path, line: str) -> None:
+    """Tell of the run while no worker does."""
+    locate(run).append(PROGRESS, f"[{Workspace(run).name}] {line}\n".encode())

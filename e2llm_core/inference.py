@@ -49,15 +49,15 @@ class Predictor:
 
     Parameters
     ----------
-    folder : Path
-        Model directory of stage 2 or 3.
+    model : str or Path
+        Model directory of stage 2 or 3, or its URL.
     batch : int
         Questions per forward pass.
     """
 
-    def __init__(self, folder: Path, batch: int = 64) -> None:
-        self.model = E2LLMForConditionalGeneration.from_pretrained(folder)
-        self.processor = E2LLMProcessor.from_pretrained(folder)
+    def __init__(self, model: str | Path, batch: int = 64) -> None:
+        self.model = E2LLMForConditionalGeneration.from_pretrained(model)
+        self.processor = E2LLMProcessor.from_pretrained(model)
         self.batch = batch
         self.device = World().device
         torch.nn.Module.to(self.model, self.device)

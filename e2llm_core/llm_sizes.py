@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
+from storage.location import is_url, locate
 
 _VARIANT = re.compile(r"-(Base|Instruct|Chat|Instruct-2507|Thinking-2507)$")
 
@@ -233,7 +234,7 @@ def llm_size(name: str, place: str = "model.llm") -> LLMSize:
     Parameters
     ----------
     name
-        Folder, or hub id; the published variants of a size (``-Base``, ``-Instruct``, ...) share its row.
+        Folder, URL or hub id; the published variants of a size (``-Base``, ``-Instruct``, ...) share its row.
     place
         The spec's key, for the message.
 
@@ -242,9 +243,8 @@ def llm_size(name: str, place: str = "model.llm") -> LLMSize:
     InputError
         When there is no such folder and no such row, or the folder holds another kind of model.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return size_from_folder(folder, place)
+    if is_url(name) or Path(name).is_dir():
+        return size_from_folder(name, place)
     base = _VARIANT.sub("", name)
     if base not in LLM_SIZES:
         raise InputError(
@@ -255,20 +255,19 @@ def llm_size(name: str, place: str = "model.llm") -> LLMSize:
     return LLM_SIZES[base]
 
 
-def size_from_folder(folder: Path, place: str = "model.llm") -> LLMSize:
-    """Read the size of the language model in a folder.
+def size_from_folder(folder: str | Path, place: str = "model.llm") -> LLMSize:
+    """Read the size of the language model in a folder or at a URL.
 
     Raises
     ------
     InputError
         When the folder has no ``config.json`` of a Qwen2, Qwen3 or Qwen3-MoE model.
     """
-    path = folder / "config.json"
     try:
-        return size_from_config(json.loads(path.read_text(encoding="utf-8")), str(folder))
+        return size_from_config(json.loads(locate(folder).read("config.json")), str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{place}: {path}",
+            f"{place}: {folder}/config.json",
             "holds no readable Qwen2, Qwen3 or Qwen3-MoE configuration",
             "Give a folder of one of these models.",
         ) from error

@@ -11,13 +11,15 @@ from safetensors import safe_open
 
 from e2llm_core import model_io
 from storage.errors import InputError
+from storage.fetching import fetched
+from storage.location import is_url, locate
 
 CARD = "README.md"
 _PROBE = ("probe.safetensors", "probe.json")
 _PACKAGES = ("torch", "transformers", "peft")
 
 
-def merge_model(source: Path, target: Path, llm: str | None = None, max_shard_size: str = "5GB") -> Path:
+def merge_model(source: str | Path, target: Path, llm: str | None = None, max_shard_size: str = "5GB") -> Path:
     """Fold a model's adapter into its language model and write all of it into one folder.
 
     The language model in `target`/llm is a plain transformers folder with its tokenizer, beside it are tower,
@@ -25,8 +27,8 @@ def merge_model(source: Path, target: Path, llm: str | None = None, max_shard_si
 
     Parameters
     ----------
-    source : Path
-        A run's folder, or a model folder of stage 2 or 3.
+    source : str or Path
+        A run's folder, or a model folder of stage 2 or 3; or the URL of one of them.
     target : Path
         Folder to make.
     llm : str, optional
@@ -43,12 +45,13 @@ def merge_model(source: Path, target: Path, llm: str | None = None, max_shard_si
     """
     if target.exists():
         raise InputError(str(target), "exists", "Name a new folder; nothing was changed.")
-    folder = _model_folder(source)
+    place = _model_place(str(source))
+    folder = fetched(place)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        adapter = _write(folder, partial, llm, max_shard_size)
+        adapter = _write(place, partial, llm, max_shard_size)
         _require_whole(partial)
         (partial / CARD).write_text(_card(folder, partial, adapter), encoding="utf-8")
         partial.rename(target)
@@ -58,27 +61,27 @@ def merge_model(source: Path, target: Path, llm: str | None = None, max_shard_si
     return target
 
 
-def _model_folder(source: Path) -> Path:
-    """Find the model in a run's folder, or take the folder itself."""
-    for folder in (source, source / "model"):
-        if (folder / "config.json").is_file() and (folder / model_io.PROJECTOR_WEIGHTS).is_file():
-            return folder
-    if not source.exists():
-        raise InputError(str(source), "no such file or folder", "Check the path.")
+def _model_place(source: str) -> str:
+    """Find the model in a run, or take the source itself."""
+    for place in (source, f"{source}/model"):
+        if all(locate(place).exists(name) for name in ("config.json", model_io.PROJECTOR_WEIGHTS)):
+            return place
+    if not is_url(source) and not Path(source).exists():
+        raise InputError(source, "no such file or folder", "Check the path.")
     remedy = "Give a run of stage 2 or 3 that has finished, or its `model` folder."
-    raise InputError(str(source), "no model with a language model here", remedy)
+    raise InputError(source, "no model with a language model here", remedy)
 
 
-def _write(folder: Path, partial: Path, llm: str | None, max_shard_size: str) -> dict[str, Any] | None:
+def _write(place: str, partial: Path, llm: str | None, max_shard_size: str) -> dict[str, Any] | None:
     """Write everything but the card; return the adapter's settings, None where there is none."""
     from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
     from e2llm_core.processing_e2llm import E2LLMProcessor
 
     try:
-        processor = E2LLMProcessor.from_pretrained(folder)
-        model = E2LLMForConditionalGeneration.from_pretrained(folder, llm=llm)
+        processor = E2LLMProcessor.from_pretrained(place)
+        model = E2LLMForConditionalGeneration.from_pretrained(place, llm=llm)
     except ValueError as error:
-        raise InputError(str(folder), f"cannot be read: {error}", "Name a whole model, and its --llm.") from error
+        raise InputError(place, f"cannot be read: {error}", "Name a whole model, and its --llm.") from error
     adapter = None
     if model_io.is_adapted(model.llm):
         settings = model.llm.peft_config[model.llm.active_adapter]
@@ -87,6 +90,7 @@ def _write(folder: Path, partial: Path, llm: str | None, max_shard_size: str) ->
     model.save_pretrained(partial, save_llm=True, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
     processor.tokenizer.save_pretrained(str(partial / model_io.LLM_FOLDER))
+    folder = fetched(place)
     for name in _PROBE:
         if (folder / name).exists():
             shutil.copyfile(folder / name, partial / name)

@@ -11,6 +11,7 @@ from e2llm_core import model_io
 from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.projector import build_projector
 from e2llm_core.tower import EEGTower, load_tower, save_tensors, save_tower
+from storage.location import is_url
 
 
 class ModelFolderMixin:
@@ -84,12 +85,12 @@ class ModelFolderMixin:
         revision: str | None = None,
         **llm_kwargs: Any,
     ) -> Self:
-        """Load a model folder (or hub id) strictly, from safetensors only.
+        """Load a model folder (or URL, or hub id) strictly, from safetensors only.
 
         Parameters
         ----------
         pretrained_model_name_or_path
-            Folder written by `save_pretrained`, or a hub id.
+            Folder written by `save_pretrained`, its ``s3://bucket/prefix``, or a hub id.
         llm
             Where the base language model is, when it is not where the folder says.
         config
@@ -107,14 +108,15 @@ class ModelFolderMixin:
         ValueError
             If a file is absent, does not fit, or is not the one the model was trained with.
         """
-        folder = model_io.local_folder(str(pretrained_model_name_or_path), revision)
+        name = str(pretrained_model_name_or_path)
+        folder, url = model_io.local_folder(name, revision), name if is_url(name) else None
         if not (folder / "config.json").is_file():
             raise ValueError(f"model {folder}: no config.json. Give a run's 'model' folder")
         config = config or E2LLMConfig.from_pretrained(folder)
         if llm_kwargs.pop("trust_remote_code", False):
             raise ValueError("trust_remote_code: never used here. Leave it out")
         llm_kwargs.setdefault("dtype", "auto")
-        base = model_io.load_llm(model_io.resolve_llm(folder, config.llm_source, llm), **llm_kwargs)
+        base = model_io.load_llm(model_io.resolve_llm(folder, config.llm_source, llm, url), **llm_kwargs)
         if (folder / model_io.ADAPTER_FOLDER).is_dir():
             base = model_io.load_adapter(base, folder / model_io.ADAPTER_FOLDER, is_trainable)
         tower = load_tower(folder)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from e2llm_core.encoders.eegpt_weights import load_strict
 from e2llm_core.tower import refuse_empty, save_tensors
 from e2llm_core.zero_loading import load_partitioned
 from storage.errors import InputError
+from storage.fetching import fetched
+from storage.location import is_url
+from storage.scratch import is_scratch
 
 PROJECTOR_WEIGHTS = "projector.safetensors"
 LLM_FOLDER = "llm"
@@ -119,13 +123,15 @@ def _files_digest(root: Path, files: list[Path]) -> str:
 
 
 def local_folder(name: str, revision: str | None) -> Path:
-    """Return the folder itself, or the local snapshot of a hub id.
+    """Return the folder itself, this node's copy of a URL, or the local snapshot of a hub id.
 
     Raises
     ------
     InputError
-        If it is neither, or the hub cannot be reached and its cache does not hold the model.
+        If it is none of these, or the hub cannot be reached and its cache does not hold the model.
     """
+    if is_url(name):
+        return fetched(name)
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -148,17 +154,53 @@ def local_folder(name: str, revision: str | None) -> Path:
 def make_llm_source(name: str | Path, relative_to: Path, revision: str | None = None) -> dict[str, Any]:
     """Describe a language model outside the model folder, with its digest.
 
-    A local folder is recorded relative to the model folder, so that a tree of runs can move as a whole.
+    A local folder is recorded relative to the model folder, so that a tree of runs can move as a whole; when that is
+    in scratch space, and so not where the model will lie, by its own path.
     """
     digest = llm_digest(local_folder(str(name), revision))
+    if is_url(str(name)):
+        return {"kind": "url", "name": str(name), "revision": None, "digest": digest}
     if Path(name).is_dir():
-        relative = os.path.relpath(Path(name).resolve(), relative_to.resolve())
-        return {"kind": "folder", "name": relative, "revision": None, "digest": digest}
+        there = Path(name).resolve()
+        path = str(there) if is_scratch(relative_to) else os.path.relpath(there, relative_to.resolve())
+        return {"kind": "folder", "name": path, "revision": None, "digest": digest}
     return {"kind": "hub", "name": str(name), "revision": revision, "digest": digest}
 
 
-def resolve_llm(model_folder: Path, source: dict[str, Any] | None, override: str | Path | None) -> Path:
+def llm_place(model: str | Path, source: dict[str, Any] | None) -> str:
+    """Folder, URL or hub id of a model's language model.
+
+    Parameters
+    ----------
+    model
+        Folder or URL of the model.
+    source
+        What `make_llm_source` said; None: the language model is in the model's folder.
+    """
+    name = LLM_FOLDER if source is None else source["name"]
+    if source is not None and source["kind"] != "folder":
+        return name
+    if not is_url(str(model)):
+        return str((Path(model) / name).resolve())
+    scheme, _, path = str(model).partition("//")
+    return name if name.startswith("/") else f"{scheme}//{posixpath.normpath(posixpath.join(path, name))}"
+
+
+def resolve_llm(
+    model_folder: Path, source: dict[str, Any] | None, override: str | Path | None, url: str | None = None
+) -> Path:
     """Find the folder of a model's language model, digest checked when it lies outside the model folder.
+
+    Parameters
+    ----------
+    model_folder
+        Of this node.
+    source
+        What `make_llm_source` said of the language model.
+    override
+        Folder, URL or hub id to use instead.
+    url
+        What the model folder is a copy of.
 
     Raises
     ------
@@ -172,7 +214,7 @@ def resolve_llm(model_folder: Path, source: dict[str, Any] | None, override: str
     elif source is not None and source["kind"] == "hub":
         folder = local_folder(source["name"], source["revision"])
     else:
-        folder = (model_folder / (source or {})["name"]).resolve()
+        folder = fetched(llm_place(url or model_folder, source))
     if not folder.is_dir():
         raise ValueError(f"llm {folder}: no such folder. Name the language model with llm=PATH")
     if source is not None and (found := llm_digest(folder)) != source["digest"]:

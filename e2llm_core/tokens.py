@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from storage.fetching import fetched
+
 EEG_START, EEG_PAD, EEG_END = "<|eeg_start|>", "<|eeg_pad|>", "<|eeg_end|>"
 EEG_TOKENS = (EEG_START, EEG_PAD, EEG_END)
 EEG_MARKER = "<eeg>"
@@ -17,14 +19,15 @@ THINK_START, THINK_END = "<think>", "</think>"
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
     """Load a fast tokenizer without remote code.
 
-    A local folder is read as its ``tokenizer.json`` says; a class chosen by model type could bring its
+    A local folder, or a URL, is read as its ``tokenizer.json`` says; a class chosen by model type could bring its
     own pre-tokenizer and normaliser instead.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if (Path(name_or_path) / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(str(name_or_path), **kwargs)
-    return AutoTokenizer.from_pretrained(str(name_or_path), trust_remote_code=False, **kwargs)
+    folder = fetched(name_or_path)
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(str(folder), **kwargs)
+    return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, **kwargs)
 
 
 def add_eeg_tokens(tokenizer: Any, n_embedding_rows: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ import typer
 from jobs.cluster_cli import cluster_app
 from jobs.console import disciplined
 from storage.errors import InputError
+from storage.location import locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,14 +114,13 @@ def demo() -> None:
 @app.command()
 @disciplined
 def score(
-    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    model: Annotated[str, typer.Argument(help="A trained model's folder or URL.")],
     recording: Annotated[Path, typer.Argument(help="An EEG file, for example recording.edf.")],
     output: Annotated[Path | None, typer.Option(help="Also write the rows here: .parquet or .csv.")] = None,
 ) -> None:
     """Name the emotion in one recording, window by window."""
     if output is not None and output.suffix not in (".parquet", ".csv"):
         raise InputError(f"--output {output}", "unknown kind of table", "Name a .parquet or .csv file.")
-    _require(model)
     _require(recording)
     from cluster.score_file import score_file
 
@@ -132,12 +132,19 @@ def score(
 
 @app.command()
 @disciplined
-def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -> None:
     """Write a run's report again, from its stored results."""
-    _require(run)
+    if not locate(run).exists("summary.json"):
+        raise InputError(run, "no results of an evaluation here", "Check the path.")
     from e2llm_core.evaluation.report import write_report
+    from storage.workspace import Workspace
 
-    print(write_report(run))
+    workspace = Workspace(run, "report")
+    workspace.fetch("*")
+    written = write_report(workspace.folder)
+    workspace.send(written.name)
+    workspace.discard()
+    print(f"{workspace.place}/{written.name}")
 
 
 @app.command()
@@ -157,7 +164,7 @@ def doctor(
 @app.command()
 @disciplined
 def watch(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[str, typer.Argument(help="A run's folder or URL.")],
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
 ) -> None:
     """Follow a run that is training: steps, losses, speed, checkpoints."""
@@ -169,7 +176,7 @@ def watch(
 @app.command()
 @disciplined
 def merge(
-    model: Annotated[Path, typer.Argument(help="A run of stage 2 or 3, or its model folder.")],
+    model: Annotated[str, typer.Argument(help="A run of stage 2 or 3, or its model folder; a folder or URL.")],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     llm: Annotated[str | None, typer.Option(help="The base language model, if it has moved.")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file of the language model.")] = "5GB",

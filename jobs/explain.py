@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.source import Document, Keys, show
+from storage.location import PLACE_FORMAT
 
 _Schema = dict[str, Any]
 
@@ -76,13 +77,17 @@ def describe(schema: _Schema, root: _Schema) -> str:
     words = {
         "integer": "an integer",
         "number": "a number",
-        "string": "a path" if schema.get("format") in ("path", "file-path", "directory-path") else "text",
+        "string": _TEXTS.get(schema.get("format", ""), "text"),
         "boolean": "true or false",
         "array": "a list",
         "object": "a mapping",
         "null": "null",
     }
     return words.get(str(schema.get("type")), "another value") + _limits(schema)
+
+
+_TEXTS = {"path": "a path", "file-path": "a path", "directory-path": "a path", PLACE_FORMAT: "a folder or URL"}
+"""What a text of some format is."""
 
 
 def _limits(schema: _Schema) -> str:

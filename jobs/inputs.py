@@ -1,15 +1,18 @@
 """What a spec builds on: checked before any worker starts, and part of the run's identity."""
 
+import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from jobs.run_folder import finished_digest
+from jobs.run_folder import OWNER, finished_digest
 from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.damage import damage_digest
 from storage.errors import InputError
+from storage.fetching import SETTINGS, fetched
+from storage.location import is_url, locate
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
 from storage.store import Store, open_store
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from e2llm_core.stages.probe import Origin
 
 
-def check_inputs(spec: Job) -> list[str]:
+def check_inputs(spec: Job) -> dict[str, str]:
     """Check everything that a job reads.
 
     Parameters
@@ -29,8 +32,8 @@ def check_inputs(spec: Job) -> list[str]:
 
     Returns
     -------
-    list of str
-        Digests of the inputs, which the run's own digest is chained to.
+    dict
+        Digests of the inputs by the fields that name them, in a fixed order; the run's own digest is chained to them.
 
     Raises
     ------
@@ -41,43 +44,55 @@ def check_inputs(spec: Job) -> list[str]:
         case IngestSpec():
             if spec.twin is None:
                 spec.source.list_recordings()
-            return []
+            return {}
         case Stage1Spec():
-            if spec.model.weights is not None and not spec.model.weights.is_file():
+            if spec.model.weights is not None and not _is_there(spec.model.weights):
                 raise InputError(
                     f"model.weights: {spec.model.weights}",
                     "no EEGPT checkpoint here",
                     "Download the published one, or set model.weights=null to start from scratch.",
                 )
-            return [_labelled(spec)]
+            return _labelled(spec)
         case Stage2Spec():
-            inputs = [_model(spec.model.tower, "model.tower"), _labelled(spec), _llm(spec.model.llm)]
+            inputs = _model(spec.model.tower, "model.tower") | _labelled(spec) | _llm(spec.model.llm)
             _fits(spec, spec.model.tower, "model.tower")
-            return inputs + _features(spec, spec.model.tower)
+            return inputs | _features(spec, spec.model.tower)
         case Stage3Spec():
-            inputs = [_model(spec.model.start, "model.start"), _labelled(spec)]
+            inputs = _model(spec.model.start, "model.start") | _labelled(spec)
             _same_llm(spec)
             _fits(spec, spec.model.start, "model.start")
-            return inputs + _features(spec, spec.model.start)
+            return inputs | _features(spec, spec.model.start)
         case EvaluateSpec():
-            inputs = [finished_digest(run, f"stages.{name}") for name, run in spec.stages.items()]
-            inputs += [_model(spec.model, "model"), _labelled(spec)]
+            fields = {f"stages.{name}": run for name, run in spec.stages.items()}
+            inputs = {field: finished_digest(run, field) for field, run in fields.items()}
+            inputs |= _model(spec.model, "model") | _labelled(spec)
             _fits(spec, spec.model, "model")
             _twin(spec)
             return inputs
         case FeaturesSpec():
-            inputs = [_model(spec.model, "model"), open_store(spec.store).digest]
+            inputs = _model(spec.model, "model") | {"store": open_store(spec.store).digest}
             _same_windows(spec.windows, "windows", spec.model, "model")
             windows = Windows(open_store(spec.store), spec.windows)
-            return [*inputs, damage_digest(windows.store)] if spec.windows.damaged == "skip" else inputs
+            return inputs | ({"damage": damage_digest(windows.store)} if spec.windows.damaged == "skip" else {})
         case ScoreSpec():
-            store = open_store(spec.store)
-            return [store.digest, _model(spec.model, "model")]
+            return {"store": open_store(spec.store).digest} | _model(spec.model, "model")
         case _:
-            return []
+            return {}
 
 
-def _labelled(spec: Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec) -> str:
+def split_digest(spec: Job) -> str | None:
+    """Digest of a spec's split on its store; None where it has none."""
+    match spec:
+        case Stage1Spec() | Stage2Spec() | Stage3Spec() | EvaluateSpec():
+            split, store = spec.data.split, spec.data.store
+        case ScoreSpec() if spec.split is not None:
+            split, store = spec.split, spec.store
+        case _:
+            return None
+    return resolve_split(split, open_store(store).trials).digest
+
+
+def _labelled(spec: Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec) -> dict[str, str]:
     """Digest of a store that has labels, and windows for every side of the split."""
     store: Store = open_store(spec.data.store)
     store.require_labels()
@@ -87,38 +102,45 @@ def _labelled(spec: Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec) -> str:
         if windows.num_skipped:
             print(f"[{name}] {windows.num_skipped:,} windows left out as damaged, {len(windows):,} kept", flush=True)
     if spec.data.windows.damaged == "skip":
-        return f"{store.digest} without {damage_digest(store)}"
-    return store.digest
+        return {"data.store": f"{store.digest} without {damage_digest(store)}"}
+    return {"data.store": store.digest}
 
 
-def _model(folder: Path, field: str) -> str:
+def _is_there(file: str) -> bool:
+    folder, name = posixpath.split(file)
+    return locate(folder).exists(name)
+
+
+def _model(model: str, field: str) -> dict[str, str]:
     """Digest of the run that made a model directory, or of the directory itself if it was brought along."""
-    if (folder.parent / "run.json").exists():
-        return finished_digest(folder.parent, field)
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"{field}: {folder}", "no model here", "Run the job that makes it, or correct the path.")
+    run = posixpath.dirname(model)
+    if _is_there(f"{run}/{OWNER}"):
+        return {field: finished_digest(run, field)}
+    if not any(key.endswith(".safetensors") and "/" not in key for key in locate(model).files()):
+        raise InputError(f"{field}: {model}", "no model here", "Run the job that makes it, or correct the path.")
     from e2llm_core.model_io import model_digest
 
-    return model_digest(folder)
+    return {field: model_digest(fetched(model))}
 
 
-def _features(spec: Stage2Spec | Stage3Spec, tower: Path) -> list[str]:
+def _features(spec: Stage2Spec | Stage3Spec, tower: str) -> dict[str, str]:
     """Digest of the features that a stage reads, when it reads some."""
     if spec.data.features is None:
-        return []
+        return {}
     from e2llm_core.stages.features import open_features
 
     every = Windows(open_store(spec.data.store), spec.data.windows)
-    return [open_features(spec.data.features, every, tower).digest]
+    return {"data.features": open_features(spec.data.features, every, fetched(tower)).digest}
 
 
-def _same_windows(windows: WindowConfig, place: str, model: Path, field: str) -> "Origin":
+def _same_windows(windows: WindowConfig, place: str, model: str, field: str) -> "Origin":
     """The model was trained on windows that were cut so; the stride is free."""
     from e2llm_core.stages.probe import load_origin
 
-    if not (model / "probe.json").exists():
+    folder = fetched(model, SETTINGS)
+    if not (folder / "probe.json").exists():
         raise InputError(f"{field}: {model}", "no probe.json here", "Name the `model` folder of a run of this project.")
-    origin = load_origin(model)
+    origin = load_origin(folder)
     if windows.model_copy(update={"stride_seconds": origin.windows.stride_seconds}) != origin.windows:
         raise InputError(
             place, f"differ from those that {model} was trained on", "Copy `data.windows` from its spec.yaml."
@@ -126,7 +148,7 @@ def _same_windows(windows: WindowConfig, place: str, model: Path, field: str) ->
     return origin
 
 
-def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: Path, field: str) -> None:
+def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: str, field: str) -> None:
     """The model takes these windows, and has not seen what this spec tests on."""
     store = open_store(spec.data.store)
     trials, origin = store.trials, _same_windows(spec.data.windows, "data.windows", model, field)
@@ -152,10 +174,10 @@ def _twin(spec: EvaluateSpec) -> None:
         raise InputError(f"twin: {spec.twin}", "no twin.json here", "Name the folder of the twin, or leave it out.")
 
 
-def _llm(name: str) -> str:
-    """Digest of a local language model; a hub id must be in the local cache or reachable."""
-    if Path(name).is_absolute() or name.startswith("."):
-        return _model(Path(name), "model.llm")
+def _llm(name: str) -> dict[str, str]:
+    """Digest of a language model in a folder or at a URL; a hub id must be in the local cache or reachable."""
+    if is_url(name) or Path(name).is_absolute() or name.startswith("."):
+        return _model(name, "model.llm")
     from transformers import AutoConfig
 
     try:
@@ -166,7 +188,7 @@ def _llm(name: str) -> str:
             "neither a folder nor a model that the hub gave",
             "Correct the path, or download the model on a machine with network and name its folder.",
         ) from error
-    return name
+    return {"model.llm": name}
 
 
 def _same_llm(spec: Stage3Spec) -> None:
@@ -174,9 +196,12 @@ def _same_llm(spec: Stage3Spec) -> None:
         return
     import json
 
-    source = json.loads((spec.model.start / "config.json").read_text()).get("llm_source") or {}
-    aligned = source.get("name", "")
-    if spec.model.llm != aligned and Path(spec.model.llm) != (spec.model.start / aligned).resolve():
+    from e2llm_core.model_io import llm_place
+
+    start = fetched(spec.model.start, SETTINGS)
+    source = json.loads((start / "config.json").read_text()).get("llm_source")
+    aligned = "" if source is None else source["name"]
+    if spec.model.llm.rstrip("/") not in (aligned, llm_place(spec.model.start, source)):
         raise InputError(
             f"model.llm: {spec.model.llm}",
             f"stage 2 aligned its projector to {aligned}",

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from e2llm_core.stages.config import FolderOrHub
 from storage.errors import InputError
-from storage.location import STORE_URL, is_url
+from storage.location import Place, is_url
 
 ROOT_VARIABLE = "E2LLM_ROOT"
 _UPLOADED = "runtime_resources"
@@ -38,11 +38,11 @@ def absolute(value: Any, root: Path) -> Any:
     """A copy of a spec, or a part of one, in which every path is absolute; URLs stay as they are."""
     if isinstance(value, Path):
         return root / value
+    if isinstance(value, Place):
+        return value if is_url(value) else Place(root / value)
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         changes = {name: absolute(getattr(value, name), root) for name in fields}
-        for name in [name for name, field in fields.items() if STORE_URL in field.metadata]:
-            changes[name] = changes[name] if is_url(changes[name]) else str(root / changes[name])
         for name in [name for name, field in fields.items() if FolderOrHub in field.metadata]:
             folder = root / (changes[name] or "")
             changes[name] = str(folder) if changes[name] and folder.is_dir() else changes[name]

@@ -4,12 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.inputs import check_inputs
+from jobs.inputs import check_inputs, split_digest
 from jobs.load import LoadedSpec
 from jobs.paths import CODE, absolute, root_folder
 from jobs.run_folder import RunFolder, chained_digest
@@ -35,7 +34,8 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     assert isinstance(loaded.spec, Job)
     spec: Job = absolute(loaded.spec, root_folder())
     name = str(spec.kind)  # type: ignore[attr-defined]
-    folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), check_inputs(spec)))
+    inputs = check_inputs(spec)
+    folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), list(inputs.values())))
     if folder.is_done() and not _may_find_more(spec):
         print(f"[{name}] already done: {spec.run}", flush=True)
         return
@@ -43,7 +43,8 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     from cluster.environment import environment
     from cluster.session import ray_session
 
-    facts = environment(CODE)
+    digests = {"spec": loaded.digest, "run": folder.digest, "inputs": inputs, "split": split_digest(spec)}
+    facts = environment(CODE) | {"digests": digests}
     with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
         _WORK.get(name, _train)(spec, facts)
     print(f"[{name}] done: {spec.run}", flush=True)
@@ -89,8 +90,7 @@ def _train(spec: Any, facts: dict[str, Any]) -> None:
 def _evaluate(spec: EvaluateSpec, facts: dict[str, Any]) -> None:
     from cluster.evaluation import evaluate
 
-    report: Path = evaluate(spec, spec.run, spec.resources, facts)
-    print(f"[evaluate] report: {report}", flush=True)
+    print(f"[evaluate] report: {evaluate(spec, spec.run, spec.resources, facts)}", flush=True)
 
 
 def _score(spec: ScoreSpec, facts: dict[str, Any]) -> None:

@@ -1,37 +1,43 @@
-"""A run's folder: which spec owns it, and whether the run is done."""
+"""A run's folder or bucket: which spec owns it, and whether the run is done."""
 
 import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from storage.errors import InputError
-from storage.files import write_json
+from storage.location import Location, locate
 
 DONE, OWNER, SPEC, ENVIRONMENT = "DONE.json", "run.json", "spec.yaml", "environment.json"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run.
+    """The folder, or the prefix in a bucket, of one run.
 
     Parameters
     ----------
-    path : Path
-        Absolute.
+    path : str or Path
+        Absolute, or a URL.
     digest : str
         Identity of the run: its spec and everything it is built on.
     """
 
-    path: Path
+    path: str | Path
     digest: str
+
+    @cached_property
+    def place(self) -> Location:
+        """Where its files are."""
+        return locate(self.path)
 
     def is_done(self) -> bool:
         """Whether this very run has finished here.
@@ -39,43 +45,48 @@ class RunFolder:
         Raises
         ------
         InputError
-            When the folder belongs to another spec.
+            When the folder belongs to another spec, or the bucket cannot be read.
         """
-        if self.path.exists() and not self.path.is_dir():
+        if Path(self.path).is_file():
             raise InputError(f"run: {self.path}", "is a file", "Name a folder for the run.")
+        self.place.folders("")  # says when there is no such bucket, where an object would only be missing
         for name in (DONE, OWNER):
-            file = self.path / name
-            if file.exists() and (there := json.loads(file.read_text())["digest"]) != self.digest:
+            if (there := read_facts(self.place, name).get("digest", self.digest)) != self.digest:
                 state = "a finished" if name == DONE else "an interrupted"
                 raise InputError(
                     str(self.path),
                     f"holds {state} run of a different spec or other inputs ({there[:12]}, not {self.digest[:12]})",
                     "Choose another `run:` or remove the folder; nothing was changed.",
                 )
-        return (self.path / DONE).exists()
+        return self.place.exists(DONE)
 
     @contextmanager
     def claimed(self, spec: dict[str, Any], environment: dict[str, Any]) -> Iterator[None]:
         """Own the folder while the block runs; mark it done when the block ends well."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        spent = self._seconds_spent()
+        spent = float(read_facts(self.place, OWNER).get("seconds_spent", 0.0))
         started = time.monotonic()
-        write_json(self.path / OWNER, {"digest": self.digest, "seconds_spent": spent})
-        (self.path / SPEC).write_text(yaml.safe_dump(spec, sort_keys=False))
-        write_json(self.path / ENVIRONMENT, environment)
+        self._write(OWNER, {"digest": self.digest, "seconds_spent": spent})
+        self.place.write(SPEC, yaml.safe_dump(spec, sort_keys=False).encode())
+        self._write(ENVIRONMENT, environment)
         try:
             yield
         except BaseException:
             total = round(spent + time.monotonic() - started, 2)
-            write_json(self.path / OWNER, {"digest": self.digest, "seconds_spent": total})
+            with suppress(InputError):  # a bucket that does not answer is not why the block ended
+                self._write(OWNER, {"digest": self.digest, "seconds_spent": total})
             raise
         wall = round(spent + time.monotonic() - started, 2)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(self.path / DONE, {"digest": self.digest, "wall_seconds": wall, "finished": finished})
+        self._write(DONE, {"digest": self.digest, "wall_seconds": wall, "finished": finished})
 
-    def _seconds_spent(self) -> float:
-        owner = self.path / OWNER
-        return float(json.loads(owner.read_text())["seconds_spent"]) if owner.exists() else 0.0
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        self.place.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_facts(run: str | Path | Location, name: str) -> dict[str, Any]:
+    """Read one of the JSON files of a run; empty when it is not there."""
+    place = locate(run)
+    return dict(json.loads(place.read(name))) if place.exists(name) else {}
 
 
 def chained_digest(spec_digest: str, inputs: Sequence[str]) -> str:
@@ -83,7 +94,7 @@ def chained_digest(spec_digest: str, inputs: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([spec_digest, *inputs]).encode()).hexdigest()
 
 
-def finished_digest(run: Path, field: str) -> str:
+def finished_digest(run: str | Path, field: str) -> str:
     """Digest of a finished run.
 
     Raises
@@ -91,7 +102,7 @@ def finished_digest(run: Path, field: str) -> str:
     InputError
         When the run is not there or has not finished.
     """
-    done = run / DONE
-    if not done.exists():
+    done = read_facts(run, DONE)
+    if not done:
         raise InputError(f"{field}: {run}", "no finished run here", "Run the job that makes it first.")
-    return str(json.loads(done.read_text())["digest"])
+    return str(done["digest"])

@@ -3,7 +3,6 @@
 Relative paths are relative to the repository (or to ``E2LLM_ROOT``). Nothing heavy is imported here.
 """
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,7 +12,7 @@ from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
 from storage.layout import LayoutConfig
-from storage.location import StoreURL
+from storage.location import Place, StoreURL
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig
@@ -24,7 +23,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run: Path = Field(description="folder of the run: spec, metrics, checkpoints, model, results")
+    run: Place = Field(description="of the run: spec, metrics, checkpoints, model, results")
 
 
 class ClusterJob(Job):

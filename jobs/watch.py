@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,31 @@ _COUNTS = {"step", "split", "seconds", "units", "samples", "tokens"}
 _OTHER = _SPEED | _COUNTS | {"loss", "gradient_norm", "loader_wait", "loader_wait_share"}
 
 
-def watch_run(path: Path, once: bool) -> None:
+def watch_run(run: str | Path, once: bool) -> None:
     """Show a run until it has finished or Ctrl-C is pressed.
 
     Parameters
     ----------
-    path : Path
-        The run's folder.
+    run : str or Path
+        The run's folder or URL.
     once : bool
         Print it and return; so does a terminal that cannot be redrawn.
 
     Raises
     ------
     InputError
-        When the folder is no run's.
+        When there is no run.
     """
-    reader, console = RunReader(path), Console()
-    status = reader.read()
-    if once or status.finished or not sys.stdout.isatty():
-        console.print(view(status))
-        return
+    console = Console()
+    with closing(RunReader(run)) as reader:
+        status = reader.read()
+        if once or status.finished or not sys.stdout.isatty():
+            console.print(view(status))
+            return
+        _follow(reader, status, console)
+
+
+def _follow(reader: RunReader, status: RunStatus, console: Console) -> None:
     try:
         with Live(view(status), console=console, auto_refresh=False) as live:
             while not status.finished:
@@ -74,7 +80,7 @@ def view(status: RunStatus) -> RenderableType:
     written = "nothing written yet" if status.age is None else f"last write {clock(status.age)} ago"
     return Panel(
         Group(*parts),
-        title=f"[bold]{status.kind or 'run'}[/]  [dim]{_escaped(status.path)}[/]",
+        title=f"[bold]{status.kind or 'run'}[/]  [dim]{_escaped(status.place)}[/]",
         subtitle=f"[dim]{written}[/]",
         title_align="left",
         subtitle_align="right",

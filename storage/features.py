@@ -9,7 +9,6 @@ Layout::
 """
 
 import hashlib
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from storage.damage import damage_digest
 from storage.errors import InputError
-from storage.files import write_bytes
-from storage.location import Folder
+from storage.location import Location, locate
 from storage.windows import WindowConfig, Windows
 
 if TYPE_CHECKING:
@@ -132,29 +130,30 @@ class Features:
 
     Parameters
     ----------
-    folder : Path
-        Where they are, on storage that all nodes see.
+    place : str, Path or Location
+        Where they are: a folder that all nodes see, or a URL.
     manifest : FeatureManifest
         What they are.
     """
 
-    def __init__(self, folder: Path, manifest: FeatureManifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, place: str | Path | Location, manifest: FeatureManifest) -> None:
+        self.place, self.manifest = locate(place), manifest
         self._array: ts.TensorStore | None = None
 
     @classmethod
-    def create(cls, folder: Path, manifest: FeatureManifest) -> "Features":
+    def create(cls, place: str | Path, manifest: FeatureManifest) -> "Features":
         """Begin to write features, or go on; what is there of something else is removed."""
-        there = _read_manifest(folder)
+        root = locate(place)
+        there = _read_manifest(root)
         if there is None or there.model_copy(update={"versions": manifest.versions}) != manifest:
-            shutil.rmtree(folder, ignore_errors=True)
-            write_bytes(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+            root.remove("")
+            root.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
         else:
             manifest = there
-        return cls(folder, manifest)
+        return cls(root, manifest)
 
     @classmethod
-    def open(cls, folder: Path) -> "Features":
+    def open(cls, place: str | Path) -> "Features":
         """Open finished features for reading.
 
         Raises
@@ -162,30 +161,32 @@ class Features:
         InputError
             When there are none, they are not complete, or their manifest is damaged.
         """
-        manifest = _read_manifest(folder)
+        root = locate(place)
+        manifest = _read_manifest(root)
         if manifest is None:
-            raise InputError(str(folder), "no features here", "Run the features job first, or correct the path.")
-        if not (folder / COMPLETE).is_file():
+            raise InputError(str(root), "no features here", "Run the features job first, or correct the path.")
+        if not root.exists(COMPLETE):
             raise InputError(
-                str(folder),
+                str(root),
                 f"the features are not complete (no {COMPLETE})",
                 "Run their features job again; it goes on.",
             )
-        if (folder / COMPLETE).read_text().strip() != _manifest_digest(folder):
+        if root.read(COMPLETE).decode().strip() != _manifest_digest(root):
             raise InputError(
-                str(folder / MANIFEST), "is not the one that was completed", "Remove the folder and compute it again."
+                f"{root}/{MANIFEST}", "is not the one that was completed", "Remove the folder and compute it again."
             )
-        return cls(folder, manifest)
+        return cls(root, manifest)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the manifest."""
-        return _manifest_digest(self.folder)
+        return _manifest_digest(self.place)
 
     def missing(self) -> list[int]:
         """Blocks that are not there yet."""
-        blocks = self.folder / VALUES / "c"
-        return [block for block in range(self.manifest.num_blocks) if not (blocks / f"{block}/0/0/0").is_file()]
+        blocks = f"{VALUES}/c"
+        there = self.place.files(blocks)
+        return [block for block in range(self.manifest.num_blocks) if f"{blocks}/{block}/0/0/0" not in there]
 
     def prepare(self) -> None:
         """Write the array's description, before several processes write blocks."""
@@ -214,11 +215,11 @@ class Features:
             stored = values.astype(array.dtype.numpy_dtype)
         if not np.isfinite(stored.astype(np.float32)).all():
             raise InputError(
-                str(self.folder),
+                str(self.place),
                 f"features of windows {rows[0]}..{rows[-1]} are not finite in {self.manifest.precision}",
                 "Choose precision: fp32; if that does not help, the tower's weights are broken.",
             )
-        with Folder(self.folder).writing(f"block {block} of the features"):
+        with self.place.writing(f"block {block} of the features"):
             try:
                 array[int(rows[0]) : int(rows[-1]) + 1].write(stored).result()
             except ValueError as error:  # TensorStore's word for whatever the file system says
@@ -227,8 +228,8 @@ class Features:
     def complete(self) -> None:
         """Say that every block is there; raises `ValueError` when one is not."""
         if missing := self.missing():
-            raise ValueError(f"{self.folder}: blocks {missing[:4]} are missing")
-        write_bytes(self.folder / COMPLETE, f"{_manifest_digest(self.folder)}\n".encode())
+            raise ValueError(f"{self.place}: blocks {missing[:4]} are missing")
+        self.place.write(COMPLETE, f"{_manifest_digest(self.place)}\n".encode())
 
     def read(self, rows: np.ndarray, variants: np.ndarray | int = 0) -> np.ndarray:
         """Read features of windows.
@@ -266,7 +267,7 @@ class Features:
             found = self._open().vindex[rows, chosen].read().result(timeout=_PATIENCE_SECONDS)
         except (ValueError, TimeoutError) as error:
             raise InputError(
-                str(self.folder),
+                str(self.place),
                 f"cannot be read ({str(error).splitlines()[0]})",
                 "Remove the folder and run its features job again.",
             ) from error
@@ -278,7 +279,7 @@ class Features:
         if self._array is None:
             spec: dict[str, Any] = {
                 "driver": "zarr3",
-                "kvstore": Folder(self.folder).tensorstore(VALUES),
+                "kvstore": self.place.tensorstore(VALUES),
                 "fill_missing_data_reads": False,
                 "recheck_cached_data": "open",
                 "recheck_cached_metadata": "open",
@@ -307,18 +308,20 @@ class Features:
         }
 
 
-def _read_manifest(folder: Path) -> FeatureManifest | None:
-    path = folder / MANIFEST
-    if not path.is_file():
+def _read_manifest(place: Location) -> FeatureManifest | None:
+    if not place.exists(MANIFEST):
         return None
+    content = place.read(MANIFEST)
     try:
-        return FeatureManifest.model_validate_json(path.read_bytes())
+        return FeatureManifest.model_validate_json(content)
     except (ValidationError, ValueError) as error:
-        raise InputError(str(path), "is damaged", "Remove the folder and run its features job again.") from error
+        raise InputError(
+            f"{place}/{MANIFEST}", "is damaged", "Remove the folder and run its features job again."
+        ) from error
 
 
-def _manifest_digest(folder: Path) -> str:
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+def _manifest_digest(place: Location) -> str:
+    return hashlib.sha256(place.read(MANIFEST)).hexdigest()
 
 
 def _short(value: object) -> str:

@@ -1,21 +1,26 @@
-"""Where a store lies: a folder of this machine or a prefix of an object store, with the same verbs for both."""
+"""Where stores, runs and models lie: folders of this machine or prefixes of an object store, with the same verbs."""
 
 import os
 import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from storage.errors import InputError
 from storage.files import write_bytes
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*))?")
+PLACE_FORMAT = "folder-or-url"
+"""Format of a `Place` in JSON Schema."""
 _PARTIAL = ("zarr.json.*.partial", "index/*.partial", "recordings/*.partial", "recordings/*/*.partial")
 LOCKS = (".ingest.lock", ".writers.lock")
 """Files in the folder of a store by which ingests keep out of each other's way (:mod:`storage.lock`)."""
@@ -47,21 +52,58 @@ def split_url(url: str) -> tuple[str, str]:
     return match["bucket"], match["prefix"] or ""
 
 
-def _checked(place: str) -> str:
-    if not place.strip():
-        raise ValueError("expected a folder or s3://bucket/prefix")
+def checked_url(place: str) -> str:
+    """Return a text as it is; raises `ValueError` when it is a URL that is no place."""
     if is_url(place):
         split_url(place)
     return place
 
 
-class _StoreURLMarker:
-    """Marks a field of a spec that is a folder, relative to the spec's root, or a URL."""
+class Place(str):
+    """A folder, relative to a spec's root, or an ``s3://bucket/prefix``: the type of a spec's fields that name one."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.no_info_before_validator_function(_as_text, core_schema.str_schema())
+        return core_schema.no_info_after_validator_function(cls._checked, text)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "format": PLACE_FORMAT}
+
+    @classmethod
+    def _checked(cls, place: str) -> "Place":
+        if not place.strip():
+            raise ValueError("expected a folder or s3://bucket/prefix")
+        return cls(checked_url(place).rstrip("/") if is_url(place) else Path(place))
 
 
-STORE_URL = _StoreURLMarker()
-StoreURL = Annotated[str, STORE_URL, AfterValidator(_checked)]
-"""A folder or an ``s3://bucket/prefix``."""
+def _as_text(place: Any) -> Any:
+    return str(place) if isinstance(place, Path) else place
+
+
+StoreURL = Place
+"""Place of a store."""
+
+
+class Stored(NamedTuple):
+    """What a place says of a file without reading it.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    tag : str
+        Another one for another content.
+    modified : float
+        When it was written, in seconds since 1970.
+    """
+
+    size: int
+    tag: str
+    modified: float
 
 
 def locate(place: "str | Path | Location") -> "Location":
@@ -101,8 +143,16 @@ class Location(ABC):
         """Write an object: readers see the old one or the new one."""
 
     @abstractmethod
+    def append(self, key: str, content: bytes) -> None:
+        """Write to the end of an object, made if absent; for one writer at a time."""
+
+    @abstractmethod
     def exists(self, key: str) -> bool:
         """Whether there is an object of this name."""
+
+    @abstractmethod
+    def files(self, key: str = "") -> dict[str, Stored]:
+        """All objects below `key`, by their whole key, sorted."""
 
     @abstractmethod
     def folders(self, key: str) -> list[str]:
@@ -145,6 +195,11 @@ class Location(ABC):
     def patience_seconds(self) -> float:
         """How long a read may take before it is given up."""
 
+    @property
+    @abstractmethod
+    def seconds_between_looks(self) -> float:
+        """How long to wait between two looks for something new."""
+
 
 class Folder(Location):
     """A folder on a local or mounted file system."""
@@ -177,9 +232,26 @@ class Folder(Location):
         write_bytes(path, content)
         self._flush(path.parent)
 
+    def append(self, key: str, content: bytes) -> None:
+        """Write to the end of a file."""
+        path = self.path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(content)
+
     def exists(self, key: str) -> bool:
         """Whether there is a file of this name."""
         return (self.path / key).is_file()
+
+    def files(self, key: str = "") -> dict[str, Stored]:
+        """All files below a folder."""
+        found = {}
+        for path in sorted((self.path / key).rglob("*")):
+            with suppress(FileNotFoundError):  # gone since it was listed
+                if S_ISREG((stat := path.stat()).st_mode):
+                    tag = f"{stat.st_ino}-{stat.st_mtime_ns}"
+                    found[path.relative_to(self.path).as_posix()] = Stored(stat.st_size, tag, stat.st_mtime)
+        return found
 
     def folders(self, key: str) -> list[str]:
         """Names of subfolders."""
@@ -253,6 +325,11 @@ class Folder(Location):
     def patience_seconds(self) -> float:
         """A mounted file system may hang."""
         return 120.0
+
+    @property
+    def seconds_between_looks(self) -> float:
+        """As people read."""
+        return 0.2
 
     def _existing(self, key: str) -> Path:
         path = self.path / key

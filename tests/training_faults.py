@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -20,10 +20,12 @@ import pytest
 from cluster.session import TrainingResources
 from cluster.training import train
 from e2llm_core.stages.config import Plan, Stage1Plan, TinyLLMPlan
-from e2llm_core.training.metrics import PROGRESS, read_metrics
+from e2llm_core.training.metrics import METRICS, PROGRESS, parse_metrics
 from storage.labels import LabelSet
+from storage.location import locate
 from storage.store import RecordingInfo, Trial, create_store
 
+Place = TypeVar("Place", Path, str)
 ROOT = Path(__file__).resolve().parents[1]
 FAULTY = Path(__file__).parent / "faulty"
 STEPS = 12
@@ -48,9 +50,12 @@ def tiny(**train_settings: Any) -> TinyLLMPlan:
 
 
 class TwoNodes:
-    """A head and a second node with a CPU each; the second one can be lost, and comes back when it is asked for."""
+    """A head and a second node with a CPU each; the second one can be lost, and comes back when it is asked for.
 
-    def __init__(self) -> None:
+    Each has a scratch folder of its own below `scratch`, where one is given.
+    """
+
+    def __init__(self, scratch: Path | None = None) -> None:
         from ray.cluster_utils import Cluster
 
         os.environ |= {
@@ -58,7 +63,8 @@ class TwoNodes:
             "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
         }
-        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH}
+        self._scratch = scratch
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH, **self._own_scratch("head")}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._second: Any = None
         self.repair()
@@ -66,12 +72,21 @@ class TwoNodes:
     def repair(self) -> None:
         """Have two nodes."""
         if self._second is None:
-            self._second = self._cluster.add_node(num_cpus=1)
+            self._second = self._cluster.add_node(num_cpus=1, **self._own_scratch("second"))
+
+    def _own_scratch(self, node: str) -> dict[str, Any]:
+        return {} if self._scratch is None else {"env_vars": {"E2LLM_SCRATCH": str(self._scratch / node)}}
 
     @property
     def raylet(self) -> psutil.Process:
         """Of the second node."""
-        return psutil.Process(self._second.all_processes["raylet"][0].process.pid)
+        return _raylet(self._second)
+
+    def kill_workers(self) -> None:
+        """Kill all that trains, on both nodes."""
+        for raylet in (_raylet(self._cluster.head_node), self.raylet):
+            for worker in _workers(raylet):
+                worker.kill()
 
     def lose(self) -> None:
         """Kill the second node and all that ran on it."""
@@ -92,15 +107,19 @@ class TwoNodes:
 
     def workers(self) -> list[psutil.Process]:
         """Processes that train, on the second node."""
-        children = self.raylet.children(recursive=True)
-        return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+        return _workers(self.raylet)
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
 
     @contextlib.contextmanager
     def training(
-        self, run: Path, plan: Plan | None = None, fault: str = "", env: dict[str, str] | None = None, **resources: Any
+        self,
+        run: Path | str,
+        plan: Plan | None = None,
+        fault: str = "",
+        env: dict[str, str] | None = None,
+        **resources: Any,
     ) -> Iterator[Future[None]]:
         """Train in a thread while the block runs; waits for its end, which is left in the future."""
         import ray
@@ -108,7 +127,7 @@ class TwoNodes:
         variables = {
             "PYTHONPATH": f"{ROOT}:{FAULTY}",
             "E2LLM_TEST_FAULT": fault,
-            "E2LLM_TEST_MARK": str(run.with_suffix(".mark")),
+            "E2LLM_TEST_MARK": f"{run}.mark",
             "OMP_NUM_THREADS": "1",
             **(env or {}),
         }
@@ -121,37 +140,51 @@ class TwoNodes:
         finally:
             ray.shutdown()
 
-    def trained(self, run: Path, plan: Plan | None = None, fault: str = "", **settings: Any) -> Path:
+    def trained(self, run: Place, plan: Plan | None = None, fault: str = "", **settings: Any) -> Place:
         """Train to the end."""
         with self.training(run, plan, fault, **settings) as ended:
             ended.result()
         return run
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    return [row for row in read_metrics(run / "metrics.jsonl") if row["split"] == "train"]
+def _raylet(node: Any) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
 
 
-def curve(run: Path) -> list[float]:
+def _workers(raylet: psutil.Process) -> list[psutil.Process]:
+    return [child for child in raylet.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def text(run: Path | str, name: str) -> str:
+    """A file of a run in a folder or a bucket; empty when it is not there."""
+    place = locate(run)
+    return place.read(name).decode() if place.exists(name) else ""
+
+
+def rows(run: Path | str) -> list[dict[str, Any]]:
+    return [row for row in parse_metrics(text(run, METRICS)) if row["split"] == "train"]
+
+
+def curve(run: Path | str) -> list[float]:
     """Loss of every step, each step once."""
     found = rows(run)
     assert [row["step"] for row in found] == list(range(1, len(found) + 1))
     return [row["loss"] for row in found]
 
 
-def checkpoints(run: Path) -> list[str]:
-    return sorted(marker.parent.name for marker in run.glob("checkpoints/*/COMPLETE"))
+def checkpoints(run: Path | str) -> list[str]:
+    return [key.split("/")[1] for key in locate(run).files("checkpoints") if key.endswith("/COMPLETE")]
 
 
-def resumptions(run: Path) -> list[int]:
+def resumptions(run: Path | str) -> list[int]:
     """Steps from which the run went on."""
-    lines = (run / PROGRESS).read_text().splitlines()
+    lines = text(run, PROGRESS).splitlines()
     return [int(line.rsplit(" ", 1)[1]) for line in lines if "resumed at step" in line]
 
 
-def worlds(run: Path) -> list[int]:
+def worlds(run: Path | str) -> list[int]:
     """How many workers each attempt had."""
-    found = re.findall(r"on (\d+) workers?", (run / PROGRESS).read_text())
+    found = re.findall(r"on (\d+) workers?", text(run, PROGRESS))
     return [int(size) for size in found]
 
 

@@ -6,7 +6,6 @@ Nothing that the spec names has to exist: folders that do are read, for others t
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +25,7 @@ from e2llm_core.stages.config import (
 )
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
+from storage.location import locate
 
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text in Qwen's tokenizer. Ours: an estimate, no tokenizer is at hand while planning."""
@@ -224,10 +224,9 @@ def _stage2(plan: Stage2Plan) -> Workload:
 
 def _stage3(plan: Stage3Plan) -> Workload:
     start, lora = plan.model.start, plan.train.lora
-    path = start / "config.json"
-    if path.is_file():
-        content = _json(path)
-        llm = size_from_config(content["text_config"], str(start))
+    if locate(start).exists("config.json"):
+        content = _json(start, "config.json")
+        llm = size_from_config(content["text_config"], start)
         given = {key: content["projector"].get(key) for key in ("kind", "hidden", "num_queries")}
         projector = ProjectorConfig.model_validate({key: value for key, value in given.items() if value is not None})
         tower, notes = _tower(start)
@@ -242,11 +241,10 @@ def _stage3(plan: Stage3Plan) -> Workload:
     return _language(plan, llm_size(plan.model.llm), TowerConfig(), ProjectorConfig(), plan.tasks, lora, notes)
 
 
-def _tower(folder: Path) -> tuple[TowerConfig, tuple[str, ...]]:
-    path = folder / "tower.json"
-    if not path.is_file():
-        return TowerConfig(), (f"{folder} is not there: EEGPT large with four temporal layers is assumed",)
-    content = _json(path)
+def _tower(model: str) -> tuple[TowerConfig, tuple[str, ...]]:
+    if not locate(model).exists("tower.json"):
+        return TowerConfig(), (f"{model} is not there: EEGPT large with four temporal layers is assumed",)
+    content = _json(model, "tower.json")
     encoder, temporal = content.get("encoder") or {}, content.get("temporal") or {}
     values = {key: encoder[key] for key in ("dim", "depth", "num_heads", "n_summary", "mlp_ratio") if key in encoder}
     names = {"dim": "temporal_dim", "depth": "temporal_depth", "num_heads": "temporal_heads"}
@@ -254,11 +252,11 @@ def _tower(folder: Path) -> tuple[TowerConfig, tuple[str, ...]]:
     return TowerConfig.model_validate(values), ()
 
 
-def _json(path: Path) -> Any:
+def _json(model: str, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(locate(model).read(name))
     except ValueError as error:
-        raise InputError(str(path), "is not JSON", "Train that stage again.") from error
+        raise InputError(f"{model}/{name}", "is not JSON", "Train that stage again.") from error
 
 
 def _language(

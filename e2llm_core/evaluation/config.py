@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.stages.config import DataConfig, Task
+from storage.location import Place
 
 
 class PrimaryEndpoint(BaseModel):
@@ -24,11 +25,11 @@ class EvaluationPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataConfig
-    model: Path = Field(description="model directory of stage 3")
+    model: Place = Field(description="model directory of stage 3")
     tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
     primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
     num_pairs: int = Field(600, ge=10, description="pairs of test windows for EPC")
-    stages: dict[str, Path] = Field(default_factory=dict, description="training runs whose curves are shown")
+    stages: dict[str, Place] = Field(default_factory=dict, description="training runs whose curves are shown")
     twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
     seed: int = Field(0, ge=0)
 

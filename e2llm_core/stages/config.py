@@ -1,13 +1,12 @@
 """Typed settings of the stages. Light to import: specs are validated from here before anything heavy is loaded."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
-from storage.location import StoreURL
+from storage.location import Place, StoreURL, checked_url
 from storage.sampling.strata import Balance
 from storage.splits import BySubject, SplitConfig
 from storage.windows import WindowConfig
@@ -17,7 +16,7 @@ Attention = Literal["auto", "flash_attention_2", "sdpa"]
 
 
 class FolderOrHub:
-    """Marks a string that names a local folder or, where there is none, a model on the hub."""
+    """Marks a string that names a local folder, a URL or, where there is none, a model on the hub."""
 
 
 class DataConfig(BaseModel):
@@ -33,7 +32,7 @@ class DataConfig(BaseModel):
 class CachedDataConfig(DataConfig):
     """The same for stages with a frozen tower, whose outputs may have been computed beforehand."""
 
-    features: Path | None = Field(
+    features: Place | None = Field(
         None, description="folder of a `features` run's output; null: the tower runs in every step"
     )
 
@@ -44,7 +43,7 @@ class TowerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["eegpt"] = "eegpt"
-    weights: Path | None = Field(None, description="published EEGPT checkpoint, .safetensors or .ckpt")
+    weights: Place | None = Field(None, description="published EEGPT checkpoint, .safetensors or .ckpt")
     start: Literal["random", "fourier"] = Field("random", description="without weights: how a new encoder starts")
     dim: int = Field(512, ge=1)
     depth: int = Field(8, ge=1)
@@ -147,8 +146,10 @@ class AlignedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tower: Path = Field(description="model directory of stage 1")
-    llm: Annotated[str, FolderOrHub] = Field(description="Qwen2.5 or Qwen3: a folder or a hub id")
+    tower: Place = Field(description="model directory of stage 1")
+    llm: Annotated[str, FolderOrHub, AfterValidator(checked_url)] = Field(
+        description="Qwen2.5 or Qwen3: a folder, s3://bucket/prefix, or a hub id"
+    )
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
 
 
@@ -157,8 +158,8 @@ class TunedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    start: Path = Field(description="model directory of stage 2")
-    llm: Annotated[str | None, FolderOrHub] = Field(
+    start: Place = Field(description="model directory of stage 2")
+    llm: Annotated[Annotated[str, AfterValidator(checked_url)] | None, FolderOrHub] = Field(
         None, description="must be the language model that stage 2 aligned; null to take it"
     )
 

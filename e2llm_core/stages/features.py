@@ -52,12 +52,12 @@ def _tensors(path: Path) -> Iterator[tuple[str, str, bytes]]:
             yield name, f"{header[name]['dtype']} {header[name]['shape']}", file.read(stop - start)
 
 
-def open_features(folder: Path, every: Windows, tower: Path) -> Features:
+def open_features(folder: str | Path, every: Windows, tower: Path) -> Features:
     """Open features, if they are those of this tower on these windows.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         `data.features` of a spec.
     every : Windows
         All windows of the store, as the stage cuts them.

@@ -21,6 +21,7 @@ from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
+from storage.fetching import fetched_file
 from storage.sampling.order import Order
 from storage.sampling.strata import Balance, training_order
 from storage.splits import Side
@@ -36,7 +37,8 @@ def build_tower(config: TowerConfig, data: EEGData) -> EEGTower:
         "depth": config.temporal_depth,
         "num_heads": config.temporal_heads,
     }
-    tower = EEGTower.build(data.settings, encoder=encoder, temporal=temporal, encoder_weights=config.weights)
+    weights = None if config.weights is None else fetched_file(config.weights)
+    tower = EEGTower.build(data.settings, encoder=encoder, temporal=temporal, encoder_weights=weights)
     if config.weights is None and config.start == "fourier":
         fourier_start(tower.encoder)
     return tower

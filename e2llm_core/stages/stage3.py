@@ -10,7 +10,7 @@ from e2llm_core.attention import describe_attention
 from e2llm_core.configuration_e2llm import E2LLMConfig
 from e2llm_core.language import dialogues
 from e2llm_core.language.pairs import PairSampler, pairs_of
-from e2llm_core.model_io import LLM_FOLDER
+from e2llm_core.model_io import llm_place
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig, LoraSettings, Task
@@ -28,6 +28,7 @@ from e2llm_core.stages.language import (
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
+from storage.fetching import fetched
 
 
 class Stage3(LanguageStage):
@@ -37,8 +38,8 @@ class Stage3(LanguageStage):
     ----------
     data : EEGData
         Store, windows and split.
-    model : Path
-        Model directory of stage 2.
+    model : str or Path
+        Model directory of stage 2, or its URL.
     lora : LoraSettings or None
         Adapters; None trains the whole language model.
     tasks : tuple of str
@@ -52,16 +53,17 @@ class Stage3(LanguageStage):
     def __init__(
         self,
         data: EEGData,
-        model: Path,
+        model: str | Path,
         lora: LoraSettings | None,
         tasks: tuple[Task, ...],
         train: LanguageTrainConfig,
     ) -> None:
-        self._model_folder, self._lora, self._shares = model, lora, tasks
+        self._model, self._model_folder = model, fetched(model)
+        self._lora, self._shares = lora, tasks
         self.tasks = tuple(dict.fromkeys(tasks))
         self._options = llm_options(train)
-        super().__init__(data, load_reference(model), train)
-        self.processor = E2LLMProcessor.from_pretrained(model)
+        super().__init__(data, load_reference(self._model_folder), train)
+        self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
         if "EPC" in tasks:
             self._pairs: dict[int, PairSampler] = {id(self.training): pairs_of(self.training.windows)}
 
@@ -85,7 +87,7 @@ class Stage3(LanguageStage):
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Load stage 2's model and add adapters."""
-        model = E2LLMForConditionalGeneration.from_pretrained(self._model_folder, **self._options)
+        model = E2LLMForConditionalGeneration.from_pretrained(self._model, **self._options)
         self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
         self.arithmetic = CompositeFlops(model)
@@ -142,11 +144,8 @@ class Stage3(LanguageStage):
         )
 
     def _llm_of_stage2(self) -> str:
-        """Folder or hub id, read anew: the model in memory names it relative to the folder it was last written to."""
-        source = E2LLMConfig.from_pretrained(self._model_folder).llm_source
-        if source is None:
-            return str(self._model_folder / LLM_FOLDER)
-        return source["name"] if source["kind"] == "hub" else str((self._model_folder / source["name"]).resolve())
+        """Folder, URL or hub id, read anew: the model in memory names it relative to where it was last written to."""
+        return llm_place(self._model, E2LLMConfig.from_pretrained(self._model_folder).llm_source)
 
 
 def adapter_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

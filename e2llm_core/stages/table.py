@@ -7,6 +7,7 @@ from e2llm_core.stages.config import Plan, Stage1Plan, Stage2Plan, Stage3Plan, T
 from e2llm_core.stages.data import EEGData
 from e2llm_core.training.offload import check_offload
 from e2llm_core.training.stage import Stage
+from storage.fetching import fetched
 
 
 def build_stage(plan: Plan) -> Stage:
@@ -36,14 +37,15 @@ def _stage1(plan: Stage1Plan) -> Stage:
 def _stage2(plan: Stage2Plan) -> Stage:
     from e2llm_core.stages.stage2 import Stage2
 
-    data = EEGData.open(plan.data, plan.model.tower)
-    return Stage2(data, plan.model.tower, plan.model.llm, plan.model.projector, plan.train)
+    tower = fetched(plan.model.tower)
+    data = EEGData.open(plan.data, tower)
+    return Stage2(data, tower, plan.model.llm, plan.model.projector, plan.train)
 
 
 def _stage3(plan: Stage3Plan) -> Stage:
     from e2llm_core.stages.stage3 import Stage3
 
-    data = EEGData.open(plan.data, plan.model.start)
+    data = EEGData.open(plan.data, fetched(plan.model.start))
     return Stage3(data, plan.model.start, plan.train.lora, plan.tasks, plan.train)
 
 

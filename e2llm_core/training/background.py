@@ -1,5 +1,6 @@
 """Checkpoint files written while training goes on."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ class BackgroundCheckpointEngine(TorchCheckpointEngine):
     """DeepSpeed's writer of checkpoint files: takes a copy in memory, and writes it in a thread.
 
     Memory: one copy of what this rank writes, while it is being written.
+
+    Parameters
+    ----------
+    written : callable, optional
+        Called in the thread with every file that is there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[Path], None] = lambda path: None) -> None:
         super().__init__()
+        self._written = written
         self.name = "BackgroundCheckpointEngine"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writes: list[Future[None]] = []
 
     def save(self, state_dict: Any, path: str) -> None:
         """Copy now, write later."""
-        self._writes.append(self._thread.submit(_write, _copied(state_dict), Path(path)))
+        self._writes.append(self._thread.submit(self._write, _copied(state_dict), Path(path)))
 
     def preserves_storage_sharing(self) -> bool:
         """Copies share nothing, so DeepSpeed need not copy before."""
@@ -40,16 +47,16 @@ class BackgroundCheckpointEngine(TorchCheckpointEngine):
         Raises
         ------
         OSError
-            When one could not be written.
+            When one could not be written, or whatever `written` raises.
         """
         writes, self._writes = self._writes, []
         for write in writes:
             write.result()
 
-
-def _write(state: Any, path: Path) -> None:
-    with path.open("wb") as file:
-        torch.save(state, file, _use_new_zipfile_serialization=False)
+    def _write(self, state: Any, path: Path) -> None:
+        with path.open("wb") as file:
+            torch.save(state, file, _use_new_zipfile_serialization=False)
+        self._written(path)
 
 
 def _copied(value: Any) -> Any:

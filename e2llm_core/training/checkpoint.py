@@ -1,16 +1,24 @@
 """Checkpoint folders: the newest complete one is the only truth about where a run stands."""
 
 import json
+import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from e2llm_core.training.engine import Engine
+from e2llm_core.training.metrics import RECORDS
 from e2llm_core.training.world import World
 from storage.errors import InputError
-from storage.files import write_json
+from storage.files import write_bytes, write_json
+from storage.location import Location
+from storage.workspace import Workspace
 
+_FOLDER, _STATE = "checkpoints", "state.json"
+_STEP = re.compile(r"step-\d+")
 _COMPLETE, _WRITING = "COMPLETE", ".writing-"
 _NUMBER_BITS = 32
 
@@ -28,24 +36,34 @@ class TrainerState:
 class Checkpoints:
     """The checkpoints of one run, in `<run>/checkpoints`.
 
+    In a bucket, which cannot rename, the files stay below the name under which they were written, and the marker
+    tells it: `step-000500/COMPLETE` says `step-000500.writing-1234`. A node's own copies live no longer than they are
+    written or read.
+
     Parameters
     ----------
-    root : Path
-        The run's folder, shared by all ranks.
+    run : Workspace, Path or str
+        Where this node works on the run; or the run's folder or URL.
     keep : int
         Number of complete checkpoints to keep, beside the one of the best step.
     world : World
-        This rank's place.
+        This rank's place; where it is one of several, making this is a collective call.
+
+    Attributes
+    ----------
+    leads : bool
+        Whether this rank does what is done once in this node's folder.
     """
 
-    def __init__(self, root: Path, keep: int, world: World) -> None:
-        self.root, self.keep, self.world = root / "checkpoints", keep, world
+    def __init__(self, run: Workspace | Path | str, keep: int, world: World) -> None:
+        self._workspace = run if isinstance(run, Workspace) else Workspace(run, world.node_rank)
+        self.root, self.keep, self.world = self._workspace.folder / _FOLDER, keep, world
+        self.leads = world.is_first_of(self._workspace.identity)
         self._being_written: tuple[TrainerState, Path] | None = None
 
     def complete(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
-        found = (marker.parent for marker in self.root.glob(f"step-*/{_COMPLETE}"))
-        return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
+        """Complete checkpoints, oldest first; where they are, or would be, on this node."""
+        return [self.root / name for name in complete_checkpoints(self._workspace.place)]
 
     def save(self, engine: Engine, state: TrainerState) -> None:
         """Begin a checkpoint; it counts only once `finish` has put its marker there. A collective call.
@@ -61,7 +79,7 @@ class Checkpoints:
         self.finish(engine)
         (number,) = self.world.sum([secrets.randbits(_NUMBER_BITS) if self.world.is_first else 0])
         folder = self.root / f"{self._folder(state.step).name}{_WRITING}{int(number)}"
-        if self.world.is_first:
+        if self.leads:
             try:
                 for left_over in self.root.glob(f"step-*{_WRITING}*"):
                     shutil.rmtree(left_over, ignore_errors=True)
@@ -90,6 +108,8 @@ class Checkpoints:
         refusal: InputError | None = None
         try:
             engine.finish_saving()
+        except InputError as error:
+            refusal = error
         except (OSError, RuntimeError) as error:
             refusal = self._refusal(state, error)
         (failed,) = self.world.sum([refusal is not None])
@@ -97,13 +117,25 @@ class Checkpoints:
             raise refusal or self._refusal(state, RuntimeError("another worker could not write its part"))
         if self.world.is_first:
             try:
-                write_json(folder / "state.json", asdict(state))
-                shutil.rmtree(self._folder(state.step), ignore_errors=True)
-                complete = folder.rename(self._folder(state.step))
-                (complete / _COMPLETE).touch()
+                self._complete(state, folder)
             except OSError as error:
                 raise self._refusal(state, error) from error
             self._rotate(state)
+        elif self.leads:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _complete(self, state: TrainerState, folder: Path) -> None:
+        """Give a checkpoint its name and, as the last write of all, its marker."""
+        complete = self._folder(state.step)
+        write_json(folder / _STATE, asdict(state))
+        self._workspace.send_file(folder / _STATE)
+        self._workspace.send(*RECORDS)
+        shutil.rmtree(complete, ignore_errors=True)
+        folder.rename(complete)
+        write_bytes(complete / _COMPLETE, folder.name.encode())
+        self._workspace.send_file(complete / _COMPLETE)
+        if not self._workspace.is_shared:
+            shutil.rmtree(complete)
 
     def resume(self, engine: Engine) -> TrainerState | None:
         """Load the newest complete checkpoint, if any, whatever number of workers wrote it. A collective call.
@@ -113,8 +145,9 @@ class Checkpoints:
         InputError
             When another number of workers wrote it and the run does not use ZeRO-3.
         """
-        found = self.complete()
-        return self._load(engine, found[-1]) if found else None
+        found = self.complete() if self.world.is_first else []
+        (newest,) = self.world.sum([_step(found[-1].name) if found else 0])
+        return self._load(engine, self._folder(int(newest))) if newest else None
 
     def load_best(self, engine: Engine, state: TrainerState) -> None:
         """Go back to the best step. A collective call."""
@@ -122,12 +155,31 @@ class Checkpoints:
             self._load(engine, self._folder(state.best_step))
 
     def _load(self, engine: Engine, folder: Path) -> TrainerState:
-        state = TrainerState(**json.loads((folder / "state.json").read_text()))
-        if state.world_size == self.world.size:
-            engine.load(folder)
-        else:
-            engine.load_resharded(folder)
+        with self._at_hand(folder):
+            state = TrainerState(**json.loads((folder / _STATE).read_text()))
+            if state.world_size == self.world.size:
+                engine.load(folder)
+            else:
+                engine.load_resharded(folder, converts=self.leads)
         return state
+
+    @contextmanager
+    def _at_hand(self, folder: Path) -> Iterator[None]:
+        """Have a complete checkpoint on this node while the block runs. A collective call."""
+        if self._workspace.is_shared:
+            yield
+            return
+        if self.leads:
+            self._workspace.fetch_folder(f"{_FOLDER}/{self._written_as(folder.name)}", folder)
+        self.world.barrier()
+        yield
+        self.world.barrier()
+        if self.leads:
+            shutil.rmtree(folder)
+
+    def _written_as(self, name: str) -> str:
+        """Name under which the files of a complete checkpoint were written."""
+        return self._workspace.place.read(f"{_FOLDER}/{name}/{_COMPLETE}").decode()
 
     def _folder(self, step: int) -> Path:
         return self.root / f"step-{step:06d}"
@@ -140,9 +192,26 @@ class Checkpoints:
         )
 
     def _rotate(self, state: TrainerState) -> None:
-        kept = {*self.complete()[-self.keep :]}
-        if state.best_step is not None:
-            kept.add(self._folder(state.best_step))
-        for folder in self.root.glob("step-*"):
-            if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        complete = complete_checkpoints(self._workspace.place)
+        best = [] if state.best_step is None else [self._folder(state.best_step).name]
+        kept = {*complete[-self.keep :], *best} & {*complete}
+        kept |= {self._written_as(name) for name in kept}
+        place = self._workspace.place
+        for name in place.folders(_FOLDER):
+            if name.startswith("step-") and name not in kept:
+                with suppress(OSError):
+                    place.remove(f"{_FOLDER}/{name}")
+
+
+def complete_checkpoints(place: Location) -> list[str]:
+    """Names of the complete checkpoints of a run, oldest first."""
+    found = [
+        name
+        for name in place.folders(_FOLDER)
+        if _STEP.fullmatch(name) and place.exists(f"{_FOLDER}/{name}/{_COMPLETE}")
+    ]
+    return sorted(found, key=_step)
+
+
+def _step(name: str) -> int:
+    return int(name.removeprefix("step-"))

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,18 @@ class Engine:
         Batch sizes, rates, precision, ZeRO stage.
     world : World
         This rank's place.
+    written : callable, optional
+        Called with every file of a checkpoint once it is there, beside training.
     """
 
-    def __init__(self, model: nn.Module, groups: list[ParameterGroup], config: TrainConfig, world: World) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: list[ParameterGroup],
+        config: TrainConfig,
+        world: World,
+        written: Callable[[Path], None] = lambda path: None,
+    ) -> None:
         import deepspeed
         from transformers import get_scheduler
 
@@ -126,7 +135,7 @@ class Engine:
                 "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
             ),
         )
-        self._writer = BackgroundCheckpointEngine()
+        self._writer = BackgroundCheckpointEngine(written)
         self._engine.checkpoint_engine = self._writer
         self.model: nn.Module = self._engine.module
         self._trainable_names = [name for name, p in self.model.named_parameters() if p.requires_grad]
@@ -168,6 +177,7 @@ class Engine:
 
     def save(self, folder: Path) -> None:
         """Begin a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""
+        (folder / _TAG).mkdir(parents=True, exist_ok=True)  # DeepSpeed makes it on rank 0's node only
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
 
     @property
@@ -185,8 +195,15 @@ class Engine:
         if path is None:
             raise RuntimeError(f"{folder}: DeepSpeed found no checkpoint in a folder marked complete")
 
-    def load_resharded(self, folder: Path) -> None:
+    def load_resharded(self, folder: Path, *, converts: bool) -> None:
         """Resume from a checkpoint of another number of workers. A collective call.
+
+        Parameters
+        ----------
+        folder : Path
+            Complete checkpoint.
+        converts : bool
+            Whether this rank is the one of those that see the folder which converts it.
 
         Raises
         ------
@@ -202,7 +219,7 @@ class Engine:
                 "Resume with as many workers as wrote it; runs with train.zero_stage=3 go on with any number.",
             )
         settings = group_settings(self._engine)
-        with universal_form(folder, _TAG, self._world) as converted:
+        with universal_form(folder, _TAG, self._world, converts=converts) as converted:
             self._engine._config.load_universal_checkpoint = True
             try:
                 self.load(converted)

@@ -1,6 +1,7 @@
 """Faults of a training process that its launcher can do something about."""
 
 import faulthandler
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -50,6 +51,7 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         faulthandler.cancel_dump_traceback_later()
-        self._file.close()
-        if not self._path.stat().st_size:
-            self._path.unlink()
+        with self._file:
+            is_empty = not os.fstat(self._file.fileno()).st_size
+        if is_empty:
+            self._path.unlink(missing_ok=True)

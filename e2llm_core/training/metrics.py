@@ -42,7 +42,7 @@ class MetricsLog:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path, self._progress = run / "metrics.jsonl", run / PROGRESS
+        self._path, self._progress = run / METRICS, run / PROGRESS
         rows = [row for row in read_metrics(self._path) if row["step"] <= first_step]
         partial = self._path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -72,16 +72,24 @@ class MetricsLog:
             self._board.close()
 
 
-PROGRESS = "progress.log"
-"""Lines for people; whoever started the run shows them."""
+METRICS, PROGRESS, ENVIRONMENT = "metrics.jsonl", "progress.log", "environment.json"
+"""Files of a run: numbers, lines for people that whoever started the run shows, and what it ran on."""
+
+RECORDS = (METRICS, PROGRESS, ENVIRONMENT, "tensorboard/*")
+"""What rank 0 writes while it trains."""
 
 _SHOWN = {"loss", "score", "balanced_accuracy", "nll"}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of a `metrics.jsonl`; a last line cut by a kill is dropped."""
+    return parse_metrics(path.read_text()) if path.exists() else []
+
+
+def parse_metrics(text: str) -> list[dict[str, Any]]:
+    """Rows of the text of a `metrics.jsonl`."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in text.splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -95,6 +103,6 @@ def record_choices(run: Path, name: str, choices: Mapping[str, str], world: Worl
         return
     with (run / PROGRESS).open("a") as file:
         file.write(f"[{name}] " + "  ".join(f"{key} {value}" for key, value in choices.items()) + "\n")
-    path = run / "environment.json"
+    path = run / ENVIRONMENT
     known = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, known | {"choices": dict(choices)})

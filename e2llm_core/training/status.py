@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Any
 
 import yaml
 
-from e2llm_core.training.metrics import PROGRESS
+from e2llm_core.training.metrics import METRICS, PROGRESS
 from storage.errors import InputError
+from storage.workspace import Workspace
 
-_MARKS = ("run.json", "DONE.json", "metrics.jsonl")
+_MARKS = ("run.json", "DONE.json", METRICS)
+_SHOWN = (*_MARKS, PROGRESS, "spec.yaml", "checkpoints/step-*/COMPLETE", "stacks/*.txt")
 _SILENT_SECONDS = 60.0
 _SILENT_INTERVALS = 5.0
 _RECENT = 10
@@ -30,8 +33,10 @@ class RunStatus:
 
     Attributes
     ----------
+    place
+        The run's folder or URL, for people.
     path
-        The folder.
+        The folder with what is shown of it.
     kind
         Kind of job, or None when the folder does not say.
     max_steps
@@ -50,6 +55,7 @@ class RunStatus:
         Stack dumps that hung ranks left.
     """
 
+    place: str
     path: Path
     kind: str | None
     max_steps: int | None
@@ -105,12 +111,12 @@ class RunStatus:
 
 
 class RunReader:
-    """Reads a run's folder again and again.
+    """Reads a run again and again.
 
     Parameters
     ----------
-    path : Path
-        The folder.
+    run : str or Path
+        Its folder or URL.
 
     Raises
     ------
@@ -118,15 +124,23 @@ class RunReader:
         When it is no run's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, run: str | Path) -> None:
+        self._workspace = Workspace(run, f"watched-by-{os.getpid()}")
+        self._workspace.fetch(*_SHOWN)
+        path = self._workspace.folder
         if not any((path / name).exists() for name in _MARKS):
-            raise InputError(str(path), "holds no run" if path.is_dir() else "no such run", _remedy(path))
+            raise InputError(str(run), "holds no run" if path.is_dir() else "no such run", _remedy(path))
         self.path = path
-        self._metrics, self._progress = _Tail(path / "metrics.jsonl"), _Tail(path / PROGRESS)
+        self._metrics, self._progress = _Tail(path / METRICS), _Tail(path / PROGRESS)
         self._rows: list[Row] = []
+
+    def close(self) -> None:
+        """Remove the copies of what lies at a URL."""
+        self._workspace.discard()
 
     def read(self, lines: int = 5) -> RunStatus:
         """Look once, at the last `lines` lines of progress among other things."""
+        self._workspace.fetch(*_SHOWN)
         added, again = self._metrics.read()
         self._rows = [] if again else self._rows
         self._rows += _parsed(added)
@@ -135,6 +149,7 @@ class RunReader:
         train = spec.get("train")
         steps = sorted((self.path / "checkpoints").glob("step-*/COMPLETE"), key=_step)
         return RunStatus(
+            place=str(self._workspace.place),
             path=self.path,
             kind=spec.get("kind"),
             max_steps=train.get("max_steps") if isinstance(train, dict) else None,

@@ -15,12 +15,14 @@ from torch import Tensor
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
+from e2llm_core.training.faults import STACKS
 from e2llm_core.training.meter import StepMeter
-from e2llm_core.training.metrics import PROGRESS, MetricsLog, record_choices
+from e2llm_core.training.metrics import PROGRESS, RECORDS, MetricsLog, record_choices
 from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.sampling.loader import Prefetcher
+from storage.workspace import Workspace
 
 _AHEAD = 1
 """Steps that wait prepared while one is being prepared."""
@@ -35,8 +37,8 @@ class Trainer:
         What is trained.
     config : TrainConfig
         How.
-    run : Path
-        Run folder, on storage that all ranks see.
+    run : Workspace, Path or str
+        Where this node works on the run; or the run's folder, which all ranks see, or URL.
     world : World
         This rank's place.
     stop : callable, optional
@@ -49,23 +51,29 @@ class Trainer:
         self,
         stage: Stage,
         config: TrainConfig,
-        run: Path,
+        run: Workspace | Path | str,
         world: World,
         stop: Callable[[], bool] = lambda: False,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self.stage, self.config, self.run, self.world = stage, config, run, world
+        self.stage, self.config, self.world = stage, config, world
+        self.workspace = run if isinstance(run, Workspace) else Workspace(run, world.node_rank)
+        self.run = self.workspace.folder
         self._stop, self._alive = stop, alive
-        run.mkdir(parents=True, exist_ok=True)
+        self.run.mkdir(parents=True, exist_ok=True)
+        if world.is_first:
+            self.workspace.fetch(*RECORDS)
         seed_everything(config.seed)
         start_distributed(world)
         with zero3_loading(config, world):
             model, groups = stage.build()
-        record_choices(run, stage.name, stage.choices, world)
-        self.engine = Engine(model, groups, config, world)
+        record_choices(self.run, stage.name, stage.choices, world)
+        self.engine = Engine(model, groups, config, world, written=self.workspace.send_file)
         self.order = stage.order(config.seed)
         self.meter = StepMeter(world, config.precision)
-        self.checkpoints = Checkpoints(run, config.keep_checkpoints, world)
+        self.checkpoints = Checkpoints(self.workspace, config.keep_checkpoints, world)
+        if self.checkpoints.leads:
+            self.workspace.send(f"{STACKS}/*")  # of an attempt that hung
 
     def fit(self) -> Literal["finished", "stopped"]:
         """Train to `max_steps` and write `<run>/model`, or stop early with a checkpoint. A collective call.
@@ -75,6 +83,10 @@ class Trainer:
         InputError
             When the loss is not finite, or a checkpoint cannot be written.
         """
+        with self.workspace.kept(*(RECORDS if self.world.is_first else ())):
+            return self._fit()
+
+    def _fit(self) -> Literal["finished", "stopped"]:
         self.state = self.checkpoints.resume(self.engine) or TrainerState(0, self.world.size)
         self._saved_step = self.state.step
         first = self.state.step + 1
@@ -172,7 +184,7 @@ class Trainer:
         metrics = {name: total / count for name, total, count in shares if count}
         if not np.isfinite(metrics["loss"]):
             raise InputError(
-                f"{self.run.name}, step {step}",
+                f"{self.workspace.name}, step {step}",
                 f"the loss is {metrics['loss']}",
                 "Lower train.learning_rate or train.gradient_clip; started again, the run goes on from its checkpoint.",
             )
@@ -204,6 +216,7 @@ class Trainer:
             self.stage.hand_on(self.engine.model, state, partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
+            self.workspace.send_folder(folder.name)
         self.world.barrier()
 
     def _finish(self) -> None:

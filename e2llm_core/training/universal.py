@@ -16,7 +16,7 @@ _SCRATCH = ".universal"
 
 
 @contextmanager
-def universal_form(folder: Path, tag: str, world: World) -> Iterator[Path]:
+def universal_form(folder: Path, tag: str, world: World, *, converts: bool) -> Iterator[Path]:
     """Convert a checkpoint; the copy exists while the block runs, the original is only read. A collective call.
 
     Parameters
@@ -26,7 +26,9 @@ def universal_form(folder: Path, tag: str, world: World) -> Iterator[Path]:
     tag : str
         Name of DeepSpeed's part of it.
     world : World
-        This rank's place; rank 0 converts.
+        This rank's place.
+    converts : bool
+        Whether this rank is the one of those that see the folder which converts.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def universal_form(folder: Path, tag: str, world: World) -> Iterator[Path]:
     """
     scratch = folder.parent / _SCRATCH
     said = ""
-    if world.is_first:
+    if converts:
         shutil.rmtree(scratch, ignore_errors=True)
         said = _convert(folder / tag, scratch / tag)
     (failed,) = world.sum([bool(said)])
@@ -45,7 +47,7 @@ def universal_form(folder: Path, tag: str, world: World) -> Iterator[Path]:
         yield scratch
     finally:
         world.barrier()
-        if world.is_first:
+        if converts:
             shutil.rmtree(scratch, ignore_errors=True)
 
 

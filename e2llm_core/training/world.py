@@ -32,6 +32,10 @@ class World:
         """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
+    def is_first_of(self, group: str) -> bool:
+        """Whether this rank is the first of those that name the same group; a collective call."""
+        return self.exchange(group).index(group) == self.rank
+
     @property
     def device(self) -> torch.device:
         """Where this rank computes."""

@@ -1,19 +1,23 @@
-"""Stores at ``s3://bucket/prefix``: any server that speaks the S3 protocol."""
+"""Stores, runs and models at ``s3://bucket/prefix``: any server that speaks the S3 protocol."""
 
+import math
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.errors import InputError
-from storage.location import Location, split_url
+from storage.location import Location, Stored, split_url
 from storage.s3 import access
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import S3Store
 
 T = TypeVar("T")
@@ -24,6 +28,8 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _RANGE_NOT_SATISFIABLE = 416
 _METADATA_SERVICE = "169.254.169.254"
+_PART_BYTES = 64 * 2**20
+_PARTS_AT_ONCE = 4
 
 
 class Bucket(Location):
@@ -71,23 +77,112 @@ class Bucket(Location):
 
     def read_end(self, key: str, length: int) -> bytes:
         """GET the last bytes of an object."""
-        size = self._size(key)
+        size = self.stored(key).size
         return self.read_range(key, max(0, size - length), size) if size else b""
 
     def write(self, key: str, content: bytes) -> None:
         """PUT an object, which is atomic, in one piece.
 
         An upload in parts could not be repeated when the answer to its last request is lost.
+
+        Raises
+        ------
+        InputError
+            When there is no such bucket, the server refuses, or was not to be reached for all of the patience.
         """
-        self._ask(key, lambda objects: objects.put(key, content, use_multipart=False))
+        try:
+            self._ask(key, lambda objects: objects.put(key, content, use_multipart=False))
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def append(self, key: str, content: bytes) -> None:
+        """GET an object, PUT the longer one."""
+        try:
+            before = self.read(key)
+        except FileNotFoundError:
+            before = b""
+        self.write(key, before + content)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write a file of any size; readers see the old one or the new one.
+
+        Raises
+        ------
+        InputError
+            When the server refuses, or was not to be reached for all of the patience.
+        OSError
+            When the file cannot be read.
+        """
+        size = path.stat().st_size
+        if size <= _PART_BYTES:
+            self.write(key, path.read_bytes())
+            return
+
+        from obstore.exceptions import BaseError
+
+        before = self._tag(key, size)
+
+        def put(objects: "S3Store") -> None:
+            try:
+                with path.open("rb") as file:
+                    objects.put(key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+            except BaseError:
+                if self._tag(key, size) in (None, before):
+                    raise  # else only the answer to the last request was lost
+
+        try:
+            self._ask(key, put, is_long=True)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _tag(self, key: str, size: int) -> str | None:
+        """Tag of an object, if there is one of this size."""
+        try:
+            stored = self.stored(key)
+        except FileNotFoundError:
+            return None
+        return stored.tag if stored.size == size else None
+
+    def download(self, key: str, path: Path) -> Stored:
+        """Read an object of any size into a file, in parts of one version of it, which is returned.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such object.
+        InputError
+            When the server refuses, was not to be reached for all of the patience, or the object changes meanwhile.
+        OSError
+            When the file cannot be written.
+        """
+        stored = self.stored(key)
+        size, tag, _ = stored
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as file, ThreadPoolExecutor(_PARTS_AT_ONCE) as threads:
+
+            def fetch(start: int) -> None:
+                span = (start, min(size, start + _PART_BYTES))
+                content = self._ask(
+                    key, lambda objects: objects.get(key, options={"range": span, "if_match": tag}).bytes()
+                )
+                os.pwrite(file.fileno(), content, start)
+
+            list(threads.map(fetch, range(0, size, _PART_BYTES)))
+        partial.replace(path)
+        return stored
 
     def exists(self, key: str) -> bool:
         """HEAD an object."""
         try:
-            self._size(key)
+            self.stored(key)
         except FileNotFoundError:
             return False
         return True
+
+    def stored(self, key: str) -> Stored:
+        """HEAD an object; raises `FileNotFoundError` when there is none."""
+        return _stored(self._ask(key, lambda objects: objects.head(key)))
 
     def folders(self, key: str) -> list[str]:
         """List common prefixes."""
@@ -96,21 +191,17 @@ class Bucket(Location):
 
     def num_bytes(self, key: str = "") -> int:
         """List objects and add up their sizes."""
-        return sum(size for _, size in self._below(key))
+        return sum(stored.size for stored in self.files(key).values())
+
+    def files(self, key: str = "") -> dict[str, Stored]:
+        """List objects."""
+        found = self._ask(key, lambda objects: [item for batch in objects.list(key or None) for item in batch])
+        return {item["path"]: _stored(item) for item in sorted(found, key=lambda item: item["path"])}
 
     def remove(self, key: str) -> None:
         """DELETE an object and all below it."""
-        names = [name for name, _ in self._below(key)]
+        names = list(self.files(key))
         self._ask(key, lambda objects: objects.delete([*names, key]))
-
-    def _below(self, key: str) -> list[tuple[str, int]]:
-        return self._ask(
-            key,
-            lambda objects: [(item["path"], item["size"]) for batch in objects.list(key or None) for item in batch],
-        )
-
-    def _size(self, key: str) -> int:
-        return self._ask(key, lambda objects: objects.head(key)["size"])
 
     def settle(self, key: str) -> None:
         """Nothing to do: what an object store has acknowledged is kept."""
@@ -165,6 +256,11 @@ class Bucket(Location):
         """As the environment says, else two minutes."""
         return access.patience_seconds()
 
+    @property
+    def seconds_between_looks(self) -> float:
+        """Each look is a request that is paid for."""
+        return 2.0
+
     @cached_property
     def objects(self) -> "S3Store":
         """The client."""
@@ -202,8 +298,10 @@ class Bucket(Location):
             **credentials,
         )
 
-    def _ask(self, key: str, question: "Callable[[S3Store], T]") -> T:
+    def _ask(self, key: str, question: "Callable[[S3Store], T]", *, is_long: bool = False) -> T:
         """Ask until there is an answer, since the client itself repeats neither deletions nor broken-off bodies.
+
+        The patience with a long question begins when it first fails.
 
         Raises
         ------
@@ -214,17 +312,21 @@ class Bucket(Location):
         """
         from obstore.exceptions import BaseError, NotFoundError
 
-        deadline, pause = time.monotonic() + self.patience_seconds, _FIRST_PAUSE
+        deadline, pause = math.inf if is_long else time.monotonic() + self.patience_seconds, _FIRST_PAUSE
         while True:
             try:
                 return question(self.objects)
             except (NotFoundError, FileNotFoundError) as error:
                 raise FileNotFoundError(f"{self}/{key}") from error
             except BaseError as error:
+                deadline = min(deadline, time.monotonic() + self.patience_seconds)
                 if _is_final(error) or time.monotonic() + pause > deadline:
                     raise self._explained(error) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _no_bucket(self) -> InputError:
+        return InputError(str(self), "there is no such bucket", "Make it, or correct the URL and AWS_ENDPOINT_URL.")
 
     def _explained(self, error: Exception) -> InputError:
         return InputError(
@@ -232,6 +334,10 @@ class Bucket(Location):
             f"the object store does not answer as it should ({_reason(error)})",
             "Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the credentials, then run again.",
         )
+
+
+def _stored(item: "ObjectMeta") -> Stored:
+    return Stored(item["size"], item["e_tag"] or "", item["last_modified"].timestamp())
 
 
 def _status(error: Exception) -> int | None:

@@ -264,7 +264,7 @@ def test_a_training_spec_names_it(remote: Store, local: Store, tmp_path: Path) -
     loaded = load_spec(training_spec(str(remote.root), tmp_path), [], SPECS)
     spec = absolute(loaded.spec, tmp_path)
     assert spec.data.store == str(remote.root)
-    assert check_inputs(spec) == [local.digest]
+    assert check_inputs(spec) == {"data.store": local.digest}
 
 
 def test_credentials_are_told_nowhere(

@@ -12,7 +12,7 @@ from e2llm_core.stages.config import FolderOrHub
 from jobs.load import load_spec
 from jobs.paths import absolute, root_folder
 from jobs.spec import SPECS
-from storage.location import StoreURL
+from storage.location import Place
 
 ROOT = Path("/somewhere")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -33,8 +33,10 @@ class Outer(BaseModel):
     by_name: dict[str, Path]
     nested: tuple[dict[str, Inner], ...]
     llm: Annotated[str, FolderOrHub]
-    store: StoreURL
-    bucket: StoreURL = "s3://bucket/prefix"
+    store: Place
+    bucket: Place = Place("s3://bucket/prefix")
+    maybe: Place | None = None
+    runs: dict[str, Place] = {}
     name: str
     number: int
 
@@ -50,12 +52,15 @@ def test_every_path_becomes_absolute_and_nothing_else_changes(first, second, sev
         nested=nested,
         llm=f"Qwen/{name}",
         store=str(first),
+        maybe=first,
+        runs={"x": second, "y": "s3://bucket/y"},
         name=name,
         number=3,
     )
     changed = absolute(spec, ROOT)
     assert changed.folder == ROOT / first
-    assert (changed.store, changed.bucket) == (str(ROOT / first), "s3://bucket/prefix")
+    assert (changed.store, changed.bucket, changed.maybe) == (str(ROOT / first), "s3://bucket/prefix", changed.store)
+    assert changed.runs == {"x": str(ROOT / second), "y": "s3://bucket/y"}
     assert changed.inner == Inner(folder=ROOT / second)
     assert changed.several == tuple(ROOT / path for path in several)
     assert changed.by_name == {key: ROOT / path for key, path in by_name.items()}
@@ -76,8 +81,8 @@ def test_a_language_model_that_is_a_folder_here_becomes_absolute(tmp_path_factor
 
 
 def paths_in(value: object) -> list[Path]:
-    if isinstance(value, Path):
-        return [value]
+    if isinstance(value, Path | Place):
+        return [Path(value)]
     if isinstance(value, BaseModel):
         return [path for name in type(value).model_fields for path in paths_in(getattr(value, name))]
     if isinstance(value, dict):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.run_folder import RunFolder, chained_digest, finished_digest
 from storage.errors import InputError
+from storage.splits import resolve_split
 
 TEXTS = st.text(max_size=8)
 
@@ -96,7 +97,7 @@ def test_the_digest_follows_the_spec_and_every_input(spec, inputs, others):
 
 
 def test_a_run_on_changed_data_is_another_run(root, make_store):
-    from jobs.inputs import check_inputs
+    from jobs.inputs import check_inputs, split_digest
     from jobs.spec import Stage1Spec
 
     spec = Stage1Spec.model_validate(
@@ -108,7 +109,8 @@ def test_a_run_on_changed_data_is_another_run(root, make_store):
     )
     store = make_store(root / "store.zarr")
     before = check_inputs(spec)
-    assert before == check_inputs(spec) == [store.digest]
+    assert before == check_inputs(spec) == {"data.store": store.digest}
     info = store.recordings["s1"].model_copy(update={"ingest_digest": "1" * 64})
     store.write_recording(info, np.zeros((3, info.n_times)))
     assert check_inputs(spec) != before
+    assert split_digest(spec) == resolve_split(spec.data.split, store.trials).digest

@@ -7,10 +7,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
 
 from e2llm_core import E2LLMConfig, E2LLMForConditionalGeneration
-from e2llm_core.model_io import load_llm
+from e2llm_core.model_io import llm_place, load_llm, make_llm_source
 from e2llm_core.stages.language import prepare_llm
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
+from storage.scratch import scratch_folder
 
 
 def add_lora(llm):
@@ -156,3 +157,28 @@ def test_activations_are_recomputed_where_the_spec_asks(make_llm):
     assert not llm.is_gradient_checkpointing
     prepare_llm(llm, TrainConfig(activation_checkpointing=True))
     assert llm.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "place"),
+    [
+        ("/runs/stage2/model", None, "/runs/stage2/model/llm"),
+        ("/runs/stage2/model", ("folder", "../../llm/model"), "/runs/llm/model"),
+        ("s3://lab/runs/stage2/model", None, "s3://lab/runs/stage2/model/llm"),
+        ("s3://lab/runs/stage2/model", ("folder", "../../llm/model"), "s3://lab/runs/llm/model"),
+        ("s3://lab/runs/stage2/model", ("folder", "/shared/llm"), "/shared/llm"),
+        ("/runs/stage2/model", ("url", "s3://lab/llm"), "s3://lab/llm"),
+        ("s3://lab/runs/stage2/model", ("hub", "Qwen/Qwen3-8B"), "Qwen/Qwen3-8B"),
+    ],
+)
+def test_the_language_model_is_found_wherever_the_model_lies(model, source, place):
+    assert llm_place(model, source and dict(zip(("kind", "name"), source, strict=True))) == place
+
+
+def test_a_model_written_in_scratch_space_names_its_language_model_by_its_own_path(tmp_path, make_llm, monkeypatch):
+    monkeypatch.setenv("E2LLM_SCRATCH", str(tmp_path / "scratch"))
+    make_llm().save_pretrained(tmp_path / "llm")
+    beside = make_llm_source(tmp_path / "llm", tmp_path / "run" / "model")
+    assert beside["name"] == "../../llm"
+    in_scratch = make_llm_source(tmp_path / "llm", scratch_folder("s3://lab/run") / "model")
+    assert in_scratch["name"] == str(tmp_path / "llm")

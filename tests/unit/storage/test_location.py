@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
-from storage.location import STORE_URL, Folder, StoreURL, locate, split_url
+from storage.location import Folder, Place, locate, split_url
 from storage.s3.bucket import Bucket
 
 SECRET = "hunter2-secret"
@@ -16,7 +16,7 @@ NAMES = st.text("abc019-_.", min_size=1, max_size=6).filter(lambda name: name no
 
 
 class Spec(BaseModel):
-    store: StoreURL
+    store: Place
 
 
 @given(st.text("abc019-", min_size=3, max_size=20).filter(lambda name: name.strip("-") == name), st.lists(NAMES))
@@ -60,8 +60,13 @@ def test_no_place_at_all_is_refused(text: str) -> None:
         Spec(store=text)
 
 
-def test_the_field_is_marked() -> None:
-    assert STORE_URL in Spec.model_fields["store"].metadata
+@pytest.mark.parametrize("given", ["a/b", "a//b/", "./a/b", Path("a/b")])
+def test_a_folder_has_one_spelling(given: str | Path) -> None:
+    """Else one and the same spec would have several identities."""
+    store = Spec(store=given).store
+    assert (store, type(store)) == ("a/b", Place)
+    assert Spec(store="s3://bucket/a/").store == "s3://bucket/a"
+    assert type(Spec(store=given).model_dump(mode="json")["store"]) is str
 
 
 def test_a_folder_speaks_the_verbs(tmp_path: Path) -> None:
@@ -79,6 +84,12 @@ def test_a_folder_speaks_the_verbs(tmp_path: Path) -> None:
     assert (place.read_end("a/b", 2), place.read_end("a/b", 9)) == (b"45", b"12345")
     assert (place.folders(""), place.folders("a"), place.folders("none")) == (["a"], ["c"], [])
     assert (place.num_bytes(), place.num_bytes("a/c")) == (7, 2)
+    assert [(key, stored.size) for key, stored in place.files().items()] == [("a/b", 5), ("a/c/d", 2)]
+    assert (list(place.files("a/c")), place.files("none")) == (["a/c/d"], {})
+    place.append("a/e", b"8")
+    place.append("a/e", b"9")
+    assert place.read("a/e") == b"89"
+    place.remove("a/e")
     place.settle("a/c")
     place.write("a/b", b"new")
     assert place.read("a/b") == b"new"

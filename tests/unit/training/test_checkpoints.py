@@ -27,7 +27,7 @@ class Recorder:
     def load(self, folder: Path) -> None:
         self.loaded = folder
 
-    def load_resharded(self, folder: Path) -> None:
+    def load_resharded(self, folder: Path, converts: bool) -> None:
         self.resharded = folder
 
 
@@ -131,6 +131,7 @@ def test_the_best_score_survives(tmp_path):
 def test_only_the_first_rank_marks_and_removes(tmp_path, monkeypatch):
     monkeypatch.setattr(World, "barrier", lambda self: None)
     monkeypatch.setattr(World, "sum", lambda self, values: list(values))
+    monkeypatch.setattr(World, "exchange", lambda self, item: [item, item])
     (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step-000002.writing-0").mkdir()
     checkpoints = Checkpoints(tmp_path, 1, World(rank=1, size=2))

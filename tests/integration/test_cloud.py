@@ -1,0 +1,213 @@
+"""Runs and models in a bucket: nodes share nothing else, workers are killed, disks are lost (docs/cloud.md)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from cluster.plans import ScoringPlan
+from cluster.scoring import score
+from cluster.session import Resources
+from e2llm_core.stages.config import Stage2Plan
+from jobs.__main__ import main
+from storage.errors import InputError
+from storage.location import locate
+from tests.training_faults import (
+    FAULTY,
+    ROOT,
+    SPEC,
+    STEPS,
+    TRAIN,
+    TwoNodes,
+    checkpoints,
+    curve,
+    make_store,
+    resumptions,
+    rows,
+    s3_process,
+    stage1,
+    text,
+    tiny,
+    wait,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+STORE, STAGE1, LLM = "s3://eeg/store", "s3://eeg/runs/stage1", "s3://eeg/runs/tiny-llm"
+PATIENT = 240
+"""Seconds that a busy machine may take to start workers."""
+SECRET = "a-secret-that-is-told-nowhere"
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the disks of the launcher and of each node."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path) -> Iterator[psutil.Process]:
+    with s3_process("eeg") as (server, environment), pytest.MonkeyPatch.context() as patch:
+        given = {"E2LLM_S3_STALLED_SECONDS": "1", "E2LLM_S3_PATIENCE_SECONDS": "60", "AWS_SECRET_ACCESS_KEY": SECRET}
+        for name, value in (environment | given | {"E2LLM_SCRATCH": str(scratch / "launcher")}).items():
+            patch.setenv(name, value)
+        make_store(STORE)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def nodes(server: psutil.Process, scratch: Path) -> Iterator[TwoNodes]:
+    nodes = TwoNodes(scratch)
+    try:
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def trained(nodes: TwoNodes, server: psutil.Process, scratch: Path) -> str:
+    """Stage 1 in a bucket: its workers were killed, all disks were lost, and the server was silent for a while."""
+    with nodes.training(STAGE1, stage1(STORE), "slow:0.3", max_failures=0) as ended:
+        wait(lambda: checkpoints(STAGE1), ended, PATIENT)
+        nodes.kill_workers()
+        assert ended.exception() is not None
+    shutil.rmtree(scratch)
+    with nodes.training(STAGE1, stage1(STORE), "slow:0.3") as ended:
+        wait(lambda: resumptions(STAGE1), ended, PATIENT)
+        server.suspend()
+        time.sleep(3)
+        server.resume()
+    ended.result()
+    return STAGE1
+
+
+def test_what_happened_shows_in_nothing_but_the_log(nodes: TwoNodes, trained: str, scratch: Path, tmp_path: Path):
+    undisturbed = nodes.trained(tmp_path / "run", stage1(STORE))
+    np.testing.assert_allclose(curve(trained), curve(undisturbed), atol=1e-5)
+    (resumed,) = resumptions(trained)
+    assert resumed % TRAIN["checkpoint_every"] == 0
+    files = locate(trained).files()
+    assert {key.removeprefix("model/") for key in files if key.startswith("model/")} == {
+        path.relative_to(undisturbed / "model").as_posix()
+        for path in (undisturbed / "model").rglob("*")
+        if path.is_file()
+    }
+    assert checkpoints(trained) == checkpoints(undisturbed) == ["step-000009", "step-000012"]
+    kept = {key.split("/")[1].split(".")[0] for key in files if key.startswith("checkpoints/")}
+    assert kept == {"step-000009", "step-000012"}, "old checkpoints are removed"
+    assert not [path for path in scratch.rglob("node-[0-9]*")], "nothing of it is left on the nodes"
+
+
+def test_models_are_read_from_the_bucket(nodes: TwoNodes, trained: str, tmp_path: Path):
+    nodes.trained(LLM, tiny())
+    plan = Stage2Plan.model_validate(
+        {
+            "data": stage1(STORE).data.model_dump(),
+            "model": {"tower": f"{trained}/model", "llm": f"{LLM}/model"},
+            "train": {**TRAIN, "max_steps": 2},
+        }
+    )
+    run = "s3://eeg/runs/stage2"
+    with nodes.training(run, plan) as ended:
+        ended.result()
+        source = json.loads(text(run, "model/config.json"))["llm_source"]
+        assert (source["kind"], source["name"]) == ("url", f"{LLM}/model")
+        scores = score(ScoringPlan(store=STORE, model=f"{run}/model"), "s3://eeg/runs/score", Resources())
+    found = [pd.read_parquet(tmp_path / key) for key in fetched(scores, tmp_path)]
+    assert sum(map(len, found)) == len(found[0]) > 0
+    assert found[0][["p_rest", "p_task"]].sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def fetched(place: str, folder: Path) -> list[str]:
+    files = list(locate(place).files())
+    for key in files:
+        (folder / key).write_bytes(locate(place).read(key))
+    return files
+
+
+def job(run: str, folder: Path, **settings: object) -> Path:
+    spec = folder / "spec.yaml"
+    content = {"kind": "tiny-llm", "run": run, **SPEC, "train": {**TRAIN, "validate_every": STEPS, **settings}}
+    spec.write_text(yaml.safe_dump({**content, "resources": {"workers": 2, "cpus_per_worker": 0.5}}))
+    return spec
+
+
+def test_a_job_stops_goes_on_and_is_done(server: psutil.Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = "s3://eeg/runs/job"
+    spec = job(run, tmp_path)
+
+    def start(fault: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs", str(spec), "--local"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(FAULTY), "E2LLM_TEST_FAULT": fault, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    first = start("slow:0.5")
+    wait(lambda: rows(run) or first.poll() is not None, seconds=PATIENT)
+    first.send_signal(signal.SIGTERM)
+    output, _ = first.communicate(timeout=PATIENT)
+    assert first.returncode == os.EX_TEMPFAIL, output
+    (stopped,) = checkpoints(run)
+    assert stopped != f"step-{STEPS:06d}"
+
+    second = start("")
+    said, _ = second.communicate(timeout=PATIENT)
+    assert second.returncode == 0, said
+    assert f"step {STEPS}/{STEPS}" in said, "progress is shown"
+    assert [f"step-{step:06d}" for step in resumptions(run)] == [stopped]
+    assert len(curve(run)) == STEPS
+
+    main([str(spec)])
+    assert capsys.readouterr().out == f"[tiny-llm] already done: {run}\n"
+    with pytest.raises(SystemExit, match="2"):
+        main([str(job(run, tmp_path, max_steps=STEPS + 1))])
+    assert "holds a finished run of a different spec" in capsys.readouterr().err
+    main_watch(run)
+    assert f"step {STEPS} of {STEPS}" in capsys.readouterr().out
+
+    digests = json.loads(text(run, "environment.json"))["digests"]
+    assert digests["run"] == json.loads(text(run, "DONE.json"))["digest"]
+    told = [output, said, *(locate(run).read(key).decode(errors="replace") for key in locate(run).files())]
+    assert not [one for one in told if SECRET in one]
+
+
+def main_watch(run: str) -> None:
+    from jobs.watch import watch_run
+
+    watch_run(run, once=True)
+
+
+@pytest.mark.parametrize("run", ["s3://nowhere/runs/x"])
+def test_a_bucket_that_is_not_there_is_refused_before_any_work(server, tmp_path, capsys, monkeypatch, run):
+    monkeypatch.setattr("cluster.session.ray_session", None)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(job(run, tmp_path))])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {run}: the object store does not answer as it should (status 404 NoSuchBucket)")
+
+
+def test_a_server_that_stays_silent_ends_the_run_with_one_line(nodes: TwoNodes, server, tmp_path, monkeypatch):
+    run = "s3://eeg/runs/silent"
+    with nodes.training(run, tiny(), "slow:0.3", env={"E2LLM_S3_PATIENCE_SECONDS": "2"}) as ended:
+        wait(lambda: checkpoints(run), ended, PATIENT)
+        monkeypatch.setenv("E2LLM_S3_PATIENCE_SECONDS", "4")
+        server.suspend()
+        try:
+            assert isinstance(ended.exception(), InputError)
+        finally:
+            server.resume()
+    assert "the object store does not answer as it should" in str(ended.exception())
