@@ -6,7 +6,7 @@ from pathlib import Path
 
 from e2llm_core.stages.config import Plan
 from storage.errors import InputError
-from storage.location import locate
+from storage.location import Folder, locate
 
 _PROBE, _PROBE_BYTES = ".probe", 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -95,6 +95,8 @@ def _no_space(error: BaseException, run: str | Path) -> InputError | None:
     full = next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in _NO_SPACE), None)
     place = locate(run)
     try:
+        if isinstance(place, Folder):
+            place.path.stat()  # a file system that is gone is not to be made anew
         place.write(_PROBE, bytes(_PROBE_BYTES))
         place.remove(_PROBE)
     except OSError as found:

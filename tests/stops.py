@@ -24,6 +24,7 @@ _OF_THE_CLUSTER = (
     "ray::TrainStateActor",
     "ray::_AutoscalingCoordinatorActor",
     "ray::_StatsActor",
+    "ray::ActorLocationTracker",
 )
 """Without work, or Ray's books over all jobs: once begun they last as long as the cluster, and take no CPU."""
 

@@ -22,7 +22,7 @@ from storage.errors import InputError
 
 Nodes = dict[str, dict[str, float]]
 """Name of each node of Ray that lives, and its amounts of ``CPU`` and ``GPU``."""
-_JOIN_SECONDS = 300.0
+_JOIN_SECONDS = 600.0
 _END_SECONDS = 30.0
 _POLL_SECONDS = 0.3
 _ANSWER_SECONDS = 5.0

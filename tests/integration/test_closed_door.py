@@ -3,7 +3,6 @@
 Ray Serve's own ports are tried in test_kubernetes_parts.py.
 """
 
-import contextlib
 import http.client
 import re
 import secrets
@@ -12,12 +11,12 @@ import time
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 import ray
 
 from cluster import local
 from cluster.ports import HEAD_NAMES, HEAD_VARIABLES
+from tests.processes import command_lines, listening
 from tests.stops import curve, wait_until_nothing_runs
 from tests.tiny_jobs import RAY, ROOT, TRAIN, TinyJobs, submit
 
@@ -79,17 +78,6 @@ def training(cluster, tmp_path_factory):
     wait_until_nothing_runs(cluster, jobs.folder)
 
 
-def listening(cluster: local.ClusterInfo) -> dict[tuple[str, int], str]:
-    """Every address and port on which a process of the cluster listens, with the process's title."""
-    found = {}
-    for process in local.processes(cluster):
-        with contextlib.suppress(psutil.Error):
-            for connection in process.net_connections("inet"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found[connection.laddr.ip, connection.laddr.port] = " ".join(process.cmdline())
-    return found
-
-
 def answer(port: int, path: str, method: str = "get", token: str | None = None) -> int | None:
     """HTTP status of a request to a port, None where HTTP is not spoken."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -123,7 +111,7 @@ def routes() -> set[tuple[str, str]]:
 def test_nobody_listens_beyond_loopback(cluster, training):
     """While a job trains, too: the process group's store and the workers are among them."""
     found = listening(cluster)
-    assert {ip.removeprefix("::ffff:") for ip, _ in found} == {"127.0.0.1"}, found
+    assert {ip for ip, _ in found} == {"127.0.0.1"}, found
     workers = [title for title in found.values() if "RayTrainWorker" in title]
     assert len(workers) >= 2 + 2 + 1, "two workers' Ray, two workers' gloo, one store"
 
@@ -184,10 +172,8 @@ def test_sockets_and_logs_are_the_users_alone(cluster):
 
 def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training):
     hidden = [*SECRETS.values(), cluster.token_path.read_text().strip()]
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            line = " ".join(process.cmdline())
-            assert not [secret for secret in hidden if secret in line], process.name()
+    for line in command_lines():
+        assert not [secret for secret in hidden if secret in line], line.split()[0]
     folders = (cluster.temp_dir, training.parent, cluster.token_path.parent)
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != cluster.token_path]
     assert len(files) > 20

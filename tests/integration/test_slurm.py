@@ -96,9 +96,9 @@ class Job:
         assert self.restarts == 1, self.log
 
     def skip_the_hold(self) -> None:
-        """Start now: SLURM holds a requeued job for two minutes."""
+        """Start soon: SLURM holds a requeued job for two minutes, and needs a second to forget its former start."""
         wait(lambda: self.state == "PENDING", SECONDS, lambda: self.log)
-        self.slurm.output("scontrol", "update", f"jobid={self.number}", "starttime=now")
+        self.slurm.output("scontrol", "update", f"jobid={self.number}", "starttime=now+3")
 
     @property
     def exit_status(self) -> int:
