@@ -74,6 +74,11 @@ class Allocation(BaseModel):
         ask("scontrol", "requeue", self.name)
 
 
+def jobs_with_nodes() -> set[int]:
+    """Numbers of all jobs that have nodes now."""
+    return set(map(int, ask("squeue", "--noheader", "--states=running,completing,suspended", "--format=%A").split()))
+
+
 def node_address(name: str) -> str:
     """Address, or host name, by which SLURM reaches a node."""
     fields = ask("scontrol", "show", "node", "--oneliner", name).split()

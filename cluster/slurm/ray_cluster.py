@@ -8,14 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cluster.ray_start import cluster_variables, ray_environment, write_private
-from cluster.slurm.allocation import Allocation, node_address
+from cluster.slurm.allocation import Allocation, jobs_with_nodes, node_address
 from cluster.slurm.node import END, ENDED, accepts, address_towards
 from cluster.slurm.ports import head_block
 from storage.errors import InputError
@@ -126,10 +126,9 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
     allocation : Allocation
         Of this process.
     folder : Path
-        For state, on storage that all nodes see; what earlier starts of this job left there is removed.
+        For state, on storage that all nodes see; what jobs that SLURM killed left there is removed.
     """
-    for old in folder.glob(f"{allocation.job_id}-*"):
-        shutil.rmtree(old)
+    _sweep(folder, jobs_with_nodes() - {allocation.job_id})
     state = folder / f"{allocation.job_id}-{allocation.restarts}"
     state.mkdir(parents=True, mode=0o700)
     token = state / "token"
@@ -142,6 +141,13 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
             cluster.end()
     finally:
         shutil.rmtree(state)
+
+
+def _sweep(folder: Path, active: Collection[int]) -> None:
+    """Remove the state of all jobs but those."""
+    for state in folder.glob("*-*"):
+        if int(state.name.partition("-")[0]) not in active:
+            shutil.rmtree(state, ignore_errors=True)  # somebody else's stays
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,19 +1,18 @@
-"""`ray job stop` at some moment of every kind of job: nothing stays behind, and the same submit finishes."""
+"""`ray job stop` at some moment: nothing stays behind, and the same submit finishes. Drills do it to every kind of job."""
 
-import json
 import random
 import time
 
-import pandas as pd
 import pytest
 
 from cluster import local
 from storage.features import COMPLETE, FEATURES
 from storage.store import open_store
 from tests.stops import StoppableJob, curve, wait_until_nothing_runs
-from tests.tiny_jobs import CHAIN, ROOT, TRAIN, TinyJobs, finish, submit
+from tests.tiny_jobs import ROOT, TRAIN, TinyJobs, finish, submit
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
+KINDS = ("ingest", "stage1", "features")
 LONGEST_SECONDS = 8.0
 MANY_STEPS = {"max_steps": 150, "checkpoint_every": 1000}
 
@@ -32,7 +31,7 @@ def jobs(tmp_path_factory):
     return TinyJobs(tmp_path_factory.mktemp("jobs"), workers=1)
 
 
-@pytest.mark.parametrize("kind", CHAIN)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_job_leaves_nothing_behind_and_finishes_when_it_is_submitted_again(kind, cluster, jobs):
     """At a random moment, from its start on; a quick job may be over by then."""
     moment = random.Random(f"{kind} 1").uniform(0, LONGEST_SECONDS)
@@ -57,13 +56,8 @@ def test_what_the_jobs_made_is_whole(cluster, jobs):
     assert len(store.recordings) == 20
     assert not list((jobs.folder / "store.zarr").rglob("*.partial*"))
     assert (jobs.run("features") / FEATURES / COMPLETE).exists()
-    for kind in ("tiny-llm", "stage1", "stage2", "stage3"):
-        steps = [row["step"] for row in curve(jobs.run(kind)) if row["split"] == "train"]
-        assert steps == list(range(1, len(steps) + 1)), kind
-    results = json.loads((jobs.run("evaluate") / "summary.json").read_text())["results"]
-    assert any(row["primary"] for row in results)
-    scored = pd.read_parquet(jobs.run("score") / "scores")
-    assert len(scored) == len(scored.drop_duplicates(["recording_id", "start"])) > 0
+    steps = [row["step"] for row in curve(jobs.run("stage1")) if row["split"] == "train"]
+    assert steps == list(range(1, len(steps) + 1))
 
 
 def test_a_stop_loses_no_step_and_does_not_change_the_curve(cluster, jobs):
