@@ -30,7 +30,7 @@ from tests import ingest_loop
 from tests.kills import ROOT, References, kill_at_random_moments, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-KILLS, OLD_HZ, NEW_HZ = 20, 100.0, 80.0
+KILLS, OLD_HZ, NEW_HZ = int(os.environ.get("DRILL_FAULTS", 20)), 100.0, 80.0
 AT_WORK_SECONDS = 3.0
 PATTERN = r"(?P<subject>s\d)_(?P<label>rest|task)\.fif"
 LABELS = LabelSet(name="two", names=("rest", "task"))

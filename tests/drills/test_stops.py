@@ -1,5 +1,6 @@
 """`ray job stop` at many random moments of every kind of job; logs go to runs/drills/stop-*.log."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.stops import StoppableJob, curve, wait_until_nothing_runs
 from tests.tiny_jobs import CHAIN, ROOT, TRAIN, TinyJobs, finish, submit
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-STOPS = 10
+STOPS = int(os.environ.get("DRILL_FAULTS", 10))
 STEPS = {"max_steps": 400, "checkpoint_every": 50, "validate_every": 400}
 LONGEST_SECONDS = 20.0
 

@@ -35,7 +35,7 @@ from tests.training_faults import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 FAULTS, EVERY = int(os.environ.get("DRILL_FAULTS", 20)), 10
-STEPS = 150 * FAULTS
+STEPS = 400 * FAULTS
 SETTINGS = {"max_steps": STEPS, "checkpoint_every": EVERY, "validate_every": STEPS}
 ELASTIC = {"workers": {"min": 1, "max": 2, "check_seconds": 2}, "max_failures": 3}
 

@@ -1,4 +1,4 @@
-"""`ray job stop` at some moment: nothing stays behind, and the same submit finishes. Drills do it to every kind of job."""
+"""`ray job stop` at some moment: nothing stays behind, and the same submit finishes. Drills stop every kind of job."""
 
 import random
 import time
