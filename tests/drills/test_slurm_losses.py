@@ -1,0 +1,54 @@
+"""A real SLURM of two nodes that loses one, under an elastic job and under one with a fixed number of workers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.slurm_daemons import wait
+from tests.slurm_desk import ONE_EACH, SECONDS, Desk, desk_at_slurm
+from tests.training_faults import TRAIN, curve, resumptions, rows, worlds
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+EVERY = TRAIN["checkpoint_every"]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk_at_slurm(tmp_path_factory.mktemp("slurm")) as desk:
+        yield desk
+
+
+def test_lost_nodes_and_a_cancelled_job(desk: Desk) -> None:
+    """An elastic job goes on with the node that is left, and stays away when it is cancelled; another one goes back."""
+    spec = str(desk.folder / "stage1.yaml")
+    desk.submit(*ONE_EACH, spec, "run=runs/undisturbed").wait_for("COMPLETED")
+    slurm, run = desk.slurm, desk.folder / "runs/lost"
+    range_of_workers = "resources.workers={min: 1, max: 2}"
+    elastic = desk.submit(*ONE_EACH, "--no-kill", spec, "run=runs/lost", range_of_workers, fault="slow:0.5")
+    elastic.wait_for_rows(run, 4)
+    slurm.lose("n2")
+    wait(lambda: resumptions(run), SECONDS, lambda: elastic.log)
+    elastic.wait_for_rows(run, 5)
+    assert worlds(run) == [2, 1]
+    slurm.output("scancel", elastic.number)
+    elastic.wait_for("CANCELLED")
+    assert elastic.restarts == 0
+    wait(lambda: not slurm.processes("n1"), SECONDS, lambda: str(slurm.processes("n1")))
+    slurm.repair("n2")
+
+    done = len(rows(run))
+    job = desk.submit(*ONE_EACH, spec, "run=runs/lost", "resources.workers=2", fault="slow:0.5")
+    wait(lambda: len(resumptions(run)) == 2, SECONDS, lambda: job.log)
+    states = [state.name for state in (desk.folder / "runs/.slurm").iterdir()]
+    assert states == [f"{job.number}-0"], "what a killed launcher left is removed"
+    assert resumptions(run)[-1] > done - EVERY, "no more than an interval between checkpoints is computed again"
+    job.wait_for_rows(run, done + 1)
+    slurm.lose("n2")
+    job.wait_until_requeued()
+    assert "[slurm] lost n2" in job.log
+    slurm.repair("n2")
+    job.skip_the_hold()
+    job.wait_for("COMPLETED")
+    assert worlds(run) == [2, 1, 2, 2]
+    np.testing.assert_allclose(curve(run), curve(desk.folder / "runs/undisturbed"), atol=1e-5)
