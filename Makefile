@@ -40,10 +40,10 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m jobs.demo
 
-# Integration tests start clusters of their own: two files side by side, however many cores there are.
+# Unit tests side by side; integration tests, which start clusters of their own, one after the other.
 test: lint
 	$(BIN)/python -m pytest tests/unit --numprocesses=logical --dist=loadfile
-	$(BIN)/python -m pytest tests/integration --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest tests/integration --durations=25
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def test_a_loss_that_is_no_number_is_refused_and_the_checkpoint_before_it_stays(
 
 
 def test_a_rank_that_hangs_leaves_its_stack_and_the_run_goes_on(nodes, undisturbed, tmp_path):
-    run = nodes.trained(tmp_path / "run", fault="hang:8", hang_seconds=4)
+    run = nodes.trained(tmp_path / "run", fault="hang:8", hang_seconds=10)
     stacks = "".join(path.read_text() for path in run.glob("stacks/*.txt"))
     assert "sitecustomize.py" in stacks
     assert resumptions(run) == [6]
