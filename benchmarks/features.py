@@ -90,7 +90,9 @@ def main() -> None:
     what = (
         "LLM: 4 layers of width 128, vocabulary 151,936; 30 channels, windows of 4 s; 8 samples a step, 2 steps counted"
     )
-    write("features", rows, {"what": what})
+    arithmetic = {llm: by_arithmetic(llm) for llm in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")}
+    write("features", rows, {"what": what, "by_arithmetic": arithmetic})
+    print(f"by arithmetic, with EEGPT large: {arithmetic}")
 
 
 if __name__ == "__main__":
