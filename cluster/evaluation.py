@@ -128,14 +128,16 @@ def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, enviro
     """
     require_resources(resources)
     with working_folder(run) as folder:
-        report = _evaluate(plan, folder, resources, environment)
+        report = _evaluate(plan, run, folder, resources, environment)
     return f"{run}/{report.name}"
 
 
-def _evaluate(plan: EvaluationPlan, folder: Path, resources: Resources, environment: dict[str, Any]) -> Path:
+def _evaluate(
+    plan: EvaluationPlan, run: str | Path, folder: Path, resources: Resources, environment: dict[str, Any]
+) -> Path:
     evaluation = Evaluation(plan, EEGData.open(plan.data))
     items = _items(plan, evaluation.data)
-    with evaluation.timed("model"), deployed(plan.model, resources) as client:
+    with evaluation.timed("model"), deployed(plan.model, run, resources) as client:
         for task, asked in items.items():
             _ask(evaluation, client, task, asked)
     with evaluation.timed("references"):

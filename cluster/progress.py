@@ -11,7 +11,6 @@ from storage.errors import InputError
 from storage.location import Location
 from storage.repeating import repeated
 
-_IN_FLIGHT = 8
 _READ_BYTES = 1 << 16
 
 
@@ -75,16 +74,16 @@ def gather(name: str, tasks: list[Any]) -> list[Any]:
     return ray.get(tasks)
 
 
-def gather_responses(name: str, method: Any, question: Any, batches: list[Any]) -> list[Any]:
-    """Send requests to a Serve deployment, a few in flight at a time, printing how many are answered."""
+def gather_responses(name: str, method: Any, question: Any, batches: list[Any], in_flight: int) -> list[Any]:
+    """Send requests to a Serve deployment, `in_flight` at a time, printing how many are answered."""
     responses: list[Any] = []
     started = time.monotonic()
-    in_flight: deque[Any] = deque()
-    for number, batch in enumerate([*batches, *[None] * _IN_FLIGHT]):
+    asked: deque[Any] = deque()
+    for number, batch in enumerate([*batches, *[None] * in_flight]):
         if batch is not None:
-            in_flight.append(method.remote(question, batch))
-        if number >= _IN_FLIGHT and in_flight:
-            responses.append(in_flight.popleft().result())
+            asked.append(method.remote(question, batch))
+        if number >= in_flight and asked:
+            responses.append(asked.popleft().result())
             left = (time.monotonic() - started) / len(responses) * (len(batches) - len(responses))
             print(f"[{name}] {len(responses)}/{len(batches)}  eta {clock(left)}", flush=True)
     return responses

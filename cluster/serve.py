@@ -1,7 +1,9 @@
 """The model behind Ray Serve: replicas that answer questions about EEG segments."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ from cluster.progress import gather_responses
 from cluster.session import Resources
 from e2llm_core.inference import Generated, Question
 
-APPLICATION = "e2llm"
 _ITEMS_PER_REQUEST = 50
 
 
@@ -39,35 +40,61 @@ class Replica:
 
 
 class Client:
-    """Asks the deployment, a few items per request, spread over its replicas."""
+    """Asks the deployment, a few items per request, spread over its replicas.
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    Parameters
+    ----------
+    handle : DeploymentHandle
+        Of :class:`Replica`.
+    replicas : int
+        Each has a request in work and one that waits.
+    """
+
+    def __init__(self, handle: Any, replicas: int) -> None:
+        self._handle, self._in_flight = handle, 2 * replicas
 
     def likelihood(self, name: str, question: Question, batches: list[np.ndarray]) -> np.ndarray:
         """Probabilities of all items of `batches`, each (items, num_segments, n_chans, n_times)."""
-        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches))
+        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches, self._in_flight))
 
     def generate(self, name: str, question: Question, batches: list[np.ndarray]) -> list[Generated]:
         """Generated answers of all items."""
-        parts = gather_responses(name, self._handle.generate, question, batches)
+        parts = gather_responses(name, self._handle.generate, question, batches, self._in_flight)
         return [answer for part in parts for answer in part]
 
 
 @contextmanager
-def deployed(model: str, resources: Resources) -> Iterator[Client]:
-    """Host a model on the connected cluster while the block runs; handles only, no port is opened."""
+def deployed(model: str, run: str | Path, resources: Resources) -> Iterator[Client]:
+    """Host a model on the connected cluster while the block runs; handles only, no port is opened.
+
+    Whatever else Ray Serve hosts there stays as it is: another run's evaluation, a service of
+    :mod:`cluster.serve_http`.
+
+    Parameters
+    ----------
+    model : str
+        Model directory, or its URL.
+    run : str or Path
+        Who asks. A job that goes on after ``kill -9`` replaces the replicas which that has left.
+    resources : Resources
+        Replicas, and what each reserves.
+    """
     from ray import serve
     from ray.serve.config import ProxyLocation
+    from ray.serve.exceptions import RayServeException
 
+    name = f"e2llm-{sha256(str(run).encode()).hexdigest()[:12]}"
     options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
     deployment: Any = serve.deployment(Replica)
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
+    serve.start(proxy_location=ProxyLocation.Disabled)
     try:
-        serve.start(proxy_location=ProxyLocation.Disabled)
-        yield Client(serve.run(copies.bind(model), name=APPLICATION, route_prefix=None))
+        yield Client(serve.run(copies.bind(model), name=name, route_prefix=None), resources.workers)
     finally:
-        serve.shutdown()
+        with suppress(RayServeException):  # somebody has ended Ray Serve
+            serve.delete(name)
+            if not serve.status().applications:
+                serve.shutdown()
 
 
 def listen_on_this_node() -> None:
