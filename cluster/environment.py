@@ -47,7 +47,7 @@ def _gpus() -> list[str]:
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return []
     return found.stdout.strip().splitlines() if found.returncode == 0 else []
 
@@ -56,7 +56,7 @@ def _git(root: Path) -> dict[str, str | bool | None]:
     def ask(*words: str) -> str | None:
         try:
             said = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20, check=False)
-        except OSError:
+        except (OSError, subprocess.TimeoutExpired):
             return None
         return said.stdout.strip() if said.returncode == 0 else None
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.session import WorkerResources
 from cluster.slurm.allocation import Allocation, with_task
 from cluster.slurm.submission import SCRIPT, Request, submit
 from e2llm_core.stages.config import StagePlan
@@ -16,7 +17,7 @@ from jobs.load import LoadedSpec, load_spec
 from jobs.paths import CODE, root_folder
 from jobs.plan import show_plan
 from jobs.source import parse_override
-from jobs.spec import SPECS, ClusterJob, TrainingJob
+from jobs.spec import SPECS, ClusterJob, EvaluateSpec, ScoreSpec, TrainingJob
 from storage.errors import InputError
 
 _STATE = Path("runs/.slurm")
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         assert isinstance(loaded.spec, ClusterJob | TrainingJob)
         command = (sys.executable, "-m", "jobs", str(options.spec), *overrides)
-        work = Work(command, loaded.spec.resources, fills=takes_all(loaded))
+        starts_over = isinstance(loaded.spec, EvaluateSpec | ScoreSpec)
+        work = Work(command, loaded.spec.resources, fills=takes_all(loaded), starts_over=starts_over)
         raise SystemExit(launch(allocation, work, root_folder() / _STATE))
 
 
@@ -63,12 +65,16 @@ def submit_job(path: Path, overrides: Sequence[str], request: Request, gpu: str,
     Raises
     ------
     InputError
-        When the spec is refused, does not fit on the GPUs or uses none of them, or SLURM refuses the job.
+        When the spec is refused, its workers have no GPUs, too few or no use for them, it does not fit on them, or
+        SLURM refuses the job.
     """
     if Path.cwd().resolve() != CODE:
         raise InputError(str(Path.cwd()), "is not the root of the repository", f"Change to {CODE}.")
     filled = [with_task(overrides, task) for task in request.tasks()]
-    first, *_ = [load_spec(path, each, SPECS) for each in filled]
+    all_loaded = [load_spec(path, each, SPECS) for each in filled]
+    for loaded in all_loaded:
+        _check_room(loaded, request)
+    first = all_loaded[0]
     if request.gpus_per_node and isinstance(first.spec, StagePlan):
         show_plan(path, filled[0], _workers_with_a_gpu(first, request), gpu, as_json=False)
     command = request.model_copy(update={"no_kill": _is_elastic(first)}).command(path, overrides)
@@ -80,6 +86,28 @@ def submit_job(path: Path, overrides: Sequence[str], request: Request, gpu: str,
     print(f"job {number} submitted; log: {log}")
 
 
+def _check_room(loaded: LoadedSpec, request: Request) -> None:
+    """Refuse workers that wait for GPUs which the allocation will not have."""
+    assert isinstance(loaded.spec, ClusterJob | TrainingJob)
+    resources = loaded.spec.resources
+    if not resources.gpus_per_worker:
+        return
+    asked = f"each worker asks for {resources.gpus_per_worker:g} GPUs"
+    if not request.gpus_per_node:
+        raise InputError("--gpus-per-node", f"is not given, and {asked}", "Add it, such as --gpus-per-node 8.")
+    workers = 1 if takes_all(loaded) else resources.fewest_workers
+    room = _room(resources, request)
+    if workers > room:
+        there = f"{request.nodes} nodes with {request.gpus_per_node} GPUs each have room for {room}"
+        remedy = "Raise --nodes or --gpus-per-node, or lower resources.workers or resources.gpus_per_worker."
+        raise InputError("resources.workers", f"{workers} are needed and {asked}; {there}", remedy)
+
+
+def _room(resources: WorkerResources, request: Request) -> int:
+    """How many workers the GPUs of the allocation are enough for; none is on two nodes."""
+    return request.nodes * int((request.gpus_per_node + 1e-6) // resources.gpus_per_worker)
+
+
 def _workers_with_a_gpu(loaded: LoadedSpec, request: Request) -> int:
     """How many workers the job will have, of whom each needs a GPU."""
     assert isinstance(loaded.spec, TrainingJob)
@@ -88,7 +116,7 @@ def _workers_with_a_gpu(loaded: LoadedSpec, request: Request) -> int:
         place = f"--gpus-per-node {request.gpus_per_node}"
         raise InputError(place, "the job's workers use no GPU", "Add resources.gpus_per_worker=1.")
     if takes_all(loaded) or not isinstance(resources.workers, int):
-        return max(1, request.nodes * int(request.gpus_per_node // resources.gpus_per_worker))
+        return _room(resources, request)
     return resources.workers
 
 

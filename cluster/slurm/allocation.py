@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
-import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.slurm.commands import ask
 from storage.errors import InputError
 
 TASK = "{task}"
 """In an override, the number of the job within its array."""
-_NOT_FOUND = 127
 
 
 class Allocation(BaseModel):
@@ -32,6 +34,8 @@ class Allocation(BaseModel):
         Its number within an array.
     restarts : int
         How often it was requeued.
+    cluster : str
+        Name of the SLURM that it is of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +46,7 @@ class Allocation(BaseModel):
     head: str
     task: str | None = None
     restarts: int = 0
+    cluster: str = "slurm"
 
     @classmethod
     def of_this_process(cls, variables: Mapping[str, str] = os.environ) -> Allocation:
@@ -63,15 +68,39 @@ class Allocation(BaseModel):
             head=variables["SLURMD_NODENAME"],
             task=task,
             restarts=int(variables.get("SLURM_RESTART_COUNT", 0)),
+            cluster=variables.get("SLURM_CLUSTER_NAME", "slurm"),
         )
 
     def is_running(self) -> bool:
         """Whether SLURM still wants this job to run: neither cancelled nor out of time."""
-        return ask("squeue", "--noheader", "--format=%T", f"--jobs={self.name}") == "RUNNING"
+        return self._told("--format=%T") == "RUNNING"
+
+    def seconds_left(self) -> float:
+        """Until SLURM ends this job: at its time limit, or when the grace of a pre-emption is over.
+
+        Infinite when there is no end; zero or less once SLURM is ending it.
+        """
+        return _seconds(self._told("--format=%e"), otherwise=math.inf) - time.time()
+
+    def is_preempted(self) -> bool:
+        """Whether SLURM has promised the nodes to another job since it started this one."""
+        preempted, _, started = self._told("--Format=PreemptTime,StartTime").partition(" ")
+        return _seconds(preempted, otherwise=-math.inf) >= _seconds(started, otherwise=math.inf)
 
     def requeue(self) -> None:
         """Have SLURM end this job and start it again when there is room."""
         ask("scontrol", "requeue", self.name)
+
+    def _told(self, what: str) -> str:
+        return ask("squeue", "--noheader", what, f"--jobs={self.name}")
+
+
+def _seconds(date: str, *, otherwise: float) -> float:
+    """One of SLURM's dates, in local time, as seconds since 1970; `otherwise` for what is none, such as N/A."""
+    try:
+        return datetime.fromisoformat(date.strip()).timestamp()
+    except ValueError:
+        return otherwise
 
 
 def jobs_with_nodes() -> set[int]:
@@ -98,27 +127,3 @@ def with_task(overrides: Sequence[str], task: str | None) -> list[str]:
         problem = f"{TASK} is the number of a job in an array, and there is no array"
         raise InputError(f"override '{asking}'", problem, "Submit with --array=1-4, or name the number.")
     return [text.replace(TASK, str(task)) for text in overrides]
-
-
-def ask(*command: str, name: str = "") -> str:
-    """Run one of SLURM's commands, called `name` where that is not its first word, and return what it says.
-
-    Raises
-    ------
-    InputError
-        When it is not installed, or refuses.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise _absent(command[0]) from None
-    if done.returncode == _NOT_FOUND:
-        raise _absent(name)
-    if done.returncode:
-        problem = done.stderr.strip() or f"exit status {done.returncode}"
-        raise InputError(name or command[0], problem, "SLURM refused; correct what it names.")
-    return done.stdout.strip()
-
-
-def _absent(name: str) -> InputError:
-    return InputError(name, "not found", "Run this where SLURM's commands are installed.")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.capacity import fitting
@@ -20,6 +20,12 @@ from storage.errors import InputError
 
 _LOOK_SECONDS = 2.0
 _CHECKPOINT_SECONDS, _WITHOUT_ROOM_SECONDS, _END_SECONDS = 900.0, 15.0, 30.0
+_NOTICE_SECONDS = 600.0
+"""Before the time limit, as job.sbatch asks for."""
+_REQUEUE_SECONDS = 90.0
+"""For the end of Ray and for the requeue, after the job and before SLURM ends everything."""
+_NEAR_SECONDS = 900.0
+"""A warning this close to the end is of the time limit."""
 _FINAL = (0, 2)
 """Exit statuses that starting again does not change: done, and refused."""
 
@@ -36,11 +42,14 @@ class Work:
         What the job asks of the cluster.
     fills : bool
         Whether it takes as many workers as there is room for, in place of the number in `resources`.
+    starts_over : bool
+        Whether it does all of its work again when it is started again, in place of going on where it was.
     """
 
     command: tuple[str, ...]
     resources: Resources | TrainingResources
     fills: bool
+    starts_over: bool = False
 
     def sized(self, nodes: Nodes) -> Work:
         """The same with its number of workers settled.
@@ -60,7 +69,8 @@ class Work:
             raise InputError("resources", f"one worker asks for {asked}; {there}", remedy)
         print(f"[slurm] resources.workers={workers}: all that the allocation has room for", flush=True)
         resources = self.resources.model_copy(update={"workers": workers})
-        return Work((*self.command, f"resources.workers={workers}"), resources, fills=False)
+        command = (*self.command, f"resources.workers={workers}")
+        return replace(self, command=command, resources=resources, fills=False)
 
 
 def launch(allocation: Allocation, work: Work, folder: Path) -> int:
@@ -68,7 +78,7 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
 
     SIGUSR1 and SIGTERM, by which SLURM warns before a time limit or pre-emption, and the loss of nodes that the job
     cannot do without, end the job with a checkpoint; then SLURM is asked to start all of it again, unless it has been
-    told itself that the job is not wanted any more.
+    told itself that the job is not wanted any more. One that starts over and has no time for it is not started again.
 
     Parameters
     ----------
@@ -100,21 +110,41 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
         else:
             seconds = time.monotonic() - started
             print(f"[slurm] job {allocation.name}: Ray on {listed(nodes)} after {seconds:.1f} s", flush=True)
-            status, interrupted = _drive(work.sized(nodes), cluster, nodes, warned)
-    if interrupted and status not in _FINAL and allocation.is_running():
-        print("[slurm] goes back to the queue; started again, the job goes on where it was", flush=True)
-        allocation.requeue()
+            status, interrupted = _drive(work.sized(nodes), allocation, cluster, nodes, warned)
+    if interrupted and status not in _FINAL:
+        _put_back(allocation, work, is_warned=warned.is_set())
     return status
 
 
-def _drive(work: Work, cluster: RayOnNodes, nodes: Nodes, warned: threading.Event) -> tuple[int, bool]:
+def _put_back(allocation: Allocation, work: Work, *, is_warned: bool) -> None:
+    """Requeue a job that SLURM still wants, or of which it does not say, unless that would go on for ever."""
+    with suppress(InputError):
+        if not allocation.is_running():
+            return
+        may_loop = is_warned and work.starts_over
+        if may_loop and allocation.seconds_left() < _NEAR_SECONDS and not allocation.is_preempted():
+            problem = "this job starts over each time and does not fit its time limit"
+            print(f"[slurm] {problem}; ask for more (--time)", flush=True)
+            return
+    again = "starts over" if work.starts_over else "goes on where it was"
+    print(f"[slurm] goes back to the queue; started again, the job {again}", flush=True)
+    try:
+        allocation.requeue()
+    except InputError as error:
+        print(f"[slurm] the job could not be put back, submit it again: {error}", flush=True)
+
+
+def _drive(
+    work: Work, allocation: Allocation, cluster: RayOnNodes, nodes: Nodes, warned: threading.Event
+) -> tuple[int, bool]:
     """Run the job's process to its end; tell its exit status, and whether something of SLURM's came in between."""
     driver = subprocess.Popen(work.command, start_new_session=True)  # it hears of signals from here alone
     lost: set[str] = set()
     looked = time.monotonic()
     while not _ended(driver):
         if warned.is_set():
-            _stop(driver, "SLURM wants the nodes back", _CHECKPOINT_SECONDS)
+            _ask_to_end(driver, "SLURM wants the nodes back")
+            _end_within(driver, _checkpoint_seconds(allocation))
         elif time.monotonic() > looked + _LOOK_SECONDS:
             there, looked = cluster.nodes(), time.monotonic()
             if there is None:
@@ -123,15 +153,32 @@ def _drive(work: Work, cluster: RayOnNodes, nodes: Nodes, warned: threading.Even
                 lost |= gone
                 print(f"[slurm] lost {listed(gone)}", flush=True)
             if lost and fitting(work.resources, there.values()) < work.resources.fewest_workers:
-                _stop(driver, "the job's workers have no room any more", _WITHOUT_ROOM_SECONDS)
+                _ask_to_end(driver, "the job's workers have no room any more")
+                _end_within(driver, _WITHOUT_ROOM_SECONDS)
     status = driver.returncode
     return (128 - status if status < 0 else status), warned.is_set() or bool(lost)
 
 
-def _stop(driver: subprocess.Popen[bytes], why: str, seconds: float) -> None:
-    """Ask the job for a checkpoint and its end; after so long a second signal ends it without, and then a third."""
+def _ask_to_end(driver: subprocess.Popen[bytes], why: str) -> None:
+    """Ask the job for a checkpoint and its end."""
     print(f"[slurm] {why}: the job is asked to end", flush=True)
     driver.terminate()
+
+
+def _checkpoint_seconds(allocation: Allocation) -> float:
+    """How long the job may take for its checkpoint, so that it can be requeued before SLURM ends everything."""
+    asked = time.monotonic()
+    try:
+        left = allocation.seconds_left()
+    except InputError:
+        left = _NOTICE_SECONDS - (time.monotonic() - asked)
+    if left <= 0:  # SLURM is ending it, and starts it again itself if at all
+        return _CHECKPOINT_SECONDS
+    return min(_CHECKPOINT_SECONDS, max(left - _REQUEUE_SECONDS, left / 2))
+
+
+def _end_within(driver: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for the end of the job; after so long a second signal ends it without a checkpoint, and then a third."""
     if not _ended(driver, seconds):
         driver.terminate()
     if not _ended(driver, _END_SECONDS):

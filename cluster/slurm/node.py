@@ -164,10 +164,12 @@ def accepts(host: str, port: int) -> bool:
 def _requeue(head: str) -> None:
     """Do what the launcher would: its node is gone, and SLURM lets a job of --no-kill wait for it for ever."""
     allocation = Allocation.of_this_process()
-    if allocation.is_running():
-        print(f"[slurm] lost {head}, the node of the head: back to the queue", flush=True)
-        with suppress(InputError):  # another node was first
-            allocation.requeue()
+    with suppress(InputError):  # unknown: it is tried
+        if not allocation.is_running():
+            return
+    print(f"[slurm] lost {head}, the node of the head: back to the queue", flush=True)
+    with suppress(InputError):  # another node was first
+        allocation.requeue()
 
 
 def _tell(launcher: int) -> None:

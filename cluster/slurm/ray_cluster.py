@@ -126,10 +126,11 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
     allocation : Allocation
         Of this process.
     folder : Path
-        For state, on storage that all nodes see; what jobs that SLURM killed left there is removed.
+        For state, on storage that all nodes see; what jobs that this SLURM killed left there is removed.
     """
-    _sweep(folder, jobs_with_nodes() - {allocation.job_id})
-    state = folder / f"{allocation.job_id}-{allocation.restarts}"
+    own = folder / allocation.cluster
+    _sweep(own, jobs_with_nodes() - {allocation.job_id})
+    state = own / f"{allocation.job_id}-{allocation.restarts}"
     state.mkdir(parents=True, mode=0o700)
     token = state / "token"
     write_private(token, secrets.token_hex(32))
@@ -140,7 +141,7 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
         finally:
             cluster.end()
     finally:
-        shutil.rmtree(state)
+        shutil.rmtree(state, ignore_errors=True)  # the next job's sweep tries again
 
 
 def _sweep(folder: Path, active: Collection[int]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster.slurm.allocation import ask
+from cluster.slurm.commands import ask
 from storage.errors import InputError
 
 SCRIPT = Path("cluster/slurm/job.sbatch")
@@ -81,4 +81,6 @@ def submit(command: Sequence[str]) -> str:
         When SLURM is not here, or refuses.
     """
     script = f'if [ -f {SITE} ]; then source {SITE}; fi; exec "$@"'
-    return ask("bash", "-c", script, "bash", *command, name="sbatch").split()[-1]
+    sbatch, *arguments = command
+    said = ask("bash", "-c", script, "bash", sbatch, "--parsable", *arguments, name="sbatch")
+    return said.split()[-1].partition(";")[0]  # a site of several clusters adds the name of one

@@ -40,7 +40,7 @@ def test_lost_nodes_and_a_cancelled_job(desk: Desk) -> None:
     done = len(rows(run))
     job = desk.submit(*ONE_EACH, spec, "run=runs/lost", "resources.workers=2", fault="slow:0.5")
     wait(lambda: len(resumptions(run)) == 2, SECONDS, lambda: job.log)
-    states = [state.name for state in (desk.folder / "runs/.slurm").iterdir()]
+    states = [state.name for state in (desk.folder / "runs/.slurm/tests").iterdir()]
     assert states == [f"{job.number}-0"], "what a killed launcher left is removed"
     assert resumptions(run)[-1] > done - EVERY, "no more than an interval between checkpoints is computed again"
     job.wait_for_rows(run, done + 1)

@@ -1,5 +1,8 @@
 """What a job reads of SLURM's variables, and how an array's job is called."""
 
+import math
+from datetime import datetime
+
 import pytest
 
 from cluster.slurm import allocation
@@ -8,6 +11,7 @@ from storage.errors import InputError
 
 VARIABLES = {"SLURM_JOB_ID": "1207", "SLURM_JOB_NODELIST": "n[1-2]", "SLURMD_NODENAME": "n1"}
 ARRAY = {"SLURM_ARRAY_JOB_ID": "1200", "SLURM_ARRAY_TASK_ID": "7"}
+JOB = Allocation(job_id=1207, name="1207", nodes=("n1", "n2"), head="n1")
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +33,9 @@ def said(monkeypatch):
 
 
 def test_a_job_of_its_own():
-    found = Allocation.of_this_process(VARIABLES)
-    assert found == Allocation(job_id=1207, name="1207", nodes=("n1", "n2"), head="n1")
+    assert Allocation.of_this_process(VARIABLES) == JOB
+    assert JOB.cluster == "slurm"
+    assert Allocation.of_this_process(VARIABLES | {"SLURM_CLUSTER_NAME": "north"}).cluster == "north"
 
 
 def test_a_job_of_an_array_is_asked_for_by_its_number_in_the_array(said):
@@ -59,11 +64,27 @@ def test_the_number_in_an_array_is_put_into_overrides():
         with_task(["run=runs/{task}"], None)
 
 
-def test_what_slurm_refuses_is_one_line(monkeypatch):
-    monkeypatch.undo()
-    with pytest.raises(InputError, match=r"^no-such-command: not found"):
-        allocation.ask("no-such-command")
-    with pytest.raises(InputError, match=r"^sbatch: not found"):
-        allocation.ask("bash", "-c", "exec no-such-command", name="sbatch")
-    with pytest.raises(InputError, match=r"^sbatch: no such partition\. SLURM refused"):
-        allocation.ask("bash", "-c", "echo no such partition >&2; exit 1", name="sbatch")
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [("2026-03-01T12:10:00", 600), ("2026-03-01T11:59:58", -2), ("NONE", math.inf), ("N/A", math.inf), ("", math.inf)],
+)
+def test_seconds_until_slurm_ends_the_job(monkeypatch, end, expected):
+    now = datetime(2026, 3, 1, 12).timestamp()
+    monkeypatch.setattr(allocation, "ask", lambda *command: end if "--format=%e" in command else "")
+    monkeypatch.setattr(allocation.time, "time", lambda: now)
+    assert JOB.seconds_left() == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("2026-03-01T12:10:00 2026-03-01T09:00:00", True),
+        ("2026-03-01T08:10:00 2026-03-01T09:00:00", False),
+        ("N/A                 2026-03-01T09:00:00", False),
+        ("", False),
+    ],
+    ids=["now", "before it was requeued", "never", "unknown"],
+)
+def test_whether_this_start_was_pre_empted(monkeypatch, answer, expected):
+    monkeypatch.setattr(allocation, "ask", lambda *command: answer)
+    assert JOB.is_preempted() is expected

@@ -78,15 +78,20 @@ def test_ray_that_ends_by_itself_says_why(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "[slurm] n1: Ray ended with status 3\nno room\n"
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("wanted", [True, False, None], ids=["wanted", "cancelled", "unknown"])
 def test_nodes_without_their_head_put_the_job_back(monkeypatch, wanted):
+    def is_running(self):
+        if wanted is None:
+            raise InputError("squeue", "Socket timed out", "Try again later.")
+        return wanted
+
     requeued = []
     allocation = Allocation(job_id=7, name="7", nodes=("n1", "n2"), head="n2")
     monkeypatch.setattr(Allocation, "of_this_process", classmethod(lambda cls: allocation))
-    monkeypatch.setattr(Allocation, "is_running", lambda self: wanted)
+    monkeypatch.setattr(Allocation, "is_running", is_running)
     monkeypatch.setattr(Allocation, "requeue", lambda self: requeued.append(self.name))
     node._requeue("n1")
-    assert requeued == (["7"] if wanted else [])
+    assert requeued == ([] if wanted is False else ["7"])
 
 
 WAITING = """

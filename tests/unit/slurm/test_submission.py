@@ -23,7 +23,7 @@ def repository(tmp_path, monkeypatch):
     """An `sbatch` that repeats what it is told, and a site."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    (commands / "sbatch").write_text('#!/bin/bash\nprintf "%s\\n" "$@" > $SAID\necho Submitted batch job 71\n')
+    (commands / "sbatch").write_text('#!/bin/bash\nprintf "%s\\n" "$@" > $SAID\necho "71;north"\n')
     (commands / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
@@ -47,12 +47,13 @@ def test_a_dry_run_shows_plan_command_and_script_and_submits_nothing(repository)
 
 
 def test_it_submits_what_the_dry_run_shows(repository):
-    fold = ["data.split={protocol: official-folds, fold: {task}}", "run=runs/fold-{task}/stage3"]
-    result = slurm("jobs/stage3.yaml", *fold, "--nodes", "4", "--time", "12:00:00", "--array", "1-4")
+    fold = ["data.split={protocol: official-folds, fold: {task}}", "run=runs/fold-{task}/stage1"]
+    asked = ["--nodes", "4", "--gpus-per-node", "8", "--time", "12:00:00", "--array", "1-4"]
+    result = slurm("jobs/stage1.yaml", *fold, *asked)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "job 71 submitted; log: slurm-71_*.out\n"
-    options = ["--nodes=4", "--time=12:00:00", "--array=1-4"]
-    assert (repository / "said").read_text().splitlines() == [*options, SCRIPT, "jobs/stage3.yaml", *fold]
+    assert result.stdout.endswith("\njob 71 submitted; log: slurm-71_*.out\n")
+    options = ["--parsable", "--nodes=4", "--gpus-per-node=8", "--time=12:00:00", "--array=1-4"]
+    assert (repository / "said").read_text().splitlines() == [*options, SCRIPT, "jobs/stage1.yaml", *fold]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,16 @@ def test_it_submits_what_the_dry_run_shows(repository):
         (["jobs/demo/stage1.yaml", "--gpus-per-node", "8"], "use no GPU. Add resources.gpus_per_worker=1."),
         (["jobs/stage3.yaml", "--gpus-per-node", "8"], "model.llm: is not given"),
         ([*STAGE2, "--gpus-per-node", "8", "--gpu", "abacus"], "--gpu abacus: unknown GPU"),
+        ([*STAGE2], "--gpus-per-node: is not given, and each worker asks for 1 GPUs. Add it"),
+        (["jobs/features.yaml"], "--gpus-per-node: is not given, and each worker asks for 1 GPUs. Add it"),
+        (
+            ["jobs/score.yaml", "--nodes", "1", "--gpus-per-node", "1"],
+            "resources.workers: 4 are needed and each worker asks for 1 GPUs; 1 nodes with 1 GPUs each have room for 1",
+        ),
+        (["jobs/score.yaml", "resources.gpus_per_worker=2", "--nodes", "2", "--gpus-per-node", "3"], "room for 2."),
+        ([*STAGE2, "resources.workers={min: 5, max: 9}", "--gpus-per-node", "4"], "5 are needed"),
+        ([*STAGE2, "resources.gpus_per_worker=2", "--gpus-per-node", "1"], "1 are needed"),
+        (["jobs/score.yaml", "resources.workers={task}", "--array", "1-2", "--gpus-per-node", "1"], "2 are needed"),
     ],
 )
 def test_refusals_are_one_line_and_nothing_is_submitted(repository, arguments, message):
@@ -86,6 +97,22 @@ def test_what_cannot_fit_is_not_submitted(repository):
 def test_workers_that_are_named_are_planned_for(repository):
     named = [*STAGE2, "resources.workers=6", "--nodes", "2", "--gpus-per-node", "8", "--dry-run"]
     assert "Fits on 6 x h200" in slurm(*named).stdout
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["jobs/score.yaml", "--nodes", "2", "--gpus-per-node", "2"],
+        ["jobs/score.yaml", "resources.workers=10", "resources.gpus_per_worker=0.1", "--gpus-per-node", "1"],
+        ["jobs/demo/score.yaml"],
+        ["jobs/demo/stage1.yaml"],
+        ["jobs/ingest.yaml", "resources.workers=32"],
+    ],
+)
+def test_workers_that_have_room_or_need_no_gpu_are_submitted(repository, asked):
+    result = slurm(*asked)
+    assert result.exit_code == 0, result.output
+    assert (repository / "said").exists()
 
 
 def test_it_runs_in_the_repository_alone(repository, monkeypatch):
@@ -137,7 +164,8 @@ def test_the_script_reads_the_site_and_hands_everything_on(tmp_path):
 
 def test_an_elastic_job_keeps_its_allocation_when_it_loses_a_node(repository):
     elastic = ["jobs/stage1.yaml", "resources.workers={min: 1, max: 8}"]
-    assert f"sbatch --nodes=2 --no-kill {SCRIPT} " in slurm(*elastic, "--nodes", "2", "--dry-run").stdout
+    shown = slurm(*elastic, "--nodes", "2", "--gpus-per-node", "8", "--dry-run").stdout
+    assert f"sbatch --nodes=2 --gpus-per-node=8 --no-kill {SCRIPT} " in shown
 
 
 def test_a_job_is_warned_in_time_and_requeued():

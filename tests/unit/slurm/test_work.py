@@ -1,5 +1,6 @@
 """How many workers a job gets, and what of its end goes back to the queue."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from cluster.slurm import launcher
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.launcher import Work, launch
 from cluster.slurm.node import resources
+from jobs import slurm as entry
 from jobs.load import load_spec
 from jobs.slurm import takes_all
 from jobs.spec import SPECS
+from storage.errors import InputError
 
 TWO = {"n1": {"CPU": 16.0, "GPU": 8.0}, "n2": {"CPU": 16.0, "GPU": 4.0}}
 GPU_WORKER = TrainingResources(workers=4, cpus_per_worker=2, gpus_per_worker=1)
@@ -25,6 +28,16 @@ ALLOCATION = Allocation(job_id=7, name="7", nodes=("n1", "n2"), head="n1")
 WORK = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("ready", flush=True)
+time.sleep(60)
+"""
+SLOW = """
+import signal, sys, time
+def checkpoint(*_):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    time.sleep(2)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, checkpoint)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -38,7 +51,8 @@ time.sleep(1)
 
 
 def test_all_that_there_is_room_for(capsys):
-    work = Work(("run",), GPU_WORKER, fills=True).sized(TWO)
+    work = Work(("run",), GPU_WORKER, fills=True, starts_over=True).sized(TWO)
+    assert work.starts_over
     assert work.command == ("run", "resources.workers=12")
     assert work.resources.fewest_workers == 12
     assert capsys.readouterr().out == "[slurm] resources.workers=12: all that the allocation has room for\n"
@@ -92,18 +106,28 @@ class Cluster:
 @pytest.fixture
 def slurm(monkeypatch):
     """A launcher on nodes that are made up; yields them and what became of the job in SLURM's eyes."""
-    cluster, said = Cluster(TWO), {"state": True, "requeued": 0}
+    cluster, said = Cluster(TWO), {"state": True, "left": math.inf, "preempted": False, "requeued": 0}
 
     @contextmanager
     def nodes(allocation, folder):
         yield cluster
+
+    def told(name):
+        def answer(self):
+            if isinstance(said[name], Exception):
+                raise said[name]
+            return said[name]
+
+        return answer
 
     def requeue(self):
         said["requeued"] += 1
 
     monkeypatch.setattr(launcher, "ray_on_nodes", nodes)
     monkeypatch.setattr(launcher, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(Allocation, "is_running", lambda self: said["state"])
+    monkeypatch.setattr(Allocation, "is_running", told("state"))
+    monkeypatch.setattr(Allocation, "seconds_left", told("left"))
+    monkeypatch.setattr(Allocation, "is_preempted", told("preempted"))
     monkeypatch.setattr(Allocation, "requeue", requeue)
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     yield cluster, said
@@ -111,8 +135,8 @@ def slurm(monkeypatch):
         signal.signal(number, handler)
 
 
-def run(script, resources=GPU_WORKER):
-    return launch(ALLOCATION, Work((sys.executable, "-c", script), resources, fills=False), None)
+def run(script, resources=GPU_WORKER, *, starts_over=False):
+    return launch(ALLOCATION, Work((sys.executable, "-c", script), resources, False, starts_over), None)
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 75])
@@ -150,6 +174,75 @@ def test_a_job_that_was_cancelled_does_not_come_back(slurm, monkeypatch):
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     assert run(WORK) == 75
     assert slurm[1]["requeued"] == 0
+
+
+BUSY = InputError("squeue", "Socket timed out", "Try again later.")
+
+
+def test_a_job_of_unknown_state_goes_back(slurm, monkeypatch):
+    slurm[1].update(state=BUSY, left=BUSY)
+    when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
+    assert run(WORK) == 75
+    assert slurm[1]["requeued"] == 1
+
+
+def test_a_requeue_that_fails_is_one_line_and_leaves_the_status_alone(slurm, monkeypatch, capsys):
+    def requeue(self):
+        raise InputError("scontrol", "Requested operation is presently disabled", "SLURM refused.")
+
+    monkeypatch.setattr(Allocation, "requeue", requeue)
+    when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
+    assert run(WORK) == 75
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("[slurm] the job could not be put back, submit it again: scontrol: Requested operation")
+
+
+@pytest.mark.parametrize(
+    ("left", "preempted", "requeued"), [(600, False, 0), (600, True, 1), (3600, False, 1), (BUSY, False, 1)]
+)
+def test_a_job_that_starts_over_goes_back_only_if_it_may_end_next_time(
+    slurm, monkeypatch, capsys, left, preempted, requeued
+):
+    slurm[1].update(left=left, preempted=preempted)
+    when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
+    assert run(WORK, starts_over=True) == 75
+    assert slurm[1]["requeued"] == requeued
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("the job starts over" if requeued else "does not fit its time limit; ask for more (--time)")
+
+
+def test_a_job_that_starts_over_goes_back_when_it_lost_a_node(slurm, monkeypatch):
+    slurm[1]["left"] = 600
+    when_ready(monkeypatch, lambda: slurm[0].there.pop("n2"))
+    assert run(WORK, GPU_WORKER.model_copy(update={"workers": 12}), starts_over=True) == 75
+    assert slurm[1]["requeued"] == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    [(math.inf, 900), (3600, 900), (600, 510), (100, 50), (0, 900), (-3, 900), (BUSY, pytest.approx(510, abs=1))],
+)
+def test_the_checkpoint_leaves_time_for_the_requeue(slurm, left, seconds):
+    slurm[1]["left"] = left
+    assert launcher._checkpoint_seconds(ALLOCATION) == seconds
+
+
+@pytest.mark.parametrize(("left", "status"), [(1.0, 3), (math.inf, 75)], ids=["too slow", "in time"])
+def test_a_checkpoint_that_takes_too_long_is_given_up_for_the_requeue(slurm, monkeypatch, left, status):
+    slurm[1]["left"] = left
+    when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
+    assert run(SLOW) == status
+    assert slurm[1]["requeued"] == 1
+
+
+@pytest.mark.parametrize("kind", ["score", "evaluate", "features", "ingest", "tiny-llm"])
+def test_what_starts_over(monkeypatch, kind):
+    given = []
+    monkeypatch.setattr(Allocation, "of_this_process", classmethod(lambda cls: ALLOCATION))
+    monkeypatch.setattr(launcher, "launch", lambda allocation, work, folder: given.append(work) or 0)
+    with pytest.raises(SystemExit):
+        entry.main([str(ROOT / f"jobs/demo/{kind}.yaml")])
+    assert given[0].starts_over is (kind in {"score", "evaluate"})
 
 
 @pytest.mark.parametrize("status", [0, 2])
