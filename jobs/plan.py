@@ -57,8 +57,10 @@ def refusal(plan: JobPlan, path: Path) -> InputError:
     needs = f"needs {gigabytes(plan.memory_bytes)} on every GPU, of which {gigabytes(plan.usable_bytes)} can be used"
     problem = f"{needs}; the largest item is {largest} with {gigabytes(plan.memory.items[largest])}"
     if plan.memory_bytes <= plan.usable_bytes:
-        needs = f"needs {gigabytes(plan.memory.host)} of main memory per GPU"
-        problem = f"{needs}, of which {gigabytes(plan.usable_host_bytes)} can be used; the largest item is offload"
+        largest = plan.memory.largest_in_host
+        needs = f"needs {gigabytes(plan.host_bytes)} of main memory per GPU"
+        problem = f"{needs}, of which {gigabytes(plan.usable_host_bytes)} can be used; "
+        problem += f"the largest item is {largest} with {gigabytes(plan.memory.host[largest])}"
     found = plan.fastest or plan.smallest
     place = f"{path} on {plan.gpus} x {plan.gpu}"
     if found is None:
@@ -88,8 +90,17 @@ def _memory_table(plan: JobPlan) -> Table:
             table.add_row(name, f"{size / 1e9:.2f}", f"{size / plan.memory_bytes:.0%}")
     table.add_section()
     table.add_row("total", f"{plan.memory_bytes / 1e9:.2f}", f"{plan.memory_bytes / plan.usable_bytes:.0%} of usable")
-    if plan.memory.host:
-        table.add_row("main memory, per GPU", f"{plan.memory.host / 1e9:.2f}", "")
+    table.add_section()
+    for name, size in plan.memory.host.items():
+        if size:
+            table.add_row(f"main memory: {name}", f"{size / 1e9:.2f}", f"{size / plan.host_bytes:.0%}")
+    table.add_row(
+        "main memory, per GPU",
+        f"{plan.host_bytes / 1e9:.2f}",
+        f"{plan.host_bytes / plan.usable_host_bytes:.0%} of usable",
+    )
+    if plan.memory.nvme:
+        table.add_row("NVMe, per GPU", f"{plan.memory.nvme / 1e9:.2f}", "")
     return table
 
 

@@ -44,9 +44,11 @@ ITEMS = (
     "context",
 )
 
+HOST_ITEMS = ("parameters", "gradients", "float32 gradients", "optimizer", "checkpoint copy")
+
 
 class Memory(BaseModel):
-    """Peak memory of one GPU.
+    """Peak memory of one GPU, and of its share of the node.
 
     Attributes
     ----------
@@ -55,14 +57,17 @@ class Memory(BaseModel):
     peak
         That moment: the backward pass, or the optimizer step.
     host
-        Bytes in main memory (or on NVMe) per GPU.
+        Bytes of main memory by name, those of `HOST_ITEMS`, while a checkpoint is being written.
+    nvme
+        Bytes on the NVMe disk.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     items: dict[str, int]
     peak: Literal["backward", "optimizer step"]
-    host: int
+    host: dict[str, int]
+    nvme: int
 
     @property
     def total(self) -> int:
@@ -73,6 +78,16 @@ class Memory(BaseModel):
     def largest(self) -> str:
         """Name of the largest item."""
         return max(self.items, key=lambda name: self.items[name])
+
+    @property
+    def host_total(self) -> int:
+        """Sum of the items in main memory."""
+        return sum(self.host.values())
+
+    @property
+    def largest_in_host(self) -> str:
+        """Name of the largest item in main memory."""
+        return max(self.host, key=lambda name: self.host[name])
 
 
 def memory(work: Workload, gpus: int) -> Memory:
@@ -86,17 +101,20 @@ def memory(work: Workload, gpus: int) -> Memory:
         "buffers": work.value_bytes * REDUCE_BUCKET if train.zero_stage else 0,
         "context": CONTEXT,
     }
-    host = 0
+    host, nvme = {"checkpoint copy": checkpoint_copy_bytes(work, gpus)}, 0
     if train.offload != "none":
         away = ["gradients", "optimizer", *(["parameters"] if train.zero_stage == 3 else [])]
-        host = sum(kept[name] for name in away)
+        host |= {name: kept[name] for name in away} | {"float32 gradients": 4 * trained}
         kept |= dict.fromkeys(away, 0)
+    if train.offload == "nvme":
+        nvme = host.pop("parameters", 0)
     step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * (work.value_bytes + 8)
     in_backward = sum(passing.values()) >= step
     moving = passing if in_backward else {"optimizer step": step}
     moving = {name: math.ceil(value * (1 + FRAGMENTATION)) for name, value in moving.items()}
     found = {name: int(kept.get(name, 0) + moving.get(name, 0)) for name in ITEMS}
-    return Memory(items=found, peak="backward" if in_backward else "optimizer step", host=host)
+    in_host = {name: host.get(name, 0) for name in HOST_ITEMS}
+    return Memory(items=found, peak="backward" if in_backward else "optimizer step", host=in_host, nvme=nvme)
 
 
 def partitioned(part: Part, gpus: int, sharded: bool) -> int:
@@ -112,9 +130,29 @@ def gradient_bytes(work: Workload, gpus: int) -> int:
 
 def optimizer_bytes(work: Workload, gpus: int) -> int:
     """Bytes of AdamW's two moments and DeepSpeed's float32 copy of what trains."""
-    train = work.train
-    each = 8 if train.zero_stage == 0 and train.precision == "fp32" else 12
-    return each * sum(partitioned(part, gpus, train.zero_stage >= 1) for part in work.parts if part.trains)
+    sharded = work.train.zero_stage >= 1
+    return _state_bytes_each(work) * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
+
+
+def _state_bytes_each(work: Workload) -> int:
+    return 8 if work.train.zero_stage == 0 and work.train.precision == "fp32" else 12
+
+
+def checkpoint_bytes(work: Workload) -> int:
+    """Bytes of one checkpoint; what is frozen stays out."""
+    return _state_bytes_each(work) * work.trainable + _written_values(work)
+
+
+def checkpoint_copy_bytes(work: Workload, gpus: int) -> int:
+    """Bytes that the first worker, who writes most, copies into main memory to write them beside training."""
+    return optimizer_bytes(work, gpus) + _written_values(work)
+
+
+def _written_values(work: Workload) -> int:
+    """Bytes of the values in a checkpoint beside the optimizer's: ZeRO-3 leaves them to its float32 copy."""
+    if work.train.zero_stage == 3:
+        return 0
+    return sum(part.parameters * part.bytes_each for part in work.parts if part.trains)
 
 
 def _passing(work: Workload, gpus: int) -> dict[str, float]:

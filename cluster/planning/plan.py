@@ -7,8 +7,8 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from cluster.planning.gpus import GPU
-from cluster.planning.memory import Memory, memory
-from cluster.planning.step_time import StepTime, checkpoint_bytes, step_time, write_seconds
+from cluster.planning.memory import Memory, checkpoint_bytes, memory
+from cluster.planning.step_time import StepTime, step_time, write_seconds
 from cluster.planning.workload import Workload
 
 USABLE = 0.95
@@ -77,6 +77,7 @@ class JobPlan(BaseModel):
     usable_host_bytes: int
     memory: Memory
     memory_bytes: int
+    host_bytes: int
     fits: bool
     step: StepTime
     step_seconds: float
@@ -109,7 +110,8 @@ def plan_job(work: Workload, gpus: int, gpu: GPU) -> JobPlan:
         usable_host_bytes=usable_host_bytes(gpu),
         memory=needed,
         memory_bytes=needed.total,
-        fits=fits(needed, work, gpu),
+        host_bytes=needed.host_total,
+        fits=fits(needed, gpu),
         step=step,
         step_seconds=step.seconds,
         bound=step.bound,
@@ -146,10 +148,9 @@ def usable_host_bytes(gpu: GPU) -> int:
     return int(USABLE * gpu.host_memory)
 
 
-def fits(needed: Memory, work: Workload, gpu: GPU) -> bool:
+def fits(needed: Memory, gpu: GPU) -> bool:
     """Whether a GPU, and its share of the node's main memory, hold what a plan needs."""
-    in_main_memory = needed.host if work.train.offload == "cpu" else 0
-    return needed.total <= usable_bytes(gpu) and in_main_memory <= usable_host_bytes(gpu)
+    return needed.total <= usable_bytes(gpu) and needed.host_total <= usable_host_bytes(gpu)
 
 
 def nodes(gpus: int, gpu: GPU) -> int:
@@ -187,7 +188,7 @@ def fastest(work: Workload, gpus: int, gpu: GPU) -> Setting | None:
     for texts, changed in settings(work, gpus):
         held = memory(changed, gpus)
         needed = held.total
-        if fits(held, changed, gpu):
+        if fits(held, gpu):
             step = step_time(changed, gpus, gpu)
             fitting.append((round(step.seconds, 9), len(texts), needed, texts, step))
     if not fitting:

@@ -176,7 +176,7 @@ def _exchange_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     fetched = 0.0
     if zero3 and work.train.offload != "none":
         own = sum(part.parameters * part.bytes_each for part in work.parts) / gpus
-        fetched = 2 * own / _host_rate(work, gpu)
+        fetched = 2 * own / _fetch_rate(work, gpu)
     if gpus == 1:
         return fetched
     gathered = 2 * sum(part.parameters * part.bytes_each for part in work.parts) if zero3 else 0
@@ -188,8 +188,8 @@ def _exchange_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     return max(within, between, fetched) + 3 * layers * LATENCY * math.log2(gpus)
 
 
-def _host_rate(work: Workload, gpu: GPU) -> float:
-    """Bytes per second between a GPU and where its offloaded state is."""
+def _fetch_rate(work: Workload, gpu: GPU) -> float:
+    """Bytes per second between a GPU and where its parameters wait."""
     reached = gpu.host_bandwidth * LINK_SHARE
     return min(reached, NVME_RATE) if work.train.offload == "nvme" else reached
 
@@ -198,14 +198,10 @@ def _optimizer_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
     shards = gpus if work.train.zero_stage else 1
     numbers = work.trainable / shards
     if work.train.offload != "none":
-        moved = numbers * (2 * work.value_bytes + (24 if work.train.offload == "nvme" else 0))
-        return numbers / HOST_ADAM + moved / _host_rate(work, gpu)
+        moved = 2 * numbers * work.value_bytes / (gpu.host_bandwidth * LINK_SHARE)
+        stored = numbers * work.value_bytes / NVME_RATE if work.train.offload == "nvme" else 0.0
+        return numbers / HOST_ADAM + moved + stored
     return numbers * (28 + 2 * work.value_bytes) / (gpu.sheet.memory_bandwidth * MEMORY_SHARE)
-
-
-def checkpoint_bytes(work: Workload) -> int:
-    """Bytes of one checkpoint: values, float32 copy and two moments of what trains; what is frozen stays out."""
-    return sum(part.parameters * (12 + part.bytes_each) for part in work.parts if part.trains)
 
 
 def write_seconds(size: int, gpus: int, gpu: GPU) -> float:

@@ -39,6 +39,7 @@ def test_json_for_machines(planned):
     plan = JobPlan.model_validate(json.loads(result.stdout))
     assert (plan.gpu, plan.gpus, plan.nodes, plan.llm) == ("h100-80", 16, 2, "Qwen/Qwen3-14B")
     assert plan.memory.total == plan.memory_bytes
+    assert plan.memory.host_total == plan.host_bytes == plan.memory.host["checkpoint copy"] > 0
 
 
 def test_what_cannot_fit_is_refused_with_the_largest_item(planned):
@@ -53,6 +54,17 @@ def test_what_cannot_fit_is_refused_with_the_largest_item(planned):
     result = planned("stage3.yaml", *whole, "--json")
     assert result.exit_code == 2
     assert not JobPlan.model_validate(json.loads(result.stdout)).fits
+
+
+def test_main_memory_that_does_not_suffice_is_refused_with_its_largest_item(planned):
+    whole = ("model.llm=Qwen/Qwen2.5-72B", "train.lora=null", "train.offload=nvme", "train.nvme_path=/disk")
+    result = planned("stage3.yaml", *whole, "train.micro_batch=4", "--gpus", "8", "--gpu", "a100-40")
+    assert result.exit_code == 2
+    for row in ("main memory: optimizer", "main memory: checkpoint copy", "NVMe, per GPU"):
+        assert row in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert "needs 272.9 GB of main memory per GPU, of which 121.6 GB can be used" in line
+    assert "the largest item is optimizer with 109.2 GB" in line
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "cluster" / "kubernetes"
 DOCKERFILES = [FOLDER / "Dockerfile", FOLDER / "Dockerfile.gpu"]
 INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "ENV", "ARG", "COPY", "USER", "CMD"}
+SECRET_FILES = ["ray.token", "serve.token", "e2llm.token", "cloud.env"]
 images = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 
 
@@ -95,7 +96,8 @@ def test_a_login_shell_finds_the_packages_too(path):
 
 
 @pytest.mark.parametrize(
-    "name", [".git", "data", "runs", ".venv", "tests", "a/b.zarr", "jobs/__pycache__", "x/.env", "id.pem"]
+    "name",
+    [".git", "data", "runs", ".venv", "tests", "a/b.zarr", "jobs/__pycache__", "x/.env", "id.pem", *SECRET_FILES],
 )
 def test_the_build_context_leaves_out(name):
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
@@ -103,3 +105,11 @@ def test_the_build_context_leaves_out(name):
         fnmatch.fnmatch(name, p.removeprefix("**/")) or fnmatch.fnmatch(Path(name).name, p.removeprefix("**/"))
         for p in patterns
     )
+
+
+@pytest.mark.parametrize("name", SECRET_FILES)
+def test_git_leaves_out_what_the_pages_tell_to_make_in_the_repository(name):
+    patterns = (ROOT / ".gitignore").read_text().splitlines()
+    assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    pages = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert name in pages

@@ -34,11 +34,14 @@ def objects(folder: Path) -> dict[str, dict[str, Any]]:
     return {one["kind"]: one for one in render(folder)}
 
 
+def ray_object(folder: Path) -> dict[str, Any]:
+    return objects(folder)[KINDS[folder.name]]
+
+
 def cluster_of(folder: Path) -> dict[str, Any]:
     """The cluster's spec, wherever the kind has it."""
-    kind = KINDS[folder.name]
-    spec = objects(folder)[kind]["spec"]
-    for part in SPEC_OF[kind]:
+    spec = ray_object(folder)["spec"]
+    for part in SPEC_OF[KINDS[folder.name]]:
         spec = spec[part]
     return spec
 
@@ -82,6 +85,21 @@ def test_there_is_an_overlay_for_each_kind_and_hardware():
 @overlays
 def test_it_renders_to_one_ray_object_and_what_it_needs(folder):
     assert set(objects(folder)) == {KINDS[folder.name], "ConfigMap", "PersistentVolumeClaim"}
+
+
+def services(kind: str, name: str) -> set[str]:
+    """Services that KubeRay names after an object; a RayJob's are named after a cluster with a random name."""
+    ends = {"RayCluster": ["head"], "RayJob": [], "RayService": ["head", "serve"]}
+    return {f"{name}-{end}-svc" for end in ends[kind]}
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "gpu"])
+def test_all_three_kinds_can_be_there_at_once(hardware):
+    found = [ray_object(KUBERNETES / "overlays" / hardware / folder) for folder in KINDS]
+    names = [one["metadata"]["name"] for one in found]
+    assert len(set(names)) == len(names)
+    made = [service for one in found for service in services(one["kind"], one["metadata"]["name"])]
+    assert len(set(made)) == len(made)
 
 
 @overlays
@@ -253,9 +271,17 @@ def test_the_page_names_what_there_is():
     assert len(paths) > 10
     assert not [path for path in paths if not (ROOT / path).exists()]
     assert set(re.findall(r"create secret generic (\S+)", page)) == SECRETS
-    assert set(re.findall(r"(?:service|raycluster|rayjob|rayservice|job)/(e2llm[\w-]*)", page)) == {
-        "e2llm",
-        "e2llm-job",
-        "e2llm-head-svc",
-        "e2llm-serve-svc",
-    }
+    there = {("job", "e2llm-job")}
+    for folder in OVERLAYS:
+        kind, name = ray_object(folder)["kind"], ray_object(folder)["metadata"]["name"]
+        there |= {(kind.lower(), name), *(("service", service) for service in services(kind, name))}
+    named = set(re.findall(r"\b(service|raycluster|rayjob|rayservice|job)[/ ](e2llm[\w-]*)", page))
+    assert {kind for kind, _ in named} == {kind for kind, _ in there}
+    assert named <= there
+
+
+def test_tokens_are_made_without_a_newline():
+    """KubeRay puts them as they are into a header."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    made = re.findall(r"openssl rand -hex 32(.*?)> (\S+)\.token\b", page)
+    assert made == [(" | tr -d '\\n' ", "ray"), (" | tr -d '\\n' ", "serve")]

@@ -1,6 +1,7 @@
 """Plans: what must hold for every size, stage and number of GPUs, and numbers that can be checked by hand."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.planning.gpus import GPUS, gpu_of
-from cluster.planning.memory import ITEMS, memory
-from cluster.planning.plan import fastest, plan_job, usable_bytes
-from cluster.planning.step_time import checkpoint_bytes, flops_per_sample, step_time
+from cluster.planning.memory import HOST_ITEMS, ITEMS, checkpoint_bytes, memory
+from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_bytes
+from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
 from cluster.planning.workload import TEXT_CHARACTERS, Workload, workload
 from e2llm_core.language.corpus import corpus_dialogue
 from e2llm_core.llm_sizes import LLM_SIZES
@@ -66,6 +67,9 @@ def test_items_sum_to_the_total_and_none_is_negative(base, train, gpus):
     assert tuple(found.items) == ITEMS
     assert min(found.items.values()) >= 0
     assert sum(found.items.values()) == found.total
+    assert tuple(found.host) == HOST_ITEMS
+    assert min(found.host.values()) >= 0
+    assert sum(found.host.values()) == found.host_total
     assert found.items[found.largest] == max(found.items.values())
 
 
@@ -87,9 +91,12 @@ def test_recomputing_activations_never_needs_more(base, train, gpus):
 def test_offload_moves_what_it_frees(base, train, gpus, place):
     """ZeRO-3 also moves the parameters; from two GPUs on, as a single one then gathers what it otherwise has."""
     kept, moved = (memory(changed(base, **train | {"offload": where}), gpus) for where in ("none", place))
-    assert moved.items["optimizer"] == moved.items["gradients"] == kept.host == 0
-    away = ("optimizer", "gradients", "parameters")[: 3 if train["zero_stage"] == 3 else 2]
-    assert moved.host == sum(kept.items[name] for name in away)
+    assert moved.items["optimizer"] == moved.items["gradients"] == 0
+    assert [name for name, size in kept.host.items() if size] == ["checkpoint copy"]
+    for name in ("optimizer", "gradients"):
+        assert moved.host[name] == kept.items[name]
+    parameters = kept.items["parameters"] if train["zero_stage"] == 3 else 0
+    assert (moved.host["parameters"], moved.nvme) == ((parameters, 0) if place == "cpu" else (0, parameters))
     assert moved.total <= kept.total
 
 
@@ -203,11 +210,61 @@ def test_rows_hold_what_the_stages_pack():
 
 
 def test_main_memory_is_limited_too():
-    """All states of a 32B model offloaded from one GPU: 524 GB."""
+    """All states of a 32B model offloaded from one GPU: 656 GB, and 394 GB for the checkpoint's copy."""
     base = changed(full("Qwen/Qwen3-32B"), offload="cpu", activation_checkpointing=True, micro_batch=1)
     assert memory(base, 1).total < usable_bytes(H200)
     assert not plan_job(base, 1, H200).fits
     assert plan_job(base, 8, H200).fits
+
+
+def on_nvme(base: Workload) -> Workload:
+    return changed(base, offload="nvme", nvme_path=Path("/disk"), activation_checkpointing=True, micro_batch=1)
+
+
+def test_nvme_does_not_hold_the_optimizer():
+    """72.8 billion numbers on 8 GPUs: 12 + 12 + 4 + 2 bytes of each in main memory, 2 on NVMe."""
+    base = on_nvme(full("Qwen/Qwen2.5-72B"))
+    found = memory(base, 8)
+    assert found.host["optimizer"] == pytest.approx(72.8e9 / 8 * 12, rel=0.01)
+    assert found.host_total == pytest.approx(72.8e9 / 8 * 30, rel=0.01)
+    assert found.nvme == pytest.approx(72.8e9 / 8 * 2, rel=0.01)
+    kind = GPUS["a100-40"]
+    assert found.total < usable_bytes(kind)
+    assert found.host["optimizer"] < usable_host_bytes(kind) < found.host_total
+    assert not plan_job(base, 8, kind).fits
+    assert plan_job(base, 32, kind).fits
+
+
+def test_the_checkpoint_copy_can_be_what_does_not_fit():
+    """All of a 32B model on one GPU that would hold its states: 394 GB are copied, 243 can be used."""
+    sheet = replace(H200.sheet, memory_bytes=10 * H200.sheet.memory_bytes)
+    kind = replace(H200, sheet=sheet)
+    base = full("Qwen/Qwen3-32B")
+    plan = plan_job(base, 1, kind)
+    assert plan.memory_bytes < plan.usable_bytes
+    assert plan.host_bytes == plan.memory.host["checkpoint copy"] > plan.usable_host_bytes
+    assert not plan.fits
+    assert plan_job(base, 1, replace(kind, host_memory=2 * kind.host_memory)).fits
+
+
+@given(works, trains, many)
+def test_what_all_workers_copy_is_the_checkpoint(base, train, gpus):
+    """Only the first one's has the values; partitions are rounded up."""
+    base = changed(base, **train)
+    whole, copy = checkpoint_bytes(base), memory(base, gpus).host["checkpoint copy"]
+    tensors = sum(tensor.count for part in base.parts for tensor in part.tensors)
+    if train["zero_stage"] == 3:
+        assert whole <= gpus * copy <= whole + 12 * gpus * tensors
+    else:
+        assert copy <= whole <= gpus * copy
+    assert memory(base, 1).host["checkpoint copy"] == whole
+
+
+def test_nvme_is_charged_for_values_alone():
+    """A step on NVMe is slower by the time to write the new values once; the optimizer's state does not move."""
+    base = on_nvme(full("Qwen/Qwen3-8B"))
+    slow, fast = (step_time(changed(base, offload=place), 8, H200).optimizer for place in ("nvme", "cpu"))
+    assert slow - fast == pytest.approx(8.19e9 / 8 * 2 / NVME_RATE, rel=0.01)
 
 
 def test_gpus_are_named():
