@@ -314,7 +314,7 @@ def _start(info: ClusterInfo, node: Node, variables: Mapping[str, str]) -> str:
     if info.worker_ports is not None:
         options |= {"min-worker-port": info.worker_ports.first, "max-worker-port": info.worker_ports.last}
     metrics = {name: str(info.ports[name]) for name in port_table.HEAD_VARIABLES if name in info.ports}
-    env = ray_environment() | cluster_variables(node.host, info.token_path)
+    env = ray_environment(keep_settings=True) | cluster_variables(node.host, info.token_path)
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open in Ray's daemons
         status = subprocess.run(
             start_command(options, *["--head"] * info.is_head),

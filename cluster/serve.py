@@ -1,5 +1,6 @@
 """The model behind Ray Serve: replicas that answer questions about EEG segments."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -13,6 +14,7 @@ from cluster.session import Resources
 from e2llm_core.inference import Generated, Question
 
 _ITEMS_PER_REQUEST = 50
+_ATTEMPTS, _AGAIN_SECONDS = 3, 2.0
 
 
 class Replica:
@@ -80,21 +82,36 @@ def deployed(model: str, run: str | Path, resources: Resources) -> Iterator[Clie
         Replicas, and what each reserves.
     """
     from ray import serve
-    from ray.serve.config import ProxyLocation
     from ray.serve.exceptions import RayServeException
 
     name = f"e2llm-{sha256(str(run).encode()).hexdigest()[:12]}"
     options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
     deployment: Any = serve.deployment(Replica)
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
-    serve.start(proxy_location=ProxyLocation.Disabled)
     try:
-        yield Client(serve.run(copies.bind(model), name=name, route_prefix=None), resources.workers)
+        yield Client(_hosted(copies.bind(model), name), resources.workers)
     finally:
         with suppress(RayServeException):  # somebody has ended Ray Serve
             serve.delete(name)
             if not serve.status().applications:
                 serve.shutdown()
+
+
+def _hosted(application: Any, name: str) -> Any:
+    """Host an application; another job that ends may take Ray Serve down at the same time."""
+    from ray import serve
+    from ray.exceptions import RayActorError
+    from ray.serve.config import ProxyLocation
+    from ray.serve.exceptions import RayServeException
+
+    for more in reversed(range(_ATTEMPTS)):
+        try:
+            serve.start(proxy_location=ProxyLocation.Disabled)
+            return serve.run(application, name=name, route_prefix=None)
+        except (RayActorError, RayServeException):
+            if not more:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def listen_on_this_node() -> None:

@@ -4,16 +4,21 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from cluster.own_ray import own_ray
 from cluster.upload import announce
 from storage.errors import InputError
+
+_ANOTHER_CLUSTER = "Start one with `e2llm cluster up`, or `unset RAY_ADDRESS RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE`."
+_CONNECT_SECONDS = 10.0
 
 
 class WorkerResources(BaseModel):
@@ -85,27 +90,32 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
     Raises
     ------
     InputError
-        When the folder is too large to be shipped.
+        When the folder is too large to be shipped, or no cluster is where this process was told.
     """
-    import ray
-
-    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TQDM_DISABLE": "1"}
+    given = _submitted_runtime_env()
+    environment = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "TQDM_DISABLE": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who reserves no GPU sees none
+    }
+    environment = {name: value for name, value in environment.items() if name not in given.get("env_vars", {})}
     runtime_env: dict[str, object] = {"env_vars": environment}
-    settings: dict[str, Any]
-    if local:
-        environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-        settings = {"include_dashboard": False}
-    else:
-        announce(root)
-        if not _has_working_dir():
-            runtime_env |= {"working_dir": str(root)}
-        settings = {"logging_level": logging.WARNING}
-    with own_sigterm():
-        ray.init("local" if local else "auto", log_to_driver=False, runtime_env=runtime_env, **settings)
-    try:
+    with ExitStack() as stack:
+        if local:
+            settings = stack.enter_context(own_ray()) | {"include_dashboard": False}
+            environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+        else:
+            settings = {"address": "auto", "logging_level": logging.WARNING}
+            _require_cluster()
+            announce(root)
+            if not given.get("working_dir"):
+                runtime_env["working_dir"] = str(root)
+        import ray
+
+        with own_sigterm():
+            ray.init(log_to_driver=False, runtime_env=runtime_env, **settings)
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -119,10 +129,24 @@ def own_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, own)
 
 
-def _has_working_dir() -> bool:
-    """Whether `ray job submit --working-dir` already gave the nodes the code."""
+def _require_cluster() -> None:
+    """Refuse an address at which nothing listens, for which Ray would wait for minutes, and a token that is gone."""
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if token and not Path(token).exists():
+        raise InputError(f"RAY_AUTH_TOKEN_PATH {token}", "no such file: the cluster has ended", _ANOTHER_CLUSTER)
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            raise InputError(f"RAY_ADDRESS {address}", f"no cluster answers ({error})", _ANOTHER_CLUSTER) from None
+
+
+def _submitted_runtime_env() -> dict[str, Any]:
+    """What `ray job submit` already gave the job's workers: Ray refuses to be told the same again."""
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    return bool(submitted.get("runtime_env", {}).get("working_dir"))
+    return dict(submitted.get("runtime_env") or {})
 
 
 def require_resources(resources: Resources | TrainingResources) -> None:
@@ -134,6 +158,8 @@ def require_resources(resources: Resources | TrainingResources) -> None:
         Naming what is asked for and what there is.
     """
     import ray
+
+    from cluster.capacity import fitting
 
     there = ray.cluster_resources()
     asked = {
@@ -147,3 +173,11 @@ def require_resources(resources: Resources | TrainingResources) -> None:
                 f"asks for {amount:g} {name}s, the cluster has {there.get(name, 0):g}",
                 f"Lower resources.workers or resources.{name.lower()}s_per_worker, or add nodes.",
             )
+    room = fitting(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    if room < resources.fewest_workers:
+        raise InputError(
+            "resources",
+            f"asks for {resources.fewest_workers} workers of {resources.cpus_per_worker:g} CPUs and "
+            f"{resources.gpus_per_worker:g} GPUs; the cluster's nodes have room for {room}",
+            "Each worker is on one node: lower resources.workers or what each asks for, or add nodes.",
+        )

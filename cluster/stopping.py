@@ -1,10 +1,13 @@
 """Ending a run early: a signal to the launcher becomes a request that the workers see."""
 
+import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -13,6 +16,7 @@ from storage.location import Folder, locate
 from storage.repeating import repeated
 
 _STOP = "stop"
+_AGAIN_SECONDS = 1.0
 
 
 class Stopped(Exception):
@@ -29,6 +33,8 @@ class StopRequest:
     ----------
     run : str or Path
         A folder that all nodes see, or a URL.
+    attempt : str
+        In a worker: what `begin` returned.
 
     Attributes
     ----------
@@ -36,26 +42,31 @@ class StopRequest:
         In the launcher: whether no other workers are to follow.
     """
 
-    def __init__(self, run: str | Path) -> None:
-        self._place = locate(run)
+    def __init__(self, run: str | Path, attempt: str = "") -> None:
+        self._place, self._attempt = locate(run), attempt
         self.is_final = False
 
-    def withdraw(self) -> None:
-        """Let the workers go on, whatever was asked of earlier ones."""
-        self._place.write(_STOP, b"")
+    def begin(self) -> str:
+        """Let new workers go on, and end those of earlier attempts that may still run on a node that was given up."""
+        self._attempt = secrets.token_hex(8)
+        self._place.write(_STOP, self._attempt.encode())
+        return self._attempt
 
     def make(self) -> None:
         """Ask the workers for a checkpoint of the step in progress, and their end."""
-        self._place.write(_STOP, b"stop\n")
+        self._place.write(_STOP, b"stop")
 
     def make_final(self) -> None:
-        """Ask for the end of the run, too."""
+        """Ask for the end of the run, too; where that cannot be written, again until it can."""
         self.is_final = True
-        self.make()
+        while True:
+            with suppress(InputError, OSError):
+                return self.make()
+            time.sleep(_AGAIN_SECONDS)
 
     def is_made(self) -> bool:
-        """Whether the workers were asked to end."""
-        return bool(self._place.read(_STOP))
+        """Whether the workers of this attempt were asked to end."""
+        return self._place.read(_STOP).decode() != self._attempt
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], bool]]:
@@ -79,8 +90,12 @@ class StopRequest:
 
 @contextmanager
 def first_signal(action: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, the first SIGTERM or SIGUSR1 calls `action`; the next one does what it did before."""
+    """While the block runs, the first SIGTERM or SIGUSR1 has `action` called; the next one does what it did before.
+
+    A thread calls it: a handler would make the block wait for a file system or a bucket.
+    """
     previous: dict[int, Any] = {}
+    seen: SimpleQueue[bool] = SimpleQueue()  # the one queue that a handler may put into
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -88,11 +103,17 @@ def first_signal(action: Callable[[], None]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         restore()
-        action()
+        seen.put(True)
+
+    def answer() -> None:
+        if seen.get():
+            action()
 
     if threading.current_thread() is threading.main_thread():
         previous.update({number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGUSR1)})
+    threading.Thread(target=answer, daemon=True).start()
     try:
         yield
     finally:
         restore()
+        seen.put(False)

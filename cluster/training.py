@@ -12,6 +12,7 @@ from cluster.recovery import (
     is_for_lack_of_memory,
     newest_checkpoint,
     refusal,
+    sizes,
     with_half_the_micro_batch,
 )
 from cluster.session import TrainingResources, require_resources
@@ -60,20 +61,20 @@ def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request
 
     failures, newest = 0, newest_checkpoint(run)
     while True:
-        request.withdraw()
+        attempt = request.begin()
         workers = number_of_workers(resources, lambda: request.is_final)
         if request.is_final:
             raise Stopped(str(run))
         try:
             with looking_for_room(resources, workers, request.make):
-                if _attempt(plan, run, resources, workers) == "finished":
+                if _attempt(plan, run, resources, workers, attempt) == "finished":
                     return
         except TrainingFailedError as error:
             if refused := refusal(error, run):
                 raise refused from None
             if is_for_lack_of_memory(error):
                 plan = with_half_the_micro_batch(plan, workers, run)
-                _say(run, f"out of memory; goes on with train.micro_batch={plan.train.micro_batch}")
+                _say(run, f"out of memory; goes on with {sizes(plan)}")
             elif not found_no_room(error):
                 newest, before = newest_checkpoint(run), newest
                 failures = failures + 1 if newest == before else 1
@@ -85,7 +86,7 @@ def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request
             wait_for_listed_nodes()
 
 
-def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers: int) -> Outcome:
+def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers: int, attempt: str) -> Outcome:
     """Place workers and train; Ray Train reports every failure at once.
 
     Room for a fixed number of workers is waited for. Room for an elastic run's was counted just before: when it is
@@ -106,7 +107,12 @@ def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers:
     trainer = TorchTrainer(
         train_on_worker,  # type: ignore[arg-type]
         torch_config=NodeAddressConfig(),
-        train_loop_config={"plan": plan, "run": str(run), "hang_seconds": resources.hang_seconds},
+        train_loop_config={
+            "plan": plan,
+            "run": str(run),
+            "attempt": attempt,
+            "hang_seconds": resources.hang_seconds,
+        },
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),
@@ -153,7 +159,8 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
     plan, workspace = settings["plan"], Workspace(settings["run"], world.node_rank)
     preemption = get_train_context().preemption_context  # `ray.train.get_preemption_info` is a barrier
 
-    asked = StopRequest(settings["run"]).watched() if world.is_first else nullcontext(lambda: False)
+    request = StopRequest(settings["run"], settings["attempt"])
+    asked = request.watched() if world.is_first else nullcontext(lambda: False)
 
     with asked as is_asked, Watchdog(workspace.folder, world.rank, settings["hang_seconds"]) as watchdog:
 
@@ -161,7 +168,7 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
             """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
             return world.is_first and (is_asked() or preemption.preemption_info is not None)
 
-        trainer = Trainer(build_stage(plan), plan.train, workspace, world, stop=stop, alive=watchdog.feed)
+        trainer = Trainer(build_stage(plan), plan.train, workspace, world, stop=stop, watchdog=watchdog)
         if world.is_first:
             say = f"[{workspace.name}] on {world.size} worker{'s' if world.size > 1 else ''}\n"
             locate(workspace.folder).append(PROGRESS, say.encode())

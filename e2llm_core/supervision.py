@@ -84,7 +84,10 @@ class SupervisedHead(nn.Linear):
         if targets is None:
             return super().forward(hidden)
         given = torch.ones(len(targets), device=hidden.device) if weights is None else weights
-        return _WeightedNLL.apply(hidden, self.weight, targets, given)
+        weight = self.weight
+        if not torch.is_grad_enabled():  # a Function is asked for gradients by its inputs alone
+            hidden, weight = hidden.detach(), weight.detach()
+        return _WeightedNLL.apply(hidden, weight, targets, given)
 
 
 class _WeightedNLL(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from cluster import hosts, local
 from cluster.local import DEFAULT_DIRECTORY, STOP_WAIT_SECONDS, ClusterInfo
+from cluster.own_ray import OF_A_CLUSTER
 from cluster.ports import WORKERS, PortRange
 from jobs.console import disciplined
 from storage.errors import InputError
@@ -74,6 +76,9 @@ def status(directory: Directory = DEFAULT_DIRECTORY) -> None:
 def down(directory: Directory = DEFAULT_DIRECTORY) -> None:
     """End what was started on this host, and remove what it left behind."""
     print(f"{local.down(directory)} processes ended")
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if token and not Path(token).exists():
+        print(f"# this shell still names a cluster that has ended:\nunset {' '.join(OF_A_CLUSTER)}")
 
 
 def _show(cluster: ClusterInfo) -> None:

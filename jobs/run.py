@@ -14,6 +14,7 @@ from jobs.paths import CODE, absolute, root_folder
 from jobs.run_folder import RunFolder, chained_digest
 from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec
 from storage.location import locate
+from storage.lock import only_job
 
 
 def run(loaded: LoadedSpec, *, local: bool) -> None:
@@ -29,15 +30,14 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     Raises
     ------
     InputError
-        When an input is missing or does not fit; before any worker starts.
+        When an input is missing or does not fit, or another job is at work in the run; before any worker starts.
     """
     assert isinstance(loaded.spec, Job)
     spec: Job = absolute(loaded.spec, root_folder())
     name = str(spec.kind)  # type: ignore[attr-defined]
     inputs = check_inputs(spec)
     folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), list(inputs.values())))
-    if folder.is_done() and not _may_find_more(spec):
-        print(f"[{name}] already done: {spec.run}", flush=True)
+    if _has_nothing_to_do(spec, folder):
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from cluster.environment import environment
@@ -45,14 +45,21 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
 
     digests = {"spec": loaded.digest, "run": folder.digest, "inputs": inputs, "split": split_digest(spec)}
     facts = environment(CODE) | {"digests": digests}
-    with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
-        _WORK.get(name, _train)(spec, facts)
+    with only_job(folder.place):
+        if _has_nothing_to_do(spec, folder):  # another job has just done it
+            return
+        with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
+            _WORK.get(name, _train)(spec, facts)
     print(f"[{name}] done: {spec.run}", flush=True)
 
 
-def _may_find_more(spec: Job) -> bool:
-    """Whether a job that is done would still do something: an ingest looks for new and changed recordings."""
-    return isinstance(spec, IngestSpec) and (spec.twin is None or not locate(spec.store).exists("zarr.json"))
+def _has_nothing_to_do(spec: Job, folder: RunFolder) -> bool:
+    """Whether the run is done, and say so; an ingest that is done looks for new and changed recordings."""
+    looks_for_more = isinstance(spec, IngestSpec) and (spec.twin is None or not locate(spec.store).exists("zarr.json"))
+    if folder.is_done() and not looks_for_more:
+        print(f"[{spec.kind}] already done: {spec.run}", flush=True)  # type: ignore[attr-defined]
+        return True
+    return False
 
 
 def identity(spec: BaseModel) -> str:

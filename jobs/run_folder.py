@@ -72,7 +72,7 @@ class RunFolder:
             yield
         except BaseException:
             total = round(spent + time.monotonic() - started, 2)
-            with suppress(InputError):  # a bucket that does not answer is not why the block ended
+            with suppress(InputError, OSError):  # a full disk, or a bucket that does not answer, is told by the block
                 self._write(OWNER, {"digest": self.digest, "seconds_spent": total})
             raise
         wall = round(spent + time.monotonic() - started, 2)

@@ -154,7 +154,7 @@ def _losses(table: Table, rows: Sequence[Row]) -> None:
         parts = []
     for key in ["loss", *parts] if "loss" in last else parts:
         curve = sparkline([row[key] for row in rows if key in row], _CURVE if key == "loss" else _CURVE // 2)
-        colour, name = ("cyan", "loss") if key == "loss" else ("bright_black", f"  {key.removeprefix('loss/')}")
+        colour, name = ("cyan", "loss") if key == "loss" else ("bright_black", f"  {key.removeprefix('nll/')}")
         table.add_row(Text(name, overflow="ellipsis"), f"{last[key]:<9.4g}[{colour}]{curve}[/]")
 
 

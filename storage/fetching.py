@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from storage.errors import InputError
-from storage.location import Stored, is_url, locate
+from storage.location import Folder, Stored, is_url, locate
 from storage.scratch import scratch_folder
 
 SETTINGS = frozenset({".json", ".jinja", ".txt"})
@@ -82,6 +82,7 @@ def _copied(url: str, files: dict[str, Stored]) -> Path:
                 for key, stored in files.items():
                     if bucket.download(key, partial / key).tag != stored.tag:
                         raise FileNotFoundError(key)
+                Folder(partial).settle("")
                 partial.rename(folder)
     except FileNotFoundError as error:
         raise InputError(url, "changes while it is being read", "Wait until it is written, then run again.") from error

@@ -22,6 +22,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def flush_folder(path: Path) -> None:
+    """Have the names in a folder on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON by an atomic rename, on disk before it is visible."""
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,10 +1,10 @@
-"""One ingest per store at a time: locks that the system releases when their holder dies.
+"""One ingest per store, and one job per run, at a time: locks that the system releases when their holder dies.
 
 The driver of an ingest holds one lock and writes a token of its own into it. Its workers, which may outlive it by a
 moment, share a second lock while they write, and stop when the token is no longer theirs. A new driver waits until
 no worker of a dead one writes.
 
-Object stores have no such locks: there, whoever starts an ingest sees to it that no other is running.
+Object stores have no such locks: there, whoever starts an ingest or a job sees to it that no other is running.
 """
 
 import errno
@@ -19,6 +19,7 @@ from storage.errors import InputError
 from storage.location import LOCKS, Folder, Location
 
 _DRIVER, _WRITERS = LOCKS
+_RUN = ".run.lock"
 _HELD = (errno.EAGAIN, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _TOKEN_BYTES = 8
@@ -50,8 +51,30 @@ def only_ingest(root: Location) -> Iterator[str]:
             token = secrets.token_hex(_TOKEN_BYTES)
             os.pwrite(driver, token.encode(), 0)
             with _opened(root, _WRITERS) as writers:
-                _wait(root, writers)
+                _wait(writers, root, "a worker of an ingest that was killed still writes to it")
         yield token
+
+
+@contextmanager
+def only_job(run: Location) -> Iterator[None]:
+    """Keep other jobs out of a run while the block runs; waits a while for one that is about to end.
+
+    Raises
+    ------
+    InputError
+        When another job is at work there, or the folder cannot be written.
+    """
+    if not isinstance(run, Folder):
+        yield
+        return
+    with ExitStack() as held:
+        with run.writing("a lock"):
+            run.path.mkdir(parents=True, exist_ok=True)
+            handle = held.enter_context(_opened(run, _RUN))
+            if not _lock(handle, fcntl.LOCK_EX):
+                print(f"[run] another job is at work in {run}; waits for its end", flush=True)
+                _wait(handle, run, "another job is at work in this run")
+        yield
 
 
 @contextmanager
@@ -90,14 +113,14 @@ def _lock(handle: int, kind: int, *, wait: bool = False) -> bool:
             return False
         if error.errno not in _NO_LOCKS:
             raise
-        print("[ingest] this file system has no locks: see that no other ingest writes to the store", flush=True)
+        print("[lock] this file system has no locks: see that nothing else writes to the same folder", flush=True)
     return True
 
 
-def _wait(root: Folder, writers: int) -> None:
-    """Return when no worker of an ingest that was killed writes any more."""
+def _wait(handle: int, root: Folder, problem: str) -> None:
+    """Return when nobody else holds a lock any more."""
     deadline = time.monotonic() + _WAIT_SECONDS
-    while not _lock(writers, fcntl.LOCK_EX):
+    while not _lock(handle, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
-            raise InputError(str(root), "a worker of an ingest that was killed still writes to it", "End it first.")
+            raise InputError(str(root), problem, "Wait for its end, or end it.")
         time.sleep(0.1)

@@ -1,5 +1,6 @@
 """Checkpoint files written while training goes on."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -56,6 +57,8 @@ class BackgroundCheckpointEngine(TorchCheckpointEngine):
     def _write(self, state: Any, path: Path) -> None:
         with path.open("wb") as file:
             torch.save(state, file, _use_new_zipfile_serialization=False)
+            file.flush()
+            os.fsync(file.fileno())  # the marker of the checkpoint must not be on disk before it
         self._written(path)
 
 

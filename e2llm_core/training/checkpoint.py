@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,16 +10,16 @@ from pathlib import Path
 
 from e2llm_core.training.engine import Engine
 from e2llm_core.training.metrics import RECORDS
+from e2llm_core.training.universal import remove_converted
 from e2llm_core.training.world import World
 from storage.errors import InputError
-from storage.files import write_bytes, write_json
+from storage.files import flush_folder, write_bytes, write_json
 from storage.location import Location
 from storage.workspace import Workspace
 
 _FOLDER, _STATE = "checkpoints", "state.json"
 _STEP = re.compile(r"step-\d+")
 _COMPLETE, _WRITING = "COMPLETE", ".writing-"
-_NUMBER_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,9 @@ class Checkpoints:
         self.root, self.keep, self.world = self._workspace.folder / _FOLDER, keep, world
         self.leads = world.is_first_of(self._workspace.identity)
         self._being_written: tuple[TrainerState, Path] | None = None
+        self._removable = (
+            {name for name in self._names() if _WRITING in name} if self.leads or world.is_first else set()
+        )
 
     def complete(self) -> list[Path]:
         """Complete checkpoints, oldest first; where they are, or would be, on this node."""
@@ -68,8 +70,8 @@ class Checkpoints:
     def save(self, engine: Engine, state: TrainerState) -> None:
         """Begin a checkpoint; it counts only once `finish` has put its marker there. A collective call.
 
-        It is written in a folder of its own: a worker of an earlier attempt that was given up but still runs, on a node
-        that hangs, has another.
+        It is written in a folder of its own, and only what was there when this attempt began is removed: workers of
+        another attempt, on a node that was given up because it hangs, may still write.
 
         Raises
         ------
@@ -77,18 +79,18 @@ class Checkpoints:
             When it, or the one before it, cannot be written.
         """
         self.finish(engine)
-        (number,) = self.world.sum([secrets.randbits(_NUMBER_BITS) if self.world.is_first else 0])
-        folder = self.root / f"{self._folder(state.step).name}{_WRITING}{int(number)}"
+        folder = self.root / f"{self._folder(state.step).name}{_WRITING}{self.world.number()}"
         if self.leads:
             try:
-                for left_over in self.root.glob(f"step-*{_WRITING}*"):
-                    shutil.rmtree(left_over, ignore_errors=True)
+                for name in self._removable:
+                    shutil.rmtree(self.root / name, ignore_errors=True)
                 folder.mkdir(parents=True)
             except OSError as error:
                 raise self._refusal(state, error) from error
         self.world.barrier()
         engine.save(folder)
         self._being_written = state, folder
+        self._removable.add(folder.name)
 
     def is_written(self, engine: Engine) -> bool:
         """Whether nothing, or nothing any more, is being written by this rank."""
@@ -114,6 +116,8 @@ class Checkpoints:
             refusal = self._refusal(state, error)
         (failed,) = self.world.sum([refusal is not None])
         if failed:
+            if self.leads:
+                shutil.rmtree(folder, ignore_errors=True)
             raise refusal or self._refusal(state, RuntimeError("another worker could not write its part"))
         if self.world.is_first:
             try:
@@ -127,12 +131,17 @@ class Checkpoints:
     def _complete(self, state: TrainerState, folder: Path) -> None:
         """Give a checkpoint its name and, as the last write of all, its marker."""
         complete = self._folder(state.step)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder.name} was removed while it was being written")
         write_json(folder / _STATE, asdict(state))
         self._workspace.send_file(folder / _STATE)
         self._workspace.send(*RECORDS)
         shutil.rmtree(complete, ignore_errors=True)
         folder.rename(complete)
+        for names in (complete, self.root):
+            flush_folder(names)
         write_bytes(complete / _COMPLETE, folder.name.encode())
+        flush_folder(complete)
         self._workspace.send_file(complete / _COMPLETE)
         if not self._workspace.is_shared:
             shutil.rmtree(complete)
@@ -145,6 +154,8 @@ class Checkpoints:
         InputError
             When another number of workers wrote it and the run does not use ZeRO-3.
         """
+        if self.leads:
+            remove_converted(self.root)
         found = self.complete() if self.world.is_first else []
         (newest,) = self.world.sum([_step(found[-1].name) if found else 0])
         return self._load(engine, self._folder(int(newest))) if newest else None
@@ -196,11 +207,14 @@ class Checkpoints:
         best = [] if state.best_step is None else [self._folder(state.best_step).name]
         kept = {*complete[-self.keep :], *best} & {*complete}
         kept |= {self._written_as(name) for name in kept}
-        place = self._workspace.place
-        for name in place.folders(_FOLDER):
-            if name.startswith("step-") and name not in kept:
+        for name in self._workspace.place.folders(_FOLDER):
+            if name not in kept and (_STEP.fullmatch(name) or name in self._removable):
                 with suppress(OSError):
-                    place.remove(f"{_FOLDER}/{name}")
+                    self._workspace.place.remove(f"{_FOLDER}/{name}")
+
+    def _names(self) -> set[str]:
+        """Of the folders of all checkpoints, complete or not, of the run and on this node."""
+        return {*self._workspace.place.folders(_FOLDER), *(path.name for path in self.root.glob("step-*"))}
 
 
 def complete_checkpoints(place: Location) -> list[str]:

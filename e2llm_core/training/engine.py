@@ -17,7 +17,7 @@ from e2llm_core.training.extensions import build_communication
 from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
-from e2llm_core.training.world import World, host_group
+from e2llm_core.training.world import PATIENCE, World, host_group
 from storage.errors import InputError
 
 _TAG = "zero"
@@ -37,7 +37,7 @@ def start_distributed(world: World) -> None:
         store = dist.HashStore()
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     build_communication()
-    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=PATIENCE)
     host_group()
 
 
@@ -162,9 +162,20 @@ class Engine:
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(total * (self._world.size / global_units))
 
-    def step(self) -> None:
-        """Optimizer step, after the last micro-batch's `backward`."""
+    def step(self) -> bool:
+        """Optimizer step, after the last micro-batch's `backward`; tells whether the gradients were finite.
+
+        ZeRO passes over a step with others without a word; without ZeRO they would become the weights.
+        """
+        if self._config.zero_stage == 0 and not self._gradients_are_finite():
+            return False
+        skipped = self._engine.skipped_steps
         self._engine.step()
+        return bool(self._engine.skipped_steps == skipped)
+
+    def _gradients_are_finite(self) -> bool:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
 
     def learning_rates(self) -> dict[str, float]:
         """Current rate of every group."""

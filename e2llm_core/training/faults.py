@@ -29,8 +29,8 @@ class Watchdog:
     rank : int
         Of this process.
     seconds : float
-        The longest time between two calls of `feed`. Before the first one, while extensions are compiled and
-        weights are read, nothing is timed: ending a compiler would leave its lock behind.
+        The longest time between two calls of `feed`, or of `feed` and `rest`. Before the first one, while extensions
+        are compiled and weights are read, nothing is timed: ending a compiler would leave its lock behind.
     """
 
     def __init__(self, run: Path, rank: int, seconds: float) -> None:
@@ -44,13 +44,17 @@ class Watchdog:
         """Start the timer anew."""
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
 
+    def rest(self) -> None:
+        """Stop the timer until it is fed again."""
+        faulthandler.cancel_dump_traceback_later()
+
     def __enter__(self) -> "Watchdog":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        faulthandler.cancel_dump_traceback_later()
+        self.rest()
         with self._file:
             is_empty = not os.fstat(self._file.fileno()).st_size
         if is_empty:

@@ -15,12 +15,13 @@ from torch import Tensor
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
-from e2llm_core.training.faults import STACKS
+from e2llm_core.training.faults import STACKS, Watchdog
 from e2llm_core.training.meter import StepMeter
 from e2llm_core.training.metrics import PROGRESS, RECORDS, MetricsLog, record_choices
 from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
+from storage.location import Folder
 from storage.sampling.loader import Prefetcher
 from storage.workspace import Workspace
 
@@ -43,8 +44,8 @@ class Trainer:
         This rank's place.
     stop : callable, optional
         Asked before every step on every rank: True ends training after a checkpoint at the step before.
-    alive : callable, optional
-        Called after every step.
+    watchdog : Watchdog, optional
+        Times the steps.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Trainer:
         run: Workspace | Path | str,
         world: World,
         stop: Callable[[], bool] = lambda: False,
-        alive: Callable[[], None] = lambda: None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.stage, self.config, self.world = stage, config, world
         self.workspace = run if isinstance(run, Workspace) else Workspace(run, world.node_rank)
         self.run = self.workspace.folder
-        self._stop, self._alive = stop, alive
+        self._stop, self._watchdog = stop, watchdog
         self.run.mkdir(parents=True, exist_ok=True)
         if world.is_first:
             self.workspace.fetch(*RECORDS)
@@ -81,7 +82,7 @@ class Trainer:
         Raises
         ------
         InputError
-            When the loss is not finite, or a checkpoint cannot be written.
+            When a loss or a gradient is not finite, or a checkpoint cannot be written.
         """
         with self.workspace.kept(*(RECORDS if self.world.is_first else ())):
             return self._fit()
@@ -104,9 +105,12 @@ class Trainer:
                     self._drain(step, prepared)
                     return "stopped"
                 self._step(step, batches, prepared.last_wait_seconds, log)
-                self._alive()
+                if self._watchdog:
+                    self._watchdog.feed()
         finally:
             log.close()
+            if self._watchdog:
+                self._watchdog.rest()
         self._finish()
         return "finished"
 
@@ -177,16 +181,16 @@ class Trainer:
             for name, part in {"loss": Part(losses.total, batch.units), **losses.parts}.items():
                 totals[name] = totals.get(name, 0) + part.total.detach().double()
                 counts[name] = counts.get(name, 0) + part.units
-        self.engine.step()
+        is_finite = self.engine.step()
         sums = self.world.sum([*torch.stack(list(totals.values())).tolist(), *counts.values()])
         shares = zip(counts, sums[: len(counts)], sums[len(counts) :], strict=True)
         self._measure(prepared, loader_wait)
         metrics = {name: total / count for name, total, count in shares if count}
-        if not np.isfinite(metrics["loss"]):
+        if not np.isfinite(metrics["loss"]) or not is_finite:
             raise InputError(
                 f"{self.workspace.name}, step {step}",
-                f"the loss is {metrics['loss']}",
-                "Lower train.learning_rate or train.gradient_clip; started again, the run goes on from its checkpoint.",
+                f"the loss is {metrics['loss']:g}{'' if is_finite else ', its gradients are not finite'}",
+                "Lower train.learning_rate or train.gradient_clip, with another `run:`; this one would end here again.",
             )
         metrics |= {f"lr/{name}": rate for name, rate in rates.items()}
         if (norm := self.engine.gradient_norm()) is not None:
@@ -214,6 +218,7 @@ class Trainer:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self.stage.hand_on(self.engine.model, state, partial)
+            Folder(partial).settle("")
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
             self.workspace.send_folder(folder.name)

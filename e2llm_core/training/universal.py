@@ -12,7 +12,8 @@ import torch
 
 from e2llm_core.training.world import World
 
-_SCRATCH = ".universal"
+_CONVERTED = ".universal-"
+"""And a number of this attempt's own: what an earlier one started may still be converting."""
 
 
 @contextmanager
@@ -35,10 +36,9 @@ def universal_form(folder: Path, tag: str, world: World, *, converts: bool) -> I
     RuntimeError
         When DeepSpeed's conversion fails; with the end of what it said.
     """
-    scratch = folder.parent / _SCRATCH
+    scratch = folder.parent / f"{_CONVERTED}{world.number()}"
     said = ""
     if converts:
-        shutil.rmtree(scratch, ignore_errors=True)
         said = _convert(folder / tag, scratch / tag)
     (failed,) = world.sum([bool(said)])
     if failed:
@@ -49,6 +49,12 @@ def universal_form(folder: Path, tag: str, world: World, *, converts: bool) -> I
         world.barrier()
         if converts:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_converted(folder: Path) -> None:
+    """Remove what attempts that were killed left of their conversions in the folder of the checkpoints."""
+    for left_over in folder.glob(f"{_CONVERTED}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _convert(source: Path, target: Path) -> str:

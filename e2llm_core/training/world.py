@@ -1,8 +1,10 @@
 """Which rank of how many: one value object instead of reads of the environment."""
 
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,6 +12,11 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=4)
+"""How long ranks wait for each other: one may download or convert a checkpoint, or hand on a model, of a terabyte.
+
+Steps that hang are ended by the watchdog (:mod:`e2llm_core.training.faults`)."""
+_NUMBER_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class World:
         dist.all_gather_object(found, item, group=host_group())
         return found
 
+    def number(self) -> int:
+        """Make up a number, the same on all ranks; a collective call."""
+        (number,) = self.sum([secrets.randbits(_NUMBER_BITS) if self.is_first else 0])
+        return int(number)
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
@@ -65,7 +77,7 @@ class World:
 @cache
 def host_group() -> Any:
     """A gloo group beside the default one, so that two threads may communicate; the first call is collective."""
-    return dist.new_group(backend="gloo")
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 _TORCHRUN = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "GROUP_RANK": "0"}

@@ -2,6 +2,7 @@
 
 out-of-memory:4   more than 4 samples do not fit
 nan:6             the sixth forward pass of a process gives a loss that is not a number
+infinite:6        its loss is a number, its gradients are infinite
 hang:6            the sixth forward pass of the first process that reaches it never ends
 slow:0.2          every forward pass takes so many seconds longer
 """
@@ -32,6 +33,9 @@ def misbehaving(stage):
         found = plain(model, batch)
         if KIND == "nan" and call == int(AMOUNT):
             return type(found)(found.total * float("nan"), found.parts)
+        if KIND == "infinite" and call == int(AMOUNT):
+            nothing = found.total - found.total.detach()
+            return type(found)(found.total + nothing.sqrt(), found.parts)
         return found
 
     stage.losses = losses

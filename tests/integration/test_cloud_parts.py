@@ -217,9 +217,9 @@ def test_large_files_travel_in_parts(fault: str, url: str, network: FaultyProxy,
 
 def test_a_request_to_stop_and_progress_travel_through_the_bucket(url: str, capsys) -> None:
     launcher, place = StopRequest(url), locate(url)
-    launcher.withdraw()
+    worker = StopRequest(url, launcher.begin())
     place.append("progress.log", b"of an earlier launch\n")
-    with follow(place, "progress.log"), StopRequest(url).watched() as is_asked:
+    with follow(place, "progress.log"), worker.watched() as is_asked:
         place.append("progress.log", b"step 1\nstep")
         assert not is_asked()
         launcher.make()

@@ -69,10 +69,13 @@ def test_one_sample_that_does_not_fit_is_refused(nodes, tmp_path):
         nodes.trained(tmp_path / "run", tiny(micro_batch=1), "out-of-memory:0")
 
 
-def test_a_loss_that_is_no_number_is_refused_and_the_checkpoint_before_it_stays(nodes, tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "message"), [("nan:8", "the loss is nan"), ("infinite:8", r"the loss is \d.*gradients are not finite")]
+)
+def test_numbers_that_are_none_are_refused_and_the_checkpoint_before_stays(nodes, tmp_path, fault, message):
     run = tmp_path / "run"
-    with pytest.raises(InputError, match=r"step 8: the loss is nan.*train\.learning_rate"):
-        nodes.trained(run, fault="nan:8")
+    with pytest.raises(InputError, match=rf"step 8: {message}.*train\.learning_rate"):
+        nodes.trained(run, fault=fault)
     assert checkpoints(run)[-1] == "step-000006"
     assert not resumptions(run)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster.serve import Client, deployed
@@ -30,6 +31,15 @@ def ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, ray_session(ROOT, local=True):
         patch.setattr("cluster.serve.Replica", NamedReplica)
         yield
+
+
+def test_its_ray_listens_on_the_loopback_address_alone():
+    with deployed("a", "runs/first", HALF) as client:
+        answers(client)
+        processes = psutil.Process().children(recursive=True)
+        found = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
+    assert found
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in found} <= {"127.0.0.1", "::1"}
 
 
 def answers(client: Client) -> list[int]:

@@ -74,6 +74,17 @@ def test_a_kill_leaves_the_folder_claimed(folder, clock):
     context.__exit__(None, None, None)
 
 
+def test_a_full_disk_is_told_by_the_work_and_not_by_the_bookkeeping(folder, monkeypatch):
+    def write(*_):
+        raise OSError("No space left on device")
+
+    def fill():
+        monkeypatch.setattr(RunFolder, "_write", write)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(folder, fill)
+
+
 def test_a_finished_run_belongs_to_its_spec(folder):
     with folder.claimed({}, {}):
         pass

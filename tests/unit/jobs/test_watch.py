@@ -33,7 +33,7 @@ def run(tmp_path):
 
 
 def train(run, steps):
-    values = {"loss/IED": 0.75, "loss/EPC": 0.25, "loader_wait_share": 0.013}
+    values = {"nll/IED": 0.75, "nll/EPC": 0.25, "loader_wait_share": 0.013}
     values |= {"lr/lora": 1e-4, "gradient_norm": 0.5, "tokens_per_second": 12345.6, "mfu": 0.461, "memory_gb": 61.2}
     with (run / "metrics.jsonl").open("a") as file:
         for step in steps:

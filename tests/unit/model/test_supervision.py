@@ -98,3 +98,13 @@ def test_no_more_logits_exist_at_a_time_than_a_block_of_them(monkeypatch):
 def test_other_heads_are_refused(head):
     with pytest.raises(ValueError, match="lm_head"):
         SupervisedHead.install(Holder(head))
+
+
+def test_scoring_alone_computes_no_gradients(monkeypatch):
+    head, hidden, targets, weights = drawn(6)
+    holder = Holder(head)
+    SupervisedHead.install(holder)
+    expected = holder.head(hidden, targets, weights)[0].item()
+    monkeypatch.setattr(torch, "zeros_like", lambda *_: pytest.fail("room for a gradient that nobody asked for"))
+    with torch.no_grad():
+        assert holder.head(hidden, targets, weights)[0].item() == pytest.approx(expected)

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,37 @@ def test_a_worker_that_was_given_up_writes_into_no_other_attempts_checkpoint(tmp
     assert (folder / "weights").read_text().startswith("step-000005.writing-")
     saved(tmp_path, 10)
     assert names(tmp_path) == ["step-000005", "step-000010"]
+
+
+def test_what_another_attempt_writes_is_left_alone(tmp_path):
+    """Its launcher gave it up, but it is alive: what it holds open must not vanish under it and then count."""
+    given_up = Checkpoints(tmp_path, 2, World())
+    later = Checkpoints(tmp_path, 2, World())
+    given_up.save(Recorder(), TrainerState(7, 1))
+    for step in (5, 10, 15):
+        save(later, TrainerState(step, 1))
+    (still_written,) = [name for name in names(tmp_path) if ".writing-" in name]
+    assert still_written.startswith("step-000007")
+    assert names(tmp_path)[-2:] == ["step-000010", "step-000015"]
+
+
+def test_a_checkpoint_whose_files_were_removed_does_not_count(tmp_path):
+    checkpoints = saved(tmp_path, 5)
+    engine = Recorder()
+    checkpoints.save(engine, TrainerState(10, 1))
+    (written,) = (tmp_path / "checkpoints").glob("*.writing-*")
+    shutil.rmtree(written)
+    with pytest.raises(InputError, match="was removed while it was being written"):
+        checkpoints.finish(engine)
+    assert [path.name for path in checkpoints.complete()] == ["step-000005"]
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_its_room_free(tmp_path):
+    checkpoints, engine = saved(tmp_path, 5), Recorder(error=OSError("No space left on device"))
+    checkpoints.save(engine, TrainerState(10, 1))
+    with pytest.raises(InputError, match="No space left"):
+        checkpoints.finish(engine)
+    assert names(tmp_path) == ["step-000005"]
 
 
 def test_another_number_of_workers_is_resharded(tmp_path):

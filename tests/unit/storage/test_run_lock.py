@@ -1,0 +1,54 @@
+"""One job per run at a time."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from storage import lock
+from storage.errors import InputError
+from storage.location import locate
+from storage.lock import only_job
+
+HOLDER = """
+import sys, time
+from storage.location import locate
+from storage.lock import only_job
+with only_job(locate(sys.argv[1])):
+    print("holds", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holder(run: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, str(run), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holds\n"
+    return process
+
+
+def test_a_second_job_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "runs/a"
+    first = holder(run, 60)
+    monkeypatch.setattr(lock, "_WAIT_SECONDS", 0.3)
+    try:
+        with pytest.raises(InputError, match="another job is at work in this run"), only_job(locate(run)):
+            pytest.fail("two jobs in one run")
+        with only_job(locate(tmp_path / "runs/b")):
+            pass
+    finally:
+        first.kill()
+        first.wait()
+    with only_job(locate(run)):
+        pass
+
+
+def test_a_job_that_is_about_to_end_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, started = holder(tmp_path, 1), time.monotonic()
+    with only_job(locate(tmp_path)):
+        assert first.wait(10) == 0
+    assert time.monotonic() - started > 0.5
+    assert "another job is at work" in capsys.readouterr().out
