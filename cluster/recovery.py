@@ -83,7 +83,7 @@ def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: str | Path) 
     return plan.model_copy(update={"train": config.model_copy(update=halved)})
 
 
-def sizes(plan: Plan) -> str:
+def size_settings(plan: Plan) -> str:
     """What `with_half_the_micro_batch` changes, as overrides."""
     found = {name: getattr(plan.train, name) for name in _SIZES if hasattr(plan.train, name)}
     return ", ".join(f"train.{name}={size}" for name, size in found.items())

@@ -12,7 +12,7 @@ from cluster.recovery import (
     is_for_lack_of_memory,
     newest_checkpoint,
     refusal,
-    sizes,
+    size_settings,
     with_half_the_micro_batch,
 )
 from cluster.session import TrainingResources, require_resources
@@ -74,7 +74,7 @@ def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request
                 raise refused from None
             if is_for_lack_of_memory(error):
                 plan = with_half_the_micro_batch(plan, workers, run)
-                _say(run, f"out of memory; goes on with {sizes(plan)}")
+                _say(run, f"out of memory; goes on with {size_settings(plan)}")
             elif not found_no_room(error):
                 newest, before = newest_checkpoint(run), newest
                 failures = failures + 1 if newest == before else 1

@@ -28,6 +28,8 @@ def start_distributed(world: World) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch\.distributed|deepspeed)")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     os.environ.setdefault("LOCAL_RANK", str(world.local_rank))
+    # DeepSpeed has torch compile an optimizer that is not used here, which imports all of Inductor first.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     import deepspeed
 
     backend = "nccl" if world.device.type == "cuda" else "gloo"

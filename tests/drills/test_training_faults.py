@@ -162,3 +162,37 @@ def test_a_store_silent_for_a_minute(nodes: TwoNodes, tmp_path: Path, monkeypatc
     assert max(waits) > 50
     assert len(worlds(tmp_path / "run")) == 1
     write_log("silent-store", [f"step {number}: waited {wait:.1f} s" for number, wait in enumerate(waits, 1)])
+
+
+def test_a_store_that_stays_silent_is_named(nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes.repair()
+    with s3_process("eeg") as (server, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        make_store("s3://eeg/store")
+        patience = {"E2LLM_S3_STALLED_SECONDS": "1", "E2LLM_S3_PATIENCE_SECONDS": "3"}
+        with nodes.training(tmp_path / "run", stage1("s3://eeg/store"), "slow:0.1", environment | patience) as ended:
+            wait(lambda: rows(tmp_path / "run"), ended)
+            server.suspend()
+        with pytest.raises(InputError, match=r"s3://eeg/store.*no answer for 3 s.*Check the object store"):
+            ended.result()
+
+
+def test_a_bucket_that_stays_silent_ends_its_run(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.repair()
+    run = "s3://eeg/runs/silent"
+    patience = {"E2LLM_S3_STALLED_SECONDS": "1", "E2LLM_S3_PATIENCE_SECONDS": "2", "E2LLM_SCRATCH": str(tmp_path)}
+    with s3_process("eeg") as (server, environment):
+        for name, value in (environment | patience).items():
+            monkeypatch.setenv(name, value)
+        with nodes.training(run, tiny(), "slow:0.3", environment | patience) as ended:
+            wait(lambda: checkpoints(run), ended)
+            monkeypatch.setenv("E2LLM_S3_PATIENCE_SECONDS", "4")
+            server.suspend()
+            try:
+                assert isinstance(ended.exception(), InputError)
+            finally:
+                server.resume()
+        assert "the object store does not answer as it should" in str(ended.exception())

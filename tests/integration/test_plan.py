@@ -30,8 +30,11 @@ TOKENS, LONGEST, SUPERVISED = 512, 64, 256
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory) -> Path:
+    return random_llm(tmp_path_factory.mktemp("plan") / "llm")
+
+
+def random_llm(folder: Path) -> Path:
     """A random model whose states, activations and logits each outweigh an interpreter's own noise."""
-    folder = tmp_path_factory.mktemp("plan") / "llm"
     torch.manual_seed(0)
     tiny_qwen3(32_000, 512, 4, 8, 4, 1536).save_pretrained(folder)
     tiny_qwen3(300, 32, 1, 2, 1, 64).save_pretrained(folder.with_name("warm"))
@@ -102,9 +105,13 @@ def cpu_bytes(found: Memory, work: Workload) -> float:
 
 @pytest.mark.parametrize(
     ("workers", "precision", "lora", "recompute"),
-    [(1, "fp32", 8, False), (1, "fp32", None, True), (2, "fp32", None, False), (3, "bf16", 8, False)],
+    [(1, "fp32", 8, False), (1, "fp32", None, True), (2, "fp32", None, False)],
 )
 def test_what_workers_hold(llm, tmp_path, workers, precision, lora, recompute):
+    compare(llm, tmp_path, workers, precision, lora, recompute=recompute)
+
+
+def compare(llm: Path, folder: Path, workers: int, precision: str, lora: int | None, *, recompute: bool) -> None:
     """Partitions within 2 % of the plan; the second step's peak over the memory before it, within 15 %."""
     train = TrainConfig(
         precision=precision,
@@ -115,7 +122,7 @@ def test_what_workers_hold(llm, tmp_path, workers, precision, lora, recompute):
     )
     work = planned(size_from_folder(llm), train, lora, 2 if precision == "bf16" else 4)
     expected = memory(work, workers)
-    for found in launch(llm, tmp_path, work, lora, workers):
+    for found in launch(llm, folder, work, lora, workers):
         for name in ("parameters", "gradients", "optimizer"):
             assert found[name] == pytest.approx(expected.items[name], rel=0.02), name
         print(f"peak {found['peak'] / 1e6:.0f} MB, planned {cpu_bytes(expected, work) / 1e6:.0f} MB")

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cluster.serve import Client, deployed
+from cluster.serve import Client, deployed, listen_on_this_node
 from cluster.session import Resources, ray_session
 from e2llm_core.inference import Question
 
@@ -20,6 +20,7 @@ class NamedReplica:
     """Answers each item with the length of its model's name."""
 
     def __init__(self, model: str) -> None:
+        listen_on_this_node()
         self._answer = len(model)
 
     def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
@@ -33,18 +34,17 @@ def ray() -> Iterator[None]:
         yield
 
 
-def test_its_ray_listens_on_the_loopback_address_alone():
-    with deployed("a", "runs/first", HALF) as client:
-        answers(client)
-        processes = psutil.Process().children(recursive=True)
-        found = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
-    assert found
-    assert {each.laddr.ip.removeprefix("::ffff:") for each in found} <= {"127.0.0.1", "::1"}
-
-
 def answers(client: Client) -> list[int]:
     found = client.likelihood("test", Question.pair(), [np.zeros((2, 1, 1, 1)), np.ones((1, 1, 1, 1))])
     return [int(each) for each in found[:, 0]]
+
+
+def addresses() -> set[str]:
+    """On which this process's own Ray listens."""
+    processes = psutil.Process().children(recursive=True)
+    found = [each for process in processes for each in process.net_connections("inet") if each.status == "LISTEN"]
+    assert found
+    return {each.laddr.ip.removeprefix("::ffff:") for each in found}
 
 
 def test_runs_have_models_of_their_own():
@@ -54,6 +54,7 @@ def test_runs_have_models_of_their_own():
         with deployed("bb", "runs/second", HALF) as second:
             assert answers(first) == [1, 1, 1]
             assert answers(second) == [2, 2, 2]
+            assert addresses() <= {"127.0.0.1", "::1"}
         assert answers(first) == [1, 1, 1], "another run's end is not this one's"
         with deployed("ccc", "runs/first", HALF) as again:
             assert answers(again) == [3, 3, 3], "what a killed job has left is replaced"
