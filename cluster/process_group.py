@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+_FIND_SECONDS = 1800.0
 _store: Any = None
 
 
@@ -23,7 +24,16 @@ def open_store() -> tuple[str, int]:
 
 
 def join_group(store: tuple[str, int], backend: str, rank: int, size: int, timeout: timedelta) -> None:
-    """Make this process a rank of the group whose store was opened by :func:`open_store`."""
+    """Make this process a rank of the group whose store was opened by :func:`open_store`.
+
+    Parameters
+    ----------
+    store, backend, rank, size
+        Where it listens, and the group.
+    timeout : timedelta
+        How long a rank waits for the others in a collective call; all find each other within half an hour, or not at
+        all.
+    """
     from ray.util import get_node_ip_address
     from torch.distributed import TCPStore, init_process_group
 
@@ -32,9 +42,8 @@ def join_group(store: tuple[str, int], backend: str, rank: int, size: int, timeo
     if interface := interface_of(get_node_ip_address()):
         for name in _INTERFACE_VARIABLES:
             os.environ.setdefault(name, interface)
-    init_process_group(
-        backend, store=TCPStore(host, port, timeout=timeout), rank=rank, world_size=size, timeout=timeout
-    )
+    find = TCPStore(host, port, timeout=min(timeout, timedelta(seconds=_FIND_SECONDS)))
+    init_process_group(backend, store=find, rank=rank, world_size=size, timeout=timeout)
 
 
 def interface_of(address: str) -> str | None:

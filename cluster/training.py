@@ -100,13 +100,14 @@ def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers:
     from ray.train.torch import TorchTrainer
 
     from cluster.train_backend import NodeAddressConfig
+    from e2llm_core.training.world import PATIENCE
 
     workspace = Workspace(run)
     ray_folder = workspace.folder / "ray"  # Ray Train looks for it on this node only, since it keeps no checkpoints
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
     trainer = TorchTrainer(
         train_on_worker,  # type: ignore[arg-type]
-        torch_config=NodeAddressConfig(),
+        torch_config=NodeAddressConfig(timeout_s=int(PATIENCE.total_seconds())),
         train_loop_config={
             "plan": plan,
             "run": str(run),
