@@ -4,9 +4,11 @@ Ray Serve's own ports are tried in test_kubernetes_parts.py.
 """
 
 import http.client
+import os
 import re
 import secrets
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -180,3 +182,30 @@ def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training):
     for path in files:
         content = path.read_bytes()
         assert not [secret for secret in hidden if secret.encode() in content], path
+
+
+OWN_RAY = """
+import os, stat, sys
+from pathlib import Path
+import psutil
+from cluster.session import ray_session
+with ray_session(Path(sys.argv[1]), local=True):
+    import ray
+    ray.get([ray.remote(lambda: 1).remote() for _ in range(2)])
+    for process in psutil.Process().children(recursive=True):
+        for each in process.net_connections("inet"):
+            if each.status == psutil.CONN_LISTEN:
+                print("listens", each.laddr.ip.removeprefix("::ffff:"))
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    print("modes", oct(stat.S_IMODE(token.stat().st_mode)), oct(stat.S_IMODE(token.parent.stat().st_mode)))
+print("left", token.parent.exists())
+"""
+
+
+def test_the_ray_of_one_job_alone_is_as_closed():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", OWN_RAY, str(ROOT)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert {line for line in said if line.startswith("listens")} == {"listens 127.0.0.1"}
+    assert said[-2:] == ["modes 0o600 0o700", "left False"]

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from cluster.serve import Client, deployed, listen_on_this_node
@@ -39,14 +38,6 @@ def answers(client: Client) -> list[int]:
     return [int(each) for each in found[:, 0]]
 
 
-def addresses() -> set[str]:
-    """On which this process's own Ray listens."""
-    processes = psutil.Process().children(recursive=True)
-    found = [each for process in processes for each in process.net_connections("inet") if each.status == "LISTEN"]
-    assert found
-    return {each.laddr.ip.removeprefix("::ffff:") for each in found}
-
-
 def test_runs_have_models_of_their_own():
     from ray import serve
 
@@ -54,7 +45,6 @@ def test_runs_have_models_of_their_own():
         with deployed("bb", "runs/second", HALF) as second:
             assert answers(first) == [1, 1, 1]
             assert answers(second) == [2, 2, 2]
-            assert addresses() <= {"127.0.0.1", "::1"}
         assert answers(first) == [1, 1, 1], "another run's end is not this one's"
         with deployed("ccc", "runs/first", HALF) as again:
             assert answers(again) == [3, 3, 3], "what a killed job has left is replaced"
