@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from cluster.own_ray import own_ray
+from cluster.own_ray import OF_A_CLUSTER, own_ray
 from cluster.upload import announce
 from storage.errors import InputError
 
-_ANOTHER_CLUSTER = "Start one with `e2llm cluster up`, or `unset RAY_ADDRESS RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE`."
+_ANOTHER_CLUSTER = f"Start one with `e2llm cluster up`, or `unset {' '.join(OF_A_CLUSTER)}`."
 _CONNECT_SECONDS = 10.0
 
 

@@ -22,8 +22,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def flush_folder(path: Path) -> None:
-    """Have the names in a folder on disk."""
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

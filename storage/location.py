@@ -1,6 +1,5 @@
 """Where stores, runs and models lie: folders of this machine or prefixes of an object store, with the same verbs."""
 
-import os
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from storage.errors import InputError
-from storage.files import write_bytes
+from storage.files import flush, write_bytes
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*))?")
@@ -230,7 +229,7 @@ class Folder(Location):
         """Write a file by an atomic rename that survives a loss of power."""
         path = self.path / key
         write_bytes(path, content)
-        self._flush(path.parent)
+        flush(path.parent)
 
     def append(self, key: str, content: bytes) -> None:
         """Write to the end of a file."""
@@ -275,15 +274,7 @@ class Folder(Location):
         path = self.path / key
         above = [parent for parent in path.parents if parent.is_relative_to(self.path)]
         for name in [*path.rglob("*"), path, *above]:
-            self._flush(name)
-
-    @staticmethod
-    def _flush(path: Path) -> None:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            flush(name)
 
     def zarr(self, key: str) -> Any:
         """A `zarr.storage.LocalStore`."""

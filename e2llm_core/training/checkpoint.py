@@ -13,7 +13,7 @@ from e2llm_core.training.metrics import RECORDS
 from e2llm_core.training.universal import remove_converted
 from e2llm_core.training.world import World
 from storage.errors import InputError
-from storage.files import flush_folder, write_bytes, write_json
+from storage.files import flush, write_bytes, write_json
 from storage.location import Location
 from storage.workspace import Workspace
 
@@ -139,9 +139,9 @@ class Checkpoints:
         shutil.rmtree(complete, ignore_errors=True)
         folder.rename(complete)
         for names in (complete, self.root):
-            flush_folder(names)
+            flush(names)
         write_bytes(complete / _COMPLETE, folder.name.encode())
-        flush_folder(complete)
+        flush(complete)
         self._workspace.send_file(complete / _COMPLETE)
         if not self._workspace.is_shared:
             shutil.rmtree(complete)

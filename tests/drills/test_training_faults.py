@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -146,36 +147,44 @@ def test_full_disks(nodes: TwoNodes, undisturbed: Path, tmp_path: Path) -> None:
     write_log("full-disks", [*log, "at the end: the undisturbed curve"])
 
 
-def test_a_store_silent_for_a_minute(nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes.repair()
+@pytest.fixture(name="served")
+def store_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    """The process of the object store that holds `s3://eeg/store`, and what finds it."""
     with s3_process("eeg") as (server, environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         make_store("s3://eeg/store")
-        with nodes.training(tmp_path / "run", stage1("s3://eeg/store"), "slow:0.1", environment) as ended:
-            wait(lambda: rows(tmp_path / "run"), ended)
-            server.suspend()
-            time.sleep(60)
-            server.resume()
-        ended.result()
+        yield server, environment
+
+
+def test_a_store_silent_for_a_minute(
+    nodes: TwoNodes, served: tuple[psutil.Process, dict[str, str]], tmp_path: Path
+) -> None:
+    server, environment = served
+    nodes.repair()
+    with nodes.training(tmp_path / "run", stage1("s3://eeg/store"), "slow:0.1", environment) as ended:
+        wait(lambda: rows(tmp_path / "run"), ended)
+        server.suspend()
+        time.sleep(60)
+        server.resume()
+    ended.result()
     waits = [row.get("loader_wait", 0.0) for row in rows(tmp_path / "run")]  # a step that is timed otherwise has none
     assert max(waits) > 50
     assert len(worlds(tmp_path / "run")) == 1
     write_log("silent-store", [f"step {number}: waited {wait:.1f} s" for number, wait in enumerate(waits, 1)])
 
 
-def test_a_store_that_stays_silent_is_named(nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_stays_silent_is_named(
+    nodes: TwoNodes, served: tuple[psutil.Process, dict[str, str]], tmp_path: Path
+) -> None:
+    server, environment = served
     nodes.repair()
-    with s3_process("eeg") as (server, environment):
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        make_store("s3://eeg/store")
-        patience = {"E2LLM_S3_STALLED_SECONDS": "1", "E2LLM_S3_PATIENCE_SECONDS": "3"}
-        with nodes.training(tmp_path / "run", stage1("s3://eeg/store"), "slow:0.1", environment | patience) as ended:
-            wait(lambda: rows(tmp_path / "run"), ended)
-            server.suspend()
-        with pytest.raises(InputError, match=r"s3://eeg/store.*no answer for 3 s.*Check the object store"):
-            ended.result()
+    patience = {"E2LLM_S3_STALLED_SECONDS": "1", "E2LLM_S3_PATIENCE_SECONDS": "3"}
+    with nodes.training(tmp_path / "run", stage1("s3://eeg/store"), "slow:0.1", environment | patience) as ended:
+        wait(lambda: rows(tmp_path / "run"), ended)
+        server.suspend()
+    with pytest.raises(InputError, match=r"s3://eeg/store.*no answer for 3 s.*Check the object store"):
+        ended.result()
 
 
 def test_a_bucket_that_stays_silent_ends_its_run(

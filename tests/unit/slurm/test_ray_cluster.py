@@ -53,5 +53,8 @@ def test_state_that_cannot_be_removed_leaves_the_result_alone(no_ray, tmp_path, 
             raise OSError(39, "Directory not empty", path)
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
+    ended = False
     with ray_on_nodes(ALLOCATION, tmp_path):
-        pass
+        ended = True
+    assert ended
+    assert (tmp_path / "north/9-1").exists()
