@@ -18,12 +18,17 @@ from e2llm_core.training.world import World
 
 
 class KilledTrainer(Trainer):
-    """Kills its own process, as `kill -9` would, once step `last` is behind it."""
+    """Kills its own process, as `kill -9` would, once step `last` is behind it and what was being written is complete.
+
+    Checkpoints are written beside the steps: killed any earlier, a run may go on from the one before.
+    """
 
     last: int | None = None
 
     def _train_step(self, step: int, prepared: list[Batch], loader_wait: float) -> dict[str, float]:
         if self.last is not None and step == self.last + 1:
+            self.checkpoints.finish(self.engine)
+            self.world.barrier()
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._train_step(step, prepared, loader_wait)
 
