@@ -26,6 +26,10 @@ class Desk:
     slurm: SlurmCluster
     folder: Path
 
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
     def submit(self, *arguments: str, cwd: Path = ROOT, fault: str = "", script: str = SCRIPT) -> "Job":
         """Submit with options for sbatch, then the spec and its overrides; the log goes to the folder."""
         options = [word for word in arguments if word.startswith("--")]

@@ -182,6 +182,17 @@ def resumptions(run: Path | str) -> list[int]:
     return [int(line.rsplit(" ", 1)[1]) for line in lines if "resumed at step" in line]
 
 
+def steps_lost(run: Path) -> list[int]:
+    """How many steps were computed again after each resumption."""
+    step, found = 0, []
+    for line in (run / PROGRESS).read_text().splitlines():
+        if "resumed at step" in line:
+            found.append(step - int(line.rsplit(" ", 1)[1]))
+        elif "train" in line and (seen := re.search(r"\bstep (\d+)/", line)):
+            step = int(seen[1])
+    return found
+
+
 def worlds(run: Path | str) -> list[int]:
     """How many workers each attempt had."""
     found = re.findall(r"on (\d+) workers?", text(run, PROGRESS))
@@ -262,7 +273,7 @@ def make_store(place: str | Path) -> None:
     store.write_index()
 
 
-def stage1(store: str | Path) -> Stage1Plan:
+def stage1(store: str | Path, **train_settings: Any) -> Stage1Plan:
     """A plan that reads a store at every step; its curve does not depend on the micro-batch."""
     content = {
         "data": {
@@ -272,7 +283,7 @@ def stage1(store: str | Path) -> Stage1Plan:
         },
         "model": {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 16, "temporal_depth": 1, "temporal_heads": 2},
         "losses": {"contrastive": 0},
-        "train": {**TRAIN, "validate_every": STEPS},
+        "train": {**TRAIN, "validate_every": STEPS, **train_settings},
     }
     return Stage1Plan.model_validate(content)
 

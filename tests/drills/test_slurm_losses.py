@@ -1,13 +1,14 @@
-"""A real SLURM of two nodes that loses one, under an elastic job and under one with a fixed number of workers."""
+"""A real SLURM of two nodes that two jobs share, and that loses one of them."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from tests import torchrun
 from tests.slurm_daemons import wait
 from tests.slurm_desk import ONE_EACH, SECONDS, Desk, desk_at_slurm
-from tests.training_faults import TRAIN, curve, resumptions, rows, worlds
+from tests.training_faults import TRAIN, curve, resumptions, rows, stage1, worlds
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 EVERY = TRAIN["checkpoint_every"]
@@ -19,10 +20,25 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         yield desk
 
 
-def test_lost_nodes_and_a_cancelled_job(desk: Desk) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(desk: Desk) -> list[float]:
+    """The curve of a run that knows nothing of SLURM or Ray."""
+    run = desk.folder / "undisturbed"
+    torchrun.train({run: stage1(desk.store).model_dump(mode="json")})
+    return curve(run)
+
+
+def test_two_jobs_share_both_nodes(desk: Desk, undisturbed: list[float]) -> None:
+    spec, runs = str(desk.folder / "stage1.yaml"), ("runs/first", "runs/second")
+    jobs = [desk.submit(*ONE_EACH, spec, f"run={run}", fault="slow:0.5") for run in runs]
+    for job, run in zip(jobs, runs, strict=True):
+        job.wait_for("COMPLETED")
+        np.testing.assert_allclose(curve(desk.folder / run), undisturbed, atol=1e-5)
+
+
+def test_lost_nodes_and_a_cancelled_job(desk: Desk, undisturbed: list[float]) -> None:
     """An elastic job goes on with the node that is left, and stays away when it is cancelled; another one goes back."""
     spec = str(desk.folder / "stage1.yaml")
-    desk.submit(*ONE_EACH, spec, "run=runs/undisturbed").wait_for("COMPLETED")
     slurm, run = desk.slurm, desk.folder / "runs/lost"
     range_of_workers = "resources.workers={min: 1, max: 2}"
     elastic = desk.submit(*ONE_EACH, "--no-kill", spec, "run=runs/lost", range_of_workers, fault="slow:0.5")
@@ -51,4 +67,4 @@ def test_lost_nodes_and_a_cancelled_job(desk: Desk) -> None:
     job.skip_the_hold()
     job.wait_for("COMPLETED")
     assert worlds(run) == [2, 1, 2, 2]
-    np.testing.assert_allclose(curve(run), curve(desk.folder / "runs/undisturbed"), atol=1e-5)
+    np.testing.assert_allclose(curve(run), undisturbed, atol=1e-5)

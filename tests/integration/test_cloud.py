@@ -22,6 +22,8 @@ from cluster.session import Resources
 from e2llm_core.stages.config import Stage2Plan
 from jobs.__main__ import main
 from storage.location import locate
+from tests import torchrun
+from tests.tiny_llm import save_tiny_llm
 from tests.training_faults import (
     FAULTY,
     ROOT,
@@ -37,7 +39,6 @@ from tests.training_faults import (
     s3_process,
     stage1,
     text,
-    tiny,
     wait,
 )
 
@@ -90,8 +91,9 @@ def trained(nodes: TwoNodes, server: psutil.Process, scratch: Path) -> str:
     return STAGE1
 
 
-def test_what_happened_shows_in_nothing_but_the_log(nodes: TwoNodes, trained: str, scratch: Path, tmp_path: Path):
-    undisturbed = nodes.trained(tmp_path / "run", stage1(STORE))
+def test_what_happened_shows_in_nothing_but_the_log(trained: str, scratch: Path, tmp_path: Path):
+    undisturbed = tmp_path / "run"
+    torchrun.train({undisturbed: stage1(STORE).model_dump(mode="json")})
     np.testing.assert_allclose(curve(trained), curve(undisturbed), atol=1e-5)
     (resumed,) = resumptions(trained)
     assert resumed % TRAIN["checkpoint_every"] == 0
@@ -108,7 +110,9 @@ def test_what_happened_shows_in_nothing_but_the_log(nodes: TwoNodes, trained: st
 
 
 def test_models_are_read_from_the_bucket(nodes: TwoNodes, trained: str, tmp_path: Path):
-    nodes.trained(LLM, tiny())
+    llm = save_tiny_llm(tmp_path / "llm", ("rest", "task"))
+    for path in llm.iterdir():
+        locate(LLM).write(f"model/{path.name}", path.read_bytes())
     plan = Stage2Plan.model_validate(
         {
             "data": stage1(STORE).data.model_dump(),
@@ -117,7 +121,7 @@ def test_models_are_read_from_the_bucket(nodes: TwoNodes, trained: str, tmp_path
         }
     )
     run = "s3://eeg/runs/stage2"
-    with nodes.training(run, plan) as ended:
+    with nodes.training(run, plan, workers=1) as ended:
         ended.result()
         source = json.loads(text(run, "model/config.json"))["llm_source"]
         assert (source["kind"], source["name"]) == ("url", f"{LLM}/model")
@@ -160,6 +164,7 @@ def test_a_job_stops_goes_on_and_is_done(server: psutil.Process, tmp_path: Path,
     first.send_signal(signal.SIGTERM)
     output, _ = first.communicate(timeout=PATIENT)
     assert first.returncode == os.EX_TEMPFAIL, output
+    assert "start the job again" in output
     stopped = checkpoints(run)[-1]
     assert stopped != f"step-{STEPS:06d}"
 

@@ -1,13 +1,15 @@
 """Real EEG through the whole chain, with a few steps of training."""
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cluster import local
+from cluster.local import ClusterInfo
 from e2llm_core.evaluation.summary import ResultRow
 from storage.signal.channels import REGIONS, region_of
 from storage.store import open_store
@@ -27,25 +29,29 @@ OVERRIDES = {
 }  # fmt: skip
 
 
-def run_job(root: Path, kind: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {
-        "E2LLM_ROOT": str(root),
-        "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    command = [sys.executable, "-m", "jobs", str(SPECS / f"{kind}.yaml"), *overrides, "--local"]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[ClusterInfo]:
+    state = tmp_path_factory.mktemp("state") / "cluster"
+    try:
+        yield local.up(state, num_cpus=1, root=REPOSITORY)
+    finally:
+        local.down(state)
+
+
+def run_job(cluster: ClusterInfo, root: Path, kind: str, *overrides: str) -> str:
+    """Output of a job, started as `ray job submit` starts it."""
+    environment = cluster.env() | {"E2LLM_ROOT": str(root), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "jobs", str(SPECS / f"{kind}.yaml"), "resources.workers=1", *overrides]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{kind}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def root(shared_data, tmp_path_factory) -> Path:
+def root(cluster, shared_data, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("eegmat")
-    jobs = {"ingest": (f"source.root={shared_data / 'eegmat'}",), **OVERRIDES}
-    for kind, overrides in jobs.items():
-        done = run_job(root, kind, "resources.workers=1", *overrides)
-        assert done.returncode == 0, f"{kind}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    for kind, overrides in {"ingest": (f"source.root={shared_data / 'eegmat'}",), **OVERRIDES}.items():
+        run_job(cluster, root, kind, *overrides)
     return root
 
 
@@ -62,14 +68,12 @@ def test_the_store_holds_19_electrodes_and_one_balanced_minute_per_class(root):
     )
 
 
-def test_every_job_is_marked_done_and_a_second_run_does_nothing(root):
+def test_every_job_is_marked_done_and_a_second_run_does_nothing(cluster, root):
     folders = ["ingest", "tiny-llm", "stage1", "stage2", "stage3", "evaluation"]
     runs = root / "runs/eegmat"
     assert all((runs / name / "DONE.json").exists() for name in folders)
     before = (runs / "stage2/DONE.json").read_bytes()
-    again = run_job(root, "stage2", "resources.workers=1", *OVERRIDES["stage2"])
-    assert again.returncode == 0
-    assert "already done" in again.stdout
+    assert "already done" in run_job(cluster, root, "stage2", *OVERRIDES["stage2"])
     assert (runs / "stage2/DONE.json").read_bytes() == before
 
 

@@ -1,10 +1,7 @@
 """DeepSpeed ZeRO-3 over gloo: two workers against one plain process, kills, and what stage 3 hands on."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +10,9 @@ import torch
 from pydantic import TypeAdapter
 from transformers import get_scheduler
 
-from e2llm_core.language.corpus import corpus_dialogue
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
-from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
 from e2llm_core.training.sharding import MicroBatch
@@ -26,11 +21,11 @@ from e2llm_core.training.world import World
 from storage.labels import LabelSet
 from storage.sampling.order import SampleOrder
 from storage.store import RecordingInfo, Trial, create_store
+from tests import torchrun
+from tests.tiny_llm import save_tiny_llm
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
 
-WORKER = Path(__file__).with_name("engine_worker.py")
-REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
 STEPS = 5
@@ -49,6 +44,7 @@ TRAIN = {
     "seed": 3,
 }
 """Five samples on two workers: one place is a filler."""
+WHOLE = {"lora": None, "learning_rates": {"llm": 1e-3}}
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +71,7 @@ def folder(tmp_path_factory) -> Path:
         )
         signal = np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), 8 * 512))
         store.write_recording(info, signal)
-    texts = [d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, LABELS.names, 0) for n in range(200))]
-    tokenizer = train_tokenizer(texts, 400)
-    torch.manual_seed(0)
-    tiny_qwen3(400, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder / "llm")
-    tokenizer.save_pretrained(folder / "llm")
+    save_tiny_llm(folder / "llm", LABELS.names)
     return folder
 
 
@@ -105,26 +97,9 @@ def plans(folder: Path) -> dict[str, dict]:
     }
 
 
-def launch(
-    folder: Path,
-    runs: dict[str, dict],
-    kill_after: int | None = None,
-    workers: int = 2,
-    stop_after: int | None = None,
-) -> int:
+def launch(folder: Path, runs: dict[str, dict], **options: int) -> int:
     """Train plans one after another, each in a folder of its name; return the exit status."""
-    names = []
-    for name, plan in runs.items():
-        job = {"plan": plan, "run": str(folder / name), "kill_after": kill_after, "stop_after": stop_after}
-        names.append(folder / f"{name}.json")
-        names[-1].write_text(json.dumps(job))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
-    command = [*launcher, str(WORKER)]
-    done = subprocess.run([*command, *map(str, names)], env=environment, capture_output=True, text=True, check=False)
-    if kill_after is None:
-        assert done.returncode == 0, done.stderr[-4000:]
-    return done.returncode
+    return torchrun.train({folder / name: plan for name, plan in runs.items()}, **options).returncode
 
 
 @pytest.fixture(scope="module")
@@ -243,51 +218,53 @@ def test_what_stage_3_hands_on_is_the_trained_model(trained):
     assert abs(found - old) > 100 * TOLERANCE
 
 
-def test_a_killed_run_goes_on_bit_for_bit(trained):
-    """Killed at step 3 of 5: the checkpoint of step 2 holds, one step is computed again."""
-    killed = {"killed": plans(trained)["stage3"]}
-    assert launch(trained, killed, kill_after=3) != 0
-    run = trained / "killed"
-    assert [path.parent.name for path in run.glob("checkpoints/*/COMPLETE")] == ["step-000002"]
-    assert not (run / "model").exists()
-    assert [row["step"] for row in read_metrics(run / "metrics.jsonl")][-1] == 3
+def complete(run: Path) -> list[str]:
+    return sorted(path.parent.name for path in run.glob("checkpoints/*/COMPLETE"))
 
-    launch(trained, killed)
-    assert "resumed at step 2" in (run / "progress.log").read_text()
-    assert curve(run) == curve(trained / "stage3")
+
+def resumptions(run: Path) -> list[str]:
+    return [line for line in progress(run) if "resumed" in line]
+
+
+def test_a_run_that_was_killed_or_stopped_goes_on_bit_for_bit(trained):
+    """Killed after step 3 of 5, the checkpoint of step 2 holds; asked to stop then, it leaves one of step 3."""
+    killed, stopped = trained / "killed", trained / "stopped"
+    plan = plans(trained)["stage3"]
+    assert launch(trained, {"killed": plan}, kill_after=3) != 0
+    assert launch(trained, {"stopped": plan}, stop_after=3) == 0
+    assert complete(killed) == ["step-000002"]
+    assert complete(stopped) == ["step-000002", "step-000003"]
+    assert read_metrics(killed / "metrics.jsonl")[-1]["step"] == 3
+    assert not (killed / "model").exists()
+
+    launch(trained, {"killed": plan, "stopped": plan})
+    assert resumptions(killed) == ["[stage3] resumed at step 2"]
+    assert resumptions(stopped) == ["[stage3] resumed at step 3"]
+    for run in (killed, stopped):
+        assert curve(run) == curve(trained / "stage3")
     for name in ("projector.safetensors", "adapter/adapter_model.safetensors"):
-        assert (run / "model" / name).read_bytes() == (trained / "stage3/model" / name).read_bytes()
+        assert (killed / "model" / name).read_bytes() == (trained / "stage3/model" / name).read_bytes()
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(trained):
-    """Asked to stop after step 3, between checkpoints: it leaves one of step 3 and ends well."""
-    stopped = {"stopped": plans(trained)["stage3"]}
-    assert launch(trained, stopped, stop_after=3) == 0
-    run = trained / "stopped"
-    assert sorted(path.parent.name for path in run.glob("checkpoints/*/COMPLETE")) == ["step-000002", "step-000003"]
-    launch(trained, stopped)
-    assert "resumed at step 3" in (run / "progress.log").read_text()
-    assert curve(run) == curve(trained / "stage3")
+@pytest.fixture(scope="module")
+def moved(trained) -> Path:
+    """Stage 3 with LoRA and of the whole model: 2 steps by 2 workers, 2 by one, and the last 2 by 3."""
+    lora = plans(trained)["stage3"]
+    train = lora["train"] | {"max_steps": 6, "checkpoint_every": 1}
+    runs = {"lora": lora | {"train": train}, "whole": lora | {"train": train | WHOLE}}
+    launch(trained, {f"{name}-undisturbed": plan for name, plan in runs.items()})
+    for options in ({"stop_after": 2}, {"stop_after": 4, "workers": 1}, {"workers": 3}):
+        launch(trained, {f"{name}-moved": plan for name, plan in runs.items()}, **options)
+    return trained
 
 
 @pytest.mark.parametrize("tuned", ["lora", "whole"])
-def test_another_number_of_workers_goes_on_with_the_same_curve(trained, tuned):
-    """Two parameter groups; written by 2 workers, resumed by 1, and what that writes by 3."""
-    plan = plans(trained)["stage3"]
-    if tuned == "whole":
-        plan["train"] |= {"lora": None, "learning_rates": {"llm": 1e-3}}
-    plan["train"] |= {"max_steps": 6, "checkpoint_every": 1}
-    launch(trained, {f"{tuned}-undisturbed": plan})
-    moved = {f"{tuned}-moved": plan}
-    for workers, last in ((2, 2), (1, 4)):
-        assert launch(trained, moved, kill_after=last, workers=workers) != 0
-    launch(trained, moved, workers=3)
-
-    run = trained / f"{tuned}-moved"
-    resumed = [line for line in (run / "progress.log").read_text().splitlines() if "resumed" in line]
-    assert resumed == ["[stage3] resumed at step 2", "[stage3] resumed at step 4"]
+def test_another_number_of_workers_goes_on_with_the_same_curve(moved, tuned):
+    """Two parameter groups each."""
+    run = moved / f"{tuned}-moved"
+    assert resumptions(run) == ["[stage3] resumed at step 2", "[stage3] resumed at step 4"]
     for key in ("loss", "units", *(f"lr/{name}" for name in ("projector", "lora" if tuned == "lora" else "llm"))):
-        assert losses(run, key) == pytest.approx(losses(trained / f"{tuned}-undisturbed", key), abs=TOLERANCE), key
+        assert losses(run, key) == pytest.approx(losses(moved / f"{tuned}-undisturbed", key), abs=TOLERANCE), key
     assert not list((run / "checkpoints").glob(".universal*"))
 
 
@@ -302,7 +279,6 @@ def test_the_best_model_is_handed_on_complete(trained):
     assert score == pytest.approx(max(row["score"] for row in rows), abs=TOLERANCE)
 
 
-WHOLE = {"lora": None, "learning_rates": {"llm": 1e-3}}
 SPARING = {"precision": "bf16", "activation_checkpointing": True}
 VARIANTS = {
     "stage3-bf16": SPARING,

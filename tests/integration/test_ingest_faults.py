@@ -22,7 +22,7 @@ from tests.kills import ROOT, References, kill_at_random_moments, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 OLD_HZ, NEW_HZ = 100.0, 80.0
-KILLS = 7  # tests/drills has the long form
+KILLS = 4  # tests/drills has the long form
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,12 @@
 """A run on two workers is measured: every number is there, and Kineto says nothing."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
+from tests import torchrun
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-WORKER = Path(__file__).with_name("engine_worker.py")
 
 
 def test_two_workers_are_measured(tmp_path):
@@ -21,12 +15,7 @@ def test_two_workers_are_measured(tmp_path):
         "model": {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate": 64, "corpus_size": 100},
         "train": {"max_steps": 6, "global_batch": 8, "micro_batch": 4, "log_every": 2},
     }
-    job = tmp_path / "job.json"
-    job.write_text(json.dumps({"plan": plan, "run": str(tmp_path / "run"), "kill_after": None, "stop_after": None}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", WORKER, job]
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(WORKER.parents[2])}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=120)
-    assert ended.returncode == 0, ended.stderr
+    ended = torchrun.train({tmp_path / "run": plan})
     assert "profiler_start" not in ended.stderr
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["split"] == "train"]
     assert [row["step"] for row in rows] == [1, 2, 4, 6]

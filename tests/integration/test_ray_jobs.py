@@ -14,6 +14,8 @@ from cluster import local
 from cluster.local import ClusterInfo
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import PROGRESS, read_metrics
+from tests import torchrun
+from tests.tiny_llm import save_tiny_llm
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -109,25 +111,8 @@ def spec(folder):
 
 
 @pytest.fixture(scope="module")
-def stage1(folder, spec):
-    model = {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 32, "temporal_depth": 1, "temporal_heads": 2}
-
-    def write(name: str) -> Path:
-        return spec(
-            name,
-            kind="stage1",
-            data=data(folder),
-            model=model,
-            train={**TRAIN, "max_steps": STEPS},
-            resources={"workers": 2},
-        )
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster, folder, spec, stage1) -> Path:
-    """Run of stage 1 at the end of a chain of jobs."""
+def plan(cluster, folder, spec) -> dict:
+    """Of stage 1, on a store that a job has written."""
     ingest = spec(
         "ingest",
         kind="ingest",
@@ -137,15 +122,38 @@ def undisturbed(cluster, folder, spec, stage1) -> Path:
         twin={"num_subjects": 5, "clip_seconds": 4},
     )
     finish(submit(cluster, ingest))
-    labels = {"name": "two", "names": ["sad", "happy"]}
-    model = {"vocab_size": 400, "hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 32}
-    train = {**TRAIN, "max_steps": 3}
-    llm = spec("tiny-llm", kind="tiny-llm", labels=labels, model=model, train=train, resources={"workers": 2})
-    finish(submit(cluster, llm))
-    assert list((folder / "tiny-llm/model").glob("*.safetensors"))
-    output = finish(submit(cluster, stage1("stage1")))
-    assert f"[stage1] step {STEPS}/{STEPS}" in output
-    return folder / "stage1"
+    model = {"dim": 16, "depth": 1, "num_heads": 2, "temporal_dim": 32, "temporal_depth": 1, "temporal_heads": 2}
+    return {"data": data(folder), "model": model, "train": {**TRAIN, "max_steps": STEPS}}
+
+
+@pytest.fixture(scope="module")
+def stage1(spec, plan):
+    return lambda name: spec(name, kind="stage1", **plan, resources={"workers": 2})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, plan) -> Path:
+    """A run that knows nothing of Ray."""
+    torchrun.train({folder / "undisturbed": plan})
+    return folder / "undisturbed"
+
+
+@pytest.fixture(scope="module")
+def killed(cluster, folder, stage1) -> Path:
+    """A job that has finished, although the worker on the second node was killed."""
+    run = folder / "killed"
+    job = submit(cluster, stage1("killed"))
+    wait_for(run, "checkpoints/*", job)
+    workers = train_workers(cluster)
+    wait_for(run, "checkpoints/*/COMPLETE", job)
+    raylets = {worker.ppid() for worker in workers}
+    environments = [worker.environ() for worker in workers]
+    workers[-1].kill()
+    assert len(workers) == len(raylets) == 2, "the second node had no worker"
+    assert all("_ray_pkg_" in environment["PYTHONPATH"] for environment in environments)
+    assert all(str(REPOSITORY) not in environment["PYTHONPATH"].split(os.pathsep) for environment in environments)
+    assert f"[stage1] step {STEPS}/{STEPS}" in finish(job)
+    return run
 
 
 def data(folder: Path, **more) -> dict:
@@ -178,51 +186,38 @@ def curve(run: Path) -> list[dict]:
     ]
 
 
-def test_a_killed_worker_costs_no_step(cluster, undisturbed, folder, stage1):
-    run = folder / "killed"
-    job = submit(cluster, stage1("killed"))
-    wait_for(run, "checkpoints/*", job)
-    workers = train_workers(cluster)
-    wait_for(run, "checkpoints/*/COMPLETE", job)
-    raylets = {worker.ppid() for worker in workers}
-    environments = [worker.environ() for worker in workers]
-    workers[-1].kill()
-    assert len(workers) == len(raylets) == 2, "the second node had no worker"
-    assert all("_ray_pkg_" in environment["PYTHONPATH"] for environment in environments)
-    assert all(str(REPOSITORY) not in environment["PYTHONPATH"].split(os.pathsep) for environment in environments)
-
-    finish(job)
-    assert "resumed at step" in (run / PROGRESS).read_text()
-    assert curve(run) == curve(undisturbed)
-    assert (run / "model/tower.safetensors").read_bytes() == (undisturbed / "model/tower.safetensors").read_bytes()
+def test_a_killed_worker_costs_no_step(killed, undisturbed):
+    assert "resumed at step" in (killed / PROGRESS).read_text()
+    assert curve(killed) == curve(undisturbed)
+    assert (killed / "model/tower.safetensors").read_bytes() == (undisturbed / "model/tower.safetensors").read_bytes()
 
 
-def test_a_done_job_is_not_run_again(cluster, undisturbed, stage1):
-    before = (undisturbed / "DONE.json").read_bytes()
-    assert "already done" in finish(submit(cluster, stage1("stage1")))
-    assert (undisturbed / "DONE.json").read_bytes() == before
+def test_a_done_job_is_not_run_again(cluster, killed, stage1):
+    before = (killed / "DONE.json").read_bytes()
+    assert "already done" in finish(submit(cluster, stage1("killed")))
+    assert (killed / "DONE.json").read_bytes() == before
 
 
-def test_another_spec_in_the_same_folder_is_refused(cluster, undisturbed, stage1):
+def test_another_spec_in_the_same_folder_is_refused(cluster, killed, stage1):
     def content() -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+        return {str(path): path.read_bytes() for path in killed.rglob("*") if path.is_file()}
 
     before = content()
-    line = refusal(submit(cluster, stage1("stage1"), "train.learning_rate=1e-4"))
-    assert str(undisturbed) in line
+    line = refusal(submit(cluster, stage1("killed"), "train.learning_rate=1e-4"))
+    assert str(killed) in line
     assert "different spec" in line
     assert content() == before
 
 
-def test_more_workers_than_the_cluster_has_are_refused(cluster, undisturbed, folder, stage1):
+def test_more_workers_than_the_cluster_has_are_refused(cluster, folder, stage1):
     line = refusal(submit(cluster, stage1("too-many"), "resources.workers=99"))
     assert "resources.workers" in line
     assert "99 CPUs, the cluster has 2" in line
     assert not (folder / "too-many/DONE.json").exists()
 
 
-def test_stages_2_and_3_train_on_features_computed_once(cluster, undisturbed, folder, spec):
-    tower, llm = undisturbed / "model", folder / "tiny-llm/model"
+def test_a_stage_trains_on_features_computed_once(cluster, undisturbed, folder, spec):
+    tower, llm = undisturbed / "model", save_tiny_llm(folder / "llm", ("sad", "happy"))
     features = spec(
         "features",
         kind="features",
@@ -233,21 +228,14 @@ def test_stages_2_and_3_train_on_features_computed_once(cluster, undisturbed, fo
         resources={"workers": 2},
     )
     finish(submit(cluster, features))
-    cached = data(folder, features=str(folder / "features/features.zarr"))
-    train = {**TRAIN, "max_steps": 4, "validate_every": 4}
-    stages = {
-        "stage2": {"model": {"tower": str(tower), "llm": str(llm)}, "train": train},
-        "stage3": {
-            "model": {"start": str(folder / "stage2/model")},
-            "tasks": ["IED"],
-            "train": train | {"lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}},
-        },
-    }
-    for name, content in stages.items():
-        finish(submit(cluster, spec(name, kind=name, data=cached, resources={"workers": 2}, **content)))
-        assert [row["split"] for row in curve(folder / name)] == ["train"] * 4 + ["validation"]
-        handed_on = folder / name / "model/tower.safetensors"
-        assert handed_on.read_bytes() == (tower / "tower.safetensors").read_bytes()
-    assert (folder / "stage3/model/adapter_model.safetensors").exists() or list(
-        (folder / "stage3/model").glob("*/adapter*")
+    stage2 = spec(
+        "stage2",
+        kind="stage2",
+        data=data(folder, features=str(folder / "features/features.zarr")),
+        model={"tower": str(tower), "llm": str(llm)},
+        train={**TRAIN, "max_steps": 4, "validate_every": 4},
     )
+    finish(submit(cluster, stage2))
+    assert [row["split"] for row in curve(folder / "stage2")] == ["train"] * 4 + ["validation"]
+    handed_on = folder / "stage2/model/tower.safetensors"
+    assert handed_on.read_bytes() == (tower / "tower.safetensors").read_bytes()

@@ -7,12 +7,14 @@ import pytest
 
 from cluster import local
 from storage.store import open_store
+from tests import torchrun
 from tests.stops import StoppableJob, curve, wait_until_nothing_runs
-from tests.tiny_jobs import ROOT, TRAIN, TinyJobs, finish, submit
+from tests.tiny_jobs import ROOT, TinyJobs, finish, submit
+from tests.training_faults import make_store, stage1
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
 LONGEST_SECONDS = 8.0
-MANY_STEPS = {"max_steps": 150, "checkpoint_every": 1000}
+MANY_STEPS = {"max_steps": 150, "checkpoint_every": 1000, "validate_every": 1000}
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,11 @@ def test_a_stopped_ingest_leaves_nothing_behind_and_finishes_when_it_is_submitte
 
 def test_a_stop_loses_no_step_and_does_not_change_the_curve(cluster, jobs):
     """Between checkpoints, and longer after the signal than Ray waits by itself."""
-    changes = {"train": {**TRAIN, **MANY_STEPS}, "resources": {"workers": 2, "cpus_per_worker": 0.5}}
-    undisturbed, stopped = (jobs.write("tiny-llm", name, **changes) for name in ("undisturbed", "stopped"))
-    finish(submit(cluster, "--", undisturbed))
-    run = jobs.run("stopped")
+    make_store(jobs.folder / "noise")
+    plan = stage1(jobs.folder / "noise", **MANY_STEPS).model_dump(mode="json")
+    undisturbed, run = jobs.run("undisturbed"), jobs.run("stopped")
+    torchrun.train({undisturbed: plan})
+    stopped = jobs.write("stage1", "stopped", **plan, resources={"workers": 2, "cpus_per_worker": 0.5})
     job = StoppableJob(cluster, stopped)
     job.wait(lambda: (run / "metrics.jsonl").exists() and len(curve(run)) >= 5)
     assert job.stop() == "stopped"
@@ -65,4 +68,4 @@ def test_a_stop_loses_no_step_and_does_not_change_the_curve(cluster, jobs):
 
     finish(submit(cluster, "--", stopped))
     assert f"resumed at step {last}" in (run / "progress.log").read_text()
-    assert curve(run) == curve(jobs.run("undisturbed"))
+    assert curve(run) == curve(undisturbed)
