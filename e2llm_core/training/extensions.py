@@ -5,9 +5,10 @@ import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 FOREIGN_SECONDS = 120.0
-"""How old another program's mark of a build gets before it counts as left behind: builds take half a minute."""
+"""How old another program's mark of a build gets before it counts as left behind: builds take up to one and a half."""
 _POLL_SECONDS = 0.2
 
 
@@ -17,8 +18,24 @@ def build_communication() -> None:
     from deepspeed.accelerator import get_accelerator
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    if builder is None or not deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
-        return
+    if builder is not None and deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
+        _load(builder)
+
+
+def build_asynchronous_io() -> bool:
+    """Load what DeepSpeed moves parameters to NVMe with, compiled at first; tell whether this machine can build it."""
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+    from deepspeed.ops.op_builder.pin_memory import PinMemoryBuilder
+
+    builder = AsyncIOBuilder()
+    if not builder.is_compatible(verbose=False):
+        return False
+    for each in (PinMemoryBuilder(), builder):
+        _load(each)
+    return True
+
+
+def _load(builder: Any) -> None:
     from torch.utils.cpp_extension import _get_build_directory
 
     with only_build(Path(_get_build_directory(builder.name, verbose=False))):

@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.extensions import build_asynchronous_io
 from e2llm_core.training.world import World
 from storage.errors import InputError
 
@@ -54,9 +55,7 @@ def check_offload(config: TrainConfig) -> None:
     except OSError as error:
         problem = f"{config.nvme_path} cannot be written: {error.strerror or error}"
         raise InputError("train.nvme_path", problem, "Name a folder on a local NVMe disk of every worker") from error
-    from deepspeed.ops.op_builder import AsyncIOBuilder
-
-    if not AsyncIOBuilder().is_compatible(verbose=False):
+    if not build_asynchronous_io():
         raise InputError(
             "train.offload",
             "nvme needs DeepSpeed's async_io, and the library it is built on, libaio, is not installed",

@@ -5,9 +5,11 @@ import threading
 import time
 
 import pytest
+from deepspeed.ops.op_builder import AsyncIOBuilder
+from deepspeed.ops.op_builder.builder import OpBuilder
 
 from e2llm_core.training import extensions
-from e2llm_core.training.extensions import build_communication, only_build
+from e2llm_core.training.extensions import build_asynchronous_io, build_communication, only_build
 
 
 @pytest.fixture(name="folder")
@@ -59,19 +61,37 @@ def test_builds_take_turns(folder):
     assert most == [1] * 4
 
 
-def test_deepspeed_builds_where_the_lock_is_taken(monkeypatch, tmp_path):
+@pytest.fixture(name="builds")
+def recorded_builds(monkeypatch, tmp_path) -> list[list[str]]:
+    """Locks that are there when DeepSpeed builds, which it only seems to do here."""
+    builds: list[list[str]] = []
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr(OpBuilder, "load", lambda self: builds.append(sorted(p.name for p in tmp_path.rglob("*.lock"))))
+    return builds
+
+
+def test_communication_is_built_where_the_lock_is_taken(monkeypatch, builds):
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 
     class Builder:
         NAME = name = "deepspeed_shm_comm"
+        load = OpBuilder.load
 
-        def load(self) -> None:
-            taken.append(sorted(path.name for path in tmp_path.rglob("*.lock")))
-
-    taken: list[list[str]] = []
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setattr(deepspeed.ops, "__compatible_ops__", {Builder.NAME: True})
     monkeypatch.setattr(type(get_accelerator()), "create_op_builder", lambda self, name: Builder())
     build_communication()
-    assert taken == [[".deepspeed_shm_comm.lock"]]
+    assert builds == [[".deepspeed_shm_comm.lock"]]
+
+
+def test_asynchronous_io_is_built_after_what_it_is_linked_to(monkeypatch, builds):
+    monkeypatch.setattr(AsyncIOBuilder, "load", OpBuilder.load)
+    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda self, verbose: True)
+    assert build_asynchronous_io()
+    assert builds == [[".pin_memory.lock"], [".async_io.lock", ".pin_memory.lock"]]
+
+
+def test_asynchronous_io_is_not_tried_without_its_library(monkeypatch, builds):
+    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda self, verbose: False)
+    assert not build_asynchronous_io()
+    assert not builds

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from e2llm_core.training import offload
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.offload import check_offload
 from storage.errors import InputError
@@ -28,9 +29,7 @@ def nvme(path) -> TrainConfig:
 
 
 def found(monkeypatch, there: bool) -> None:
-    from deepspeed.ops.op_builder import AsyncIOBuilder
-
-    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda self, verbose=False: there)
+    monkeypatch.setattr(offload, "build_asynchronous_io", lambda: there)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
