@@ -46,6 +46,14 @@ def join_group(store: tuple[str, int], backend: str, rank: int, size: int, timeo
     init_process_group(backend, store=find, rank=rank, world_size=size, timeout=timeout)
 
 
+def leave_group() -> None:
+    """Leave it, unless this process never was in it."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def interface_of(address: str) -> str | None:
     """Return the network interface that has an address, if this machine has it."""
     import psutil

@@ -1,37 +1,56 @@
-"""How Ray Train starts PyTorch's process group here: on the nodes' own addresses (:mod:`cluster.process_group`)."""
+"""How Ray Train makes its workers ranks of PyTorch's process group, on the nodes' own addresses.
+
+Ray's own settings of PyTorch would open a store that listens on all addresses, and import torch in Ray Train's
+controller, for which every start and restart waits.
+"""
 
 import os
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
+import ray
+from ray.exceptions import GetTimeoutError
 from ray.train import get_context
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from ray.train.backend import Backend, BackendConfig
 
-from cluster.process_group import join_group, open_store
+from cluster.process_group import join_group, leave_group, open_store
+from e2llm_core.training.config import PATIENCE
+
+_LEAVE_SECONDS = 30.0
+"""After which workers are ended that have not left the group."""
 
 
 @dataclass
-class NodeAddressConfig(TorchConfig):
-    """Ray Train's settings of PyTorch, with this way of starting it."""
+class ProcessGroupConfig(BackendConfig):
+    """Settings of Ray Train; there is nothing to set."""
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type[Backend]:
         """What starts and ends the process group."""
-        return _NodeAddressBackend
+        return _ProcessGroup
 
 
-class _NodeAddressBackend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+class _ProcessGroup(Backend):
+    share_cuda_visible_devices = True
+    """As DeepSpeed and NCCL want it: each worker sees its node's GPUs, and takes that of its local rank."""
+
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Start the group on all workers."""
         gpus = worker_group.get_resources_per_worker().get("GPU", 0)
         store = worker_group.execute_single(0, open_store)
-        worker_group.execute(_set_torch_distributed_env_vars)
-        worker_group.execute(_join, store, "nccl" if gpus else "gloo", backend_config.timeout_s)
+        worker_group.execute(_join, store, "nccl" if gpus else "gloo")
+
+    def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        """End it, if the workers still answer."""
+        try:
+            ray.get(worker_group.execute_async(leave_group), timeout=_LEAVE_SECONDS)
+        except GetTimeoutError:
+            return
 
 
-def _join(store: tuple[str, int], backend: str, seconds: float) -> None:
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray Train does: a hung sum ends its worker
+def _join(store: tuple[str, int], backend: str) -> None:
     context = get_context()
-    join_group(store, backend, context.get_world_rank(), context.get_world_size(), timedelta(seconds=seconds))
+    rank, size = context.get_world_rank(), context.get_world_size()
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(context.get_local_rank())}
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray Train does: a hung sum ends its worker
+    join_group(store, backend, rank, size, PATIENCE)

@@ -97,17 +97,16 @@ def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers:
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _PLACEMENT_SECONDS)
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # the dashboard lists the run
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from cluster.train_backend import NodeAddressConfig
-    from e2llm_core.training.world import PATIENCE
+    from cluster.train_backend import ProcessGroupConfig
 
     workspace = Workspace(run)
     ray_folder = workspace.folder / "ray"  # Ray Train looks for it on this node only, since it keeps no checkpoints
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    trainer = TorchTrainer(
-        train_on_worker,  # type: ignore[arg-type]
-        torch_config=NodeAddressConfig(timeout_s=int(PATIENCE.total_seconds())),
+    trainer = DataParallelTrainer(
+        train_on_worker,
+        backend_config=ProcessGroupConfig(),
         train_loop_config={
             "plan": plan,
             "run": str(run),

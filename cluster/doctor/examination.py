@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.doctor.diagnosis import AllReduce, Finding, diagnose
 from cluster.doctor.node import NodeFacts, examine
-from cluster.process_group import join_group, open_store
+from cluster.process_group import join_group, leave_group, open_store
 from storage.errors import InputError
 from storage.location import locate
 
@@ -115,7 +115,7 @@ class Reducer:
             dist.all_reduce(values)
         self._wait(values)
         seconds = (time.perf_counter() - started) / _REPEATS
-        dist.destroy_process_group()
+        leave_group()
         return 2 * (self._size - 1) / self._size * values.nbytes / seconds
 
     @staticmethod

@@ -1,10 +1,15 @@
 """Settings of the training loop, the same for every stage."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+PATIENCE = timedelta(hours=4)
+"""How long ranks wait for each other: one may download or convert a checkpoint, or hand on a model, of a terabyte.
+
+Steps that hang are ended by the watchdog (:mod:`e2llm_core.training.faults`)."""
 NOT_LEARNED = {
     "micro_batch",
     "micro_tokens",

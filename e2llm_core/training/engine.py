@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from e2llm_core.training.config import TrainConfig
+from e2llm_core.training.config import PATIENCE, TrainConfig
 from e2llm_core.training.extensions import build_communication
 from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
-from e2llm_core.training.world import PATIENCE, World, host_group
+from e2llm_core.training.world import World, host_group
 from storage.errors import InputError
 
 _TAG = "zero"

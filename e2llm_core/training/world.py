@@ -4,18 +4,15 @@ import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-T = TypeVar("T")
-PATIENCE = timedelta(hours=4)
-"""How long ranks wait for each other: one may download or convert a checkpoint, or hand on a model, of a terabyte.
+from e2llm_core.training.config import PATIENCE
 
-Steps that hang are ended by the watchdog (:mod:`e2llm_core.training.faults`)."""
+T = TypeVar("T")
 _NUMBER_BITS = 32
 
 
