@@ -66,7 +66,11 @@ def recorded_builds(monkeypatch, tmp_path) -> list[list[str]]:
     """Locks that are there when DeepSpeed builds, which it only seems to do here."""
     builds: list[list[str]] = []
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    monkeypatch.setattr(OpBuilder, "load", lambda self: builds.append(sorted(p.name for p in tmp_path.rglob("*.lock"))))
+
+    def load(builder: object, verbose: bool = False) -> None:
+        builds.append(sorted(path.name for path in tmp_path.rglob("*.lock")))
+
+    monkeypatch.setattr(OpBuilder, "load", load)
     return builds
 
 
