@@ -4,6 +4,7 @@ Ray's own settings of PyTorch would open a store that listens on all addresses, 
 controller, for which every start and restart waits.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ray.train.backend import Backend, BackendConfig
 from cluster.process_group import join_group, leave_group, open_store
 from e2llm_core.training.config import PATIENCE
 
+_LOG = logging.getLogger(__name__)
 _LEAVE_SECONDS = 30.0
 """After which workers are ended that have not left the group."""
 
@@ -45,7 +47,7 @@ class _ProcessGroup(Backend):
         try:
             ray.get(worker_group.execute_async(leave_group), timeout=_LEAVE_SECONDS)
         except GetTimeoutError:
-            return
+            _LOG.warning("workers did not leave the process group within %.0f s", _LEAVE_SECONDS)
 
 
 def _join(store: tuple[str, int], backend: str) -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 WORKER = Path(__file__).with_name("torchrun_worker.py")
 REPOSITORY = WORKER.parents[1]
 
@@ -37,7 +39,13 @@ def train(
     }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
     command = [*launcher, str(WORKER), *map(str, jobs)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = process.communicate()
+    finally:  # a test that takes too long ends here
+        if process.poll() is None:
+            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                each.kill()
     if kill_after is None and not fault:
-        assert done.returncode == 0, done.stderr[-4000:]
-    return done
+        assert process.returncode == 0, errors[-4000:]
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

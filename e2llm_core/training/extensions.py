@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOREIGN_SECONDS = 120.0
-"""How old another program's mark of a build gets before it counts as left behind: builds take up to one and a half."""
+FOREIGN_SECONDS = 600.0
+"""How old another program's mark of a build gets before it counts as left behind: builds take one to three minutes."""
 _POLL_SECONDS = 0.2
+_BUILDING = "building"
 
 
 def build_communication() -> None:
@@ -47,8 +48,8 @@ def only_build(folder: Path) -> Iterator[None]:
     """Let one process at a time build in a folder, and remove what a killed build left there.
 
     torch marks a build by a file ``lock`` that outlives a killed process, and every later start waits for it without
-    end. The system's own lock, taken here, ends with its process: while it is held the mark is nobody's, or that of a
-    program which does not take it.
+    end. The system's own lock, taken here, ends with its process, and its file says whether that was in the middle of a
+    build: then the mark is nobody's. Otherwise it is that of a program which does not take this lock.
 
     Parameters
     ----------
@@ -56,10 +57,18 @@ def only_build(folder: Path) -> Iterator[None]:
         Where torch builds one extension.
     """
     mark = folder / "lock"
-    with folder.with_name(f".{folder.name}.lock").open("w") as own:
+    with folder.with_name(f".{folder.name}.lock").open("a+") as own:
         fcntl.flock(own, fcntl.LOCK_EX)
+        own.seek(0)
+        was_killed = own.read() == _BUILDING
         with contextlib.suppress(FileNotFoundError):
-            while time.time() - mark.stat().st_mtime < FOREIGN_SECONDS:
+            while not was_killed and time.time() - mark.stat().st_mtime < FOREIGN_SECONDS:
                 time.sleep(_POLL_SECONDS)
             mark.unlink()
-        yield
+        own.truncate(0)
+        own.write(_BUILDING)
+        own.flush()
+        try:
+            yield
+        finally:
+            own.truncate(0)

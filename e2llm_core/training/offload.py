@@ -55,7 +55,15 @@ def check_offload(config: TrainConfig) -> None:
     except OSError as error:
         problem = f"{config.nvme_path} cannot be written: {error.strerror or error}"
         raise InputError("train.nvme_path", problem, "Name a folder on a local NVMe disk of every worker") from error
-    if not build_asynchronous_io():
+    try:
+        is_there = build_asynchronous_io()
+    except Exception as error:  # from compilers and their absence, of many types
+        raise InputError(
+            "train.offload",
+            f"DeepSpeed's async_io, which nvme needs, cannot be built: {str(error).strip().partition(chr(10))[0]}",
+            "Install a C++ compiler, ninja and, for GPUs, the CUDA toolkit on every worker, or use cpu",
+        ) from error
+    if not is_there:
         raise InputError(
             "train.offload",
             "nvme needs DeepSpeed's async_io, and the library it is built on, libaio, is not installed",

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from e2llm_core.model_io import load_llm
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
+from e2llm_core.training.offload import check_offload
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.world import World
 from storage.errors import InputError
@@ -27,6 +28,7 @@ def equal(folder: str, dtype: str, changes: dict[str, Any], world: World) -> dic
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     precision = "bf16" if dtype == "bfloat16" else "fp32"
     config = TrainConfig(**CONFIG.model_dump(exclude_unset=True) | {"precision": precision} | changes)
+    check_offload(config)
     with zero3_loading(config, world):
         model = load_llm(folder, dtype=dtype)
     found = dict(model.named_parameters())

@@ -121,7 +121,7 @@ def test_models_are_read_from_the_bucket(nodes: TwoNodes, trained: str, tmp_path
         }
     )
     run = "s3://eeg/runs/stage2"
-    with nodes.training(run, plan, workers=1) as ended:
+    with nodes.training(run, plan) as ended:
         ended.result()
         source = json.loads(text(run, "model/config.json"))["llm_source"]
         assert (source["kind"], source["name"]) == ("url", f"{LLM}/model")

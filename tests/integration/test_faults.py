@@ -86,6 +86,7 @@ def test_a_loss_that_is_no_number_is_refused_and_the_checkpoint_before_stays(nod
 def test_gradients_that_are_no_numbers_are_refused(plan, tmp_path):
     """DeepSpeed would skip the step without a word."""
     ended = torchrun.train({tmp_path / "run": content(plan)}, fault="infinite:8")
+    assert ended.returncode != 0
     assert re.search(r"step 8: the loss is \d.*gradients are not finite.*train\.learning_rate", ended.stderr)
     assert checkpoints(tmp_path / "run")[-1] == "step-000006"
 
@@ -114,6 +115,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(nodes, plan, undisturbed, t
         assert curve(run) == curve(undisturbed)
 
 
+@pytest.mark.timeout(600)
 def test_an_elastic_run_shrinks_grows_and_leaves_a_node_in_good_time(nodes, plan, undisturbed, tmp_path):
     """A node is lost, and comes back; then its loss is announced, as spot instances and autoscalers do."""
     run = tmp_path / "run"
@@ -131,9 +133,9 @@ def test_an_elastic_run_shrinks_grows_and_leaves_a_node_in_good_time(nodes, plan
         nodes.lose()
     ended.result()
     assert worlds(run) == [2, 1, 2, 1]
-    lost = steps_lost(run)
-    assert lost[0] <= TRAIN["checkpoint_every"] + 1, "a checkpoint that is being written does not count yet"
-    assert lost[2] == 0, "a loss that is announced costs no step"
+    sudden, *announced = steps_lost(run)
+    assert sudden <= TRAIN["checkpoint_every"] + 1, "a checkpoint that is being written does not count yet"
+    assert announced == [0, 0], "growth, and a loss that is announced, cost no step"
     np.testing.assert_allclose(curve(run), curve(undisturbed.with_name("long")), atol=1e-5)
 
 

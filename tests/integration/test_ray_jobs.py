@@ -216,7 +216,7 @@ def test_more_workers_than_the_cluster_has_are_refused(cluster, folder, stage1):
     assert not (folder / "too-many/DONE.json").exists()
 
 
-def test_a_stage_trains_on_features_computed_once(cluster, undisturbed, folder, spec):
+def test_stages_2_and_3_train_on_features_computed_once(cluster, undisturbed, folder, spec):
     tower, llm = undisturbed / "model", save_tiny_llm(folder / "llm", ("sad", "happy"))
     features = spec(
         "features",
@@ -239,3 +239,12 @@ def test_a_stage_trains_on_features_computed_once(cluster, undisturbed, folder, 
     assert [row["split"] for row in curve(folder / "stage2")] == ["train"] * 4 + ["validation"]
     handed_on = folder / "stage2/model/tower.safetensors"
     assert handed_on.read_bytes() == (tower / "tower.safetensors").read_bytes()
+    stage3 = {
+        "data": data(folder, features=str(folder / "features/features.zarr")),
+        "model": {"start": str(folder / "stage2/model")},
+        "tasks": ["IED"],
+        "train": {**TRAIN, "max_steps": 2, "lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}},
+    }
+    torchrun.train({folder / "stage3": stage3}, workers=1)
+    assert (folder / "stage3/model/tower.safetensors").read_bytes() == handed_on.read_bytes()
+    assert (folder / "stage3/model/adapter/adapter_model.safetensors").exists()

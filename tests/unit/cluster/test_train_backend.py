@@ -60,5 +60,6 @@ def test_workers_that_do_not_answer_are_not_waited_for(monkeypatch):
 
 def test_the_controller_does_without_torch():
     """It imports what it is sent before it starts any worker."""
-    code = "import sys, cluster.training, cluster.train_backend; sys.exit('torch' in sys.modules)"
+    modules = "cluster.training, cluster.train_backend, ray.train.v2.api.data_parallel_trainer"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

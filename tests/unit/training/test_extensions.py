@@ -1,6 +1,7 @@
 """Builds of DeepSpeed's extensions: one at a time, and none waits for one that was killed."""
 
 import os
+import signal
 import threading
 import time
 
@@ -19,7 +20,24 @@ def build_folder(tmp_path):
     return folder
 
 
-def test_the_mark_of_a_killed_build_is_removed(folder):
+def test_a_killed_build_is_not_waited_for(folder):
+    child = os.fork()
+    if child == 0:
+        with only_build(folder):
+            (folder / "lock").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    with only_build(folder):
+        assert not (folder / "lock").exists()
+
+
+def test_after_a_build_that_failed_others_are_waited_for_again(folder):
+    with pytest.raises(RuntimeError), only_build(folder):
+        raise RuntimeError
+    test_a_build_of_another_program_is_waited_for(folder)
+
+
+def test_an_old_mark_is_removed(folder):
     mark = folder / "lock"
     mark.touch()
     long_ago = time.time() - extensions.FOREIGN_SECONDS - 1
@@ -31,8 +49,10 @@ def test_the_mark_of_a_killed_build_is_removed(folder):
 def test_a_build_of_another_program_is_waited_for(folder):
     mark = folder / "lock"
     mark.touch()
-    threading.Timer(0.5, mark.unlink).start()
+    ended = threading.Timer(0.5, mark.unlink)
+    ended.start()
     with only_build(folder):
+        assert ended.finished.is_set()
         assert not mark.exists()
 
 

@@ -45,6 +45,18 @@ def test_without_libaio_nvme_is_refused(tmp_path, monkeypatch):
         check_offload(nvme(tmp_path))
 
 
+def test_a_build_that_fails_is_refused_in_one_line(tmp_path, monkeypatch):
+    def build() -> bool:
+        raise RuntimeError("Error building extension 'async_io'\nninja: subcommand failed")
+
+    monkeypatch.setattr(offload, "build_asynchronous_io", build)
+    with pytest.raises(
+        InputError, match=r"train\.offload: .*extension 'async_io'\. Install a C\+\+ compiler"
+    ) as caught:
+        check_offload(nvme(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 def test_what_can_work_is_not_refused_and_leaves_nothing(tmp_path, monkeypatch):
     found(monkeypatch, True)
     check_offload(nvme(tmp_path / "swap"))
