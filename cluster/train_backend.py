@@ -6,7 +6,6 @@ controller, for which every start and restart waits.
 
 import logging
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,7 +21,6 @@ _LEAVE_SECONDS = 30.0
 """After which workers are ended that have not left the group."""
 
 
-@dataclass
 class ProcessGroupConfig(BackendConfig):
     """Settings of Ray Train; there is nothing to set."""
 

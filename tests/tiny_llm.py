@@ -10,11 +10,11 @@ from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
 _VOCABULARY = 400
 
 
-def save_tiny_llm(folder: Path, labels: tuple[str, ...], hidden_size: int = 32, layers: int = 2) -> Path:
+def save_tiny_llm(folder: Path, labels: tuple[str, ...]) -> Path:
     """Write one with its tokenizer, which knows the labels, and return the folder."""
     texts = [d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, labels, 0) for n in range(200))]
     tokenizer = train_tokenizer(texts, _VOCABULARY)
     torch.manual_seed(0)
-    tiny_qwen3(_VOCABULARY, hidden_size, layers, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
+    tiny_qwen3(_VOCABULARY, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
