@@ -17,6 +17,8 @@ from cluster.ports import PortRange
 from storage.errors import InputError
 
 _ANSWER_SECONDS = 10.0
+_LIST_SECONDS = 60.0
+"""The dashboard of a cluster that has just started is busy."""
 
 
 class Host(BaseModel):
@@ -162,7 +164,7 @@ def hosts(cluster: ClusterInfo) -> list[Host]:
     )
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=_ANSWER_SECONDS) as response:
+        with direct.open(request, timeout=_LIST_SECONDS) as response:
             listed = json.load(response)["data"]["result"]["result"]
     except OSError as error:
         problem = f"does not answer: {error}"

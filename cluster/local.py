@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _MARK = "E2LLM_CLUSTER_ID"
 _STATE, _TOKEN = "cluster.json", "token"
 _START_ATTEMPTS = 3
+_KILLS = 20
 STOP_WAIT_SECONDS = 600
 
 
@@ -383,18 +384,17 @@ def _belongs(process: psutil.Process, info: ClusterInfo) -> bool:
 
 def _end(info: ClusterInfo, grace_seconds: float) -> int:
     """Ask all processes of a cluster to end, then end those that remain."""
-    ended: set[int] = set()
-    deadline = time.monotonic() + grace_seconds
+    deadline, kills = time.monotonic() + grace_seconds, 0
     asked: set[int] = set()
     while members := processes(info):
         overdue = time.monotonic() > deadline
+        if kills == _KILLS:
+            raise InputError(str(info.temp_dir), f"{len(members)} processes do not end", "End them by hand.")
+        kills += overdue
         _signal(members if overdue else [m for m in members if m.pid not in asked], kill=overdue)
         asked |= {member.pid for member in members}
-        ended |= asked
         psutil.wait_procs(members, timeout=0.3)
-        if time.monotonic() > deadline + grace_seconds:
-            raise InputError(str(info.temp_dir), f"{len(members)} processes do not end", "End them by hand.")
-    return len(ended)
+    return len(asked)
 
 
 def _signal(members: Iterable[psutil.Process], *, kill: bool) -> None:

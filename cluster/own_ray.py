@@ -7,13 +7,16 @@ the home folder.
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cluster.ray_start import RAY_FOLDER, cluster_variables, make_temp_dir, write_private
 
 _HOST = "127.0.0.1"
+_REMOVALS, _PAUSE_SECONDS = 50, 0.1
 OF_A_CLUSTER = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables by which a shell is told of a cluster."""
 
@@ -39,7 +42,16 @@ def own_ray() -> Iterator[dict[str, Any]]:
             if value is not None:
                 os.environ[name] = value
         _read_again()
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which workers and agents, which end a moment after Ray, may still write."""
+    for _ in range(_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _read_again() -> None:

@@ -114,7 +114,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
 
         with own_sigterm():
             ray.init(log_to_driver=False, runtime_env=runtime_env, **settings)
-        stack.callback(ray.shutdown)
+        stack.callback(ray.shutdown, wait_for_processes=local)
         yield
 
 

@@ -1,5 +1,6 @@
 """Where stores, runs and models lie: folders of this machine or prefixes of an object store, with the same verbs."""
 
+import os
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -103,6 +104,12 @@ class Stored(NamedTuple):
     size: int
     tag: str
     modified: float
+
+
+def _unless_gone(error: OSError) -> None:
+    """Pass over folders that are removed while a tree is listed, as `rglob` does not."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
 
 
 def locate(place: "str | Path | Location") -> "Location":
@@ -245,7 +252,8 @@ class Folder(Location):
     def files(self, key: str = "") -> dict[str, Stored]:
         """All files below a folder."""
         found = {}
-        for path in sorted((self.path / key).rglob("*")):
+        tree = os.walk(self.path / key, onerror=_unless_gone)
+        for path in sorted(Path(folder, name) for folder, _, names in tree for name in names):
             with suppress(FileNotFoundError):  # gone since it was listed
                 if S_ISREG((stat := path.stat()).st_mode):
                     tag = f"{stat.st_ino}-{stat.st_mtime_ns}"
@@ -259,7 +267,7 @@ class Folder(Location):
 
     def num_bytes(self, key: str = "") -> int:
         """Bytes of all files below a folder."""
-        return sum(path.stat().st_size for path in (self.path / key).rglob("*") if path.is_file())
+        return sum(stored.size for stored in self.files(key).values())
 
     def remove(self, key: str) -> None:
         """Remove a file or a folder."""

@@ -123,7 +123,7 @@ class Workspace:
             if self._fetched.get(key) == stored.tag and path.exists():
                 continue
             with suppress(FileNotFoundError):  # the run removes old files while we look
-                self._bucket.download(key, path)
+                stored = self._bucket.download(key, path)
                 os.utime(path, (stored.modified, stored.modified))
                 self._fetched[key], self._sent[key] = stored.tag, _stamp(path)
 

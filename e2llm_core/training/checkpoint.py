@@ -124,7 +124,8 @@ class Checkpoints:
                 self._complete(state, folder)
             except OSError as error:
                 raise self._refusal(state, error) from error
-            self._rotate(state)
+            with suppress(FileNotFoundError):  # a worker of another attempt, on a node given up, replaces one
+                self._rotate(state)
         elif self.leads:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -160,7 +160,7 @@ class RunReader:
             checkpoint_age=_age(steps[-1:]),
             age=_age([*(self.path / name for name in (*_MARKS, PROGRESS)), *steps]),
             wall_seconds=done.get("wall_seconds", 0.0) if done else None,
-            dumps=tuple(p for p in sorted((self.path / "stacks").glob("*.txt")) if p.stat().st_size),
+            dumps=tuple(path for path in sorted((self.path / "stacks").glob("*.txt")) if _holds_something(path)),
         )
 
 
@@ -217,6 +217,13 @@ def _age(paths: Iterable[Path]) -> float | None:
         with contextlib.suppress(FileNotFoundError):  # the run removes old checkpoints while we look
             times.append(path.stat().st_mtime)
     return max(0.0, time.time() - max(times)) if times else None
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether a file is there and not empty; a run removes empty dumps when it ends."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
 
 
 def _remedy(path: Path) -> str:

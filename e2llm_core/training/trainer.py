@@ -187,6 +187,9 @@ class Trainer:
         self._measure(prepared, loader_wait)
         metrics = {name: total / count for name, total, count in shares if count}
         if not np.isfinite(metrics["loss"]) or not is_finite:
+            with contextlib.suppress(InputError):
+                self.checkpoints.finish(self.engine)
+            self.world.barrier()  # whoever ends first may take the others along
             raise InputError(
                 f"{self.workspace.name}, step {step}",
                 f"the loss is {metrics['loss']:g}{'' if is_finite else ', its gradients are not finite'}",

@@ -30,6 +30,8 @@ _RANGE_NOT_SATISFIABLE = 416
 _METADATA_SERVICE = "169.254.169.254"
 _PART_BYTES = 64 * 2**20
 _PARTS_AT_ONCE = 4
+_VERSIONS = 10
+"""Of an object that is replaced while it is downloaded, before that is given up."""
 
 
 class Bucket(Location):
@@ -151,11 +153,25 @@ class Bucket(Location):
         FileNotFoundError
             When there is no such object.
         InputError
-            When the server refuses, was not to be reached for all of the patience, or the object changes meanwhile.
+            When the server refuses, was not to be reached for all of the patience, or the object never stays the same.
         OSError
             When the file cannot be written.
         """
-        stored = self.stored(key)
+        from obstore.exceptions import PreconditionError
+
+        for attempt in range(1, _VERSIONS + 1):
+            stored = self.stored(key)
+            try:
+                self._download(stored, key, path)
+            except InputError as error:
+                if attempt == _VERSIONS or not isinstance(error.__cause__, PreconditionError):
+                    raise
+            else:
+                break
+        return stored
+
+    def _download(self, stored: Stored, key: str, path: Path) -> None:
+        """Read one version of an object into a file."""
         size, tag, _ = stored
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
@@ -170,7 +186,6 @@ class Bucket(Location):
 
             list(threads.map(fetch, range(0, size, _PART_BYTES)))
         partial.replace(path)
-        return stored
 
     def exists(self, key: str) -> bool:
         """HEAD an object."""

@@ -33,7 +33,7 @@ def started(monkeypatch, tmp_path):
     """What Ray would be started with, in place of starting it."""
     asked: dict[str, object] = {}
     monkeypatch.setattr("ray.init", lambda **settings: asked.update(settings))
-    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("ray.shutdown", lambda **settings: None)
     monkeypatch.setattr(session, "announce", lambda root: None)
     return asked
 

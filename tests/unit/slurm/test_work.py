@@ -35,7 +35,7 @@ SLOW = """
 import signal, sys, time
 def checkpoint(*_):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-    time.sleep(2)
+    time.sleep({})
     sys.exit(75)
 signal.signal(signal.SIGTERM, checkpoint)
 print("ready", flush=True)
@@ -227,11 +227,11 @@ def test_the_checkpoint_leaves_time_for_the_requeue(slurm, left, seconds):
     assert launcher._checkpoint_seconds(ALLOCATION) == seconds
 
 
-@pytest.mark.parametrize(("left", "status"), [(1.0, 3), (math.inf, 75)], ids=["too slow", "in time"])
-def test_a_checkpoint_that_takes_too_long_is_given_up_for_the_requeue(slurm, monkeypatch, left, status):
+@pytest.mark.parametrize(("left", "seconds", "status"), [(1.0, 60, 3), (math.inf, 2, 75)], ids=["too slow", "in time"])
+def test_a_checkpoint_that_takes_too_long_is_given_up_for_the_requeue(slurm, monkeypatch, left, seconds, status):
     slurm[1]["left"] = left
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
-    assert run(SLOW) == status
+    assert run(SLOW.format(seconds)) == status
     assert slurm[1]["requeued"] == 1
 
 

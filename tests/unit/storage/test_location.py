@@ -1,5 +1,7 @@
 """Folders and URLs as places of a store."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,25 @@ def test_locks_are_not_foreign(tmp_path: Path) -> None:
     place.write("thesis.pdf", b"")
     with pytest.raises(InputError, match=r"other content \(thesis.pdf\)"):
         place.refuse_foreign()
+
+
+def test_a_folder_is_listed_while_others_are_renamed_and_removed_in_it(tmp_path: Path) -> None:
+    """As checkpoints are, while somebody looks."""
+    place, ended = Folder(tmp_path), threading.Event()
+    place.write("kept/file", b"12345")
+
+    def change() -> None:
+        while not ended.is_set():
+            (tmp_path / "new/below").mkdir(parents=True)
+            (tmp_path / "new/below/file").touch()
+            (tmp_path / "new").rename(tmp_path / "old")
+            shutil.rmtree(tmp_path / "old")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        assert all(place.files()["kept/file"].size == 5 for _ in range(500))
+        assert all(place.num_bytes() == 5 for _ in range(500))
+    finally:
+        ended.set()
+        thread.join()

@@ -46,9 +46,16 @@ def test_a_second_job_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_a_job_that_is_about_to_end_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, started = holder(tmp_path, 1), time.monotonic()
+def test_a_job_that_is_about_to_end_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, sleep = holder(tmp_path, 600), time.sleep
+
+    def wait(seconds: float) -> None:
+        first.terminate()
+        sleep(seconds)
+
+    monkeypatch.setattr(lock.time, "sleep", wait)
     with only_job(locate(tmp_path)):
-        assert first.wait(10) == 0
-    assert time.monotonic() - started > 0.5
+        assert first.wait(60) != 0
     assert "another job is at work" in capsys.readouterr().out
