@@ -8,6 +8,7 @@ PIP_TORCH ?=
 VENV      := .venv
 BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.installed
+WORKERS   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BENCHMARKS = $(wildcard benchmarks/[!_]*.py)
 
 export OMP_NUM_THREADS ?= 1
@@ -40,10 +41,10 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m jobs.demo
 
-# Unit tests side by side; integration tests, which start clusters of their own, one after the other.
+# Side by side what leaves cores idle (hence one process more than cores); one after the other what starts clusters.
 test: lint
-	$(BIN)/python -m pytest tests/unit --numprocesses=logical --dist=loadfile
-	$(BIN)/python -m pytest tests/integration --durations=25
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses=$(WORKERS) --dist=loadfile --durations=10
+	$(BIN)/python -m pytest -m slow --durations=25
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

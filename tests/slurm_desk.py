@@ -30,6 +30,11 @@ class Desk:
     def store(self) -> Path:
         return self.folder / "store"
 
+    @property
+    def mark(self) -> Path:
+        """Begin of the names of the files by which tests and faults speak."""
+        return self.folder / "mark"
+
     def submit(self, *arguments: str, cwd: Path = ROOT, fault: str = "", script: str = SCRIPT) -> "Job":
         """Submit with options for sbatch, then the spec and its overrides; the log goes to the folder."""
         options = [word for word in arguments if word.startswith("--")]
@@ -38,6 +43,7 @@ class Desk:
             "PATH": f"{Path(sys.executable).parent}:{self.slurm.environment['PATH']}",
             "PYTHONPATH": str(FAULTY),
             "E2LLM_TEST_FAULT": fault,
+            "E2LLM_TEST_MARK": str(self.mark),
             "E2LLM_ROOT": str(self.folder),
             "OMP_NUM_THREADS": "1",
             "RAY_health_check_initial_delay_ms": "0",

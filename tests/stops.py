@@ -1,10 +1,11 @@
 """Stopping jobs as a user does, and what has to be true of the cluster afterwards."""
 
 import contextlib
+import json
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,15 @@ class StoppableJob:
         Where.
     spec : Path
         Which.
+    variables : mapping of str to str, optional
+        Of the job's processes.
     """
 
-    def __init__(self, cluster: ClusterInfo, spec: Path, *overrides: str) -> None:
+    def __init__(self, cluster: ClusterInfo, spec: Path, variables: Mapping[str, str] | None = None) -> None:
         self._cluster = cluster
-        self._name = f"stopped-{uuid.uuid4().hex[:8]}"
-        self._process = submit(cluster, "--submission-id", self._name, "--", spec, *overrides)
+        self._name = f"job-{uuid.uuid4().hex[:8]}"
+        environment = ("--runtime-env-json", json.dumps({"env_vars": variables})) if variables else ()
+        self._process = submit(cluster, "--submission-id", self._name, *environment, "--", spec)
 
     @property
     def has_ended(self) -> bool:
@@ -59,7 +63,8 @@ class StoppableJob:
 
     def stop(self) -> str:
         """Type ``ray job stop``; returns how Ray says that the job ended."""
-        self.ray("stop")
+        while "does not exist" in self.ray("stop"):  # yet
+            assert not self.has_ended, self._process.communicate()[0]
         self._process.communicate(timeout=PATIENCE_SECONDS)
         found = self.ray("status").lower()
         return next(state for state in ("stopped", "succeeded", "failed") if state in found)

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,11 +30,18 @@ from storage.store import RecordingInfo, Trial, create_store
 Place = TypeVar("Place", Path, str)
 ROOT = Path(__file__).resolve().parents[1]
 FAULTY = Path(__file__).parent / "faulty"
+PATIENCE_SECONDS = 240
+"""What a busy machine may take to start nodes and workers."""
 STEPS = 12
 TRAIN = {"max_steps": STEPS, "global_batch": 8, "micro_batch": 4, "log_every": 1, "checkpoint_every": 3}
 SPEC = {
     "labels": {"name": "two", "names": ["sad", "happy"]},
     "model": {"vocab_size": 400, "hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 32},
+}
+SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
 }
 HEALTH = {
     "health_check_initial_delay_ms": 0,
@@ -58,12 +67,12 @@ class TwoNodes:
     def __init__(self, scratch: Path | None = None) -> None:
         from ray.cluster_utils import Cluster
 
-        os.environ |= {
-            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-            "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
-        }
+        self._settings = pytest.MonkeyPatch()
+        for name, value in SETTINGS.items():
+            self._settings.setenv(name, value)
         self._scratch = scratch
+        self._marks = tempfile.TemporaryDirectory()
+        self._mark = Path()
         head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH, **self._own_scratch("head")}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._second: Any = None
@@ -86,15 +95,23 @@ class TwoNodes:
         """Kill all that trains, on both nodes."""
         for raylet in (_raylet(self._cluster.head_node), self.raylet):
             for worker in _workers(raylet):
-                worker.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
 
     def lose(self) -> None:
-        """Kill the second node and all that ran on it."""
-        for process in [*self.raylet.children(recursive=True), self.raylet]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        """Kill the second node and all that ran on it, if it is there."""
+        if self._second is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*self.raylet.children(recursive=True), self.raylet]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self._cluster.remove_node(self._second, allow_graceful=False)
         self._second = None
+
+    def hang(self) -> None:
+        """Have the second node answer no more."""
+        self.raylet.suspend()
 
     def drain(self, seconds: float = 60) -> None:
         """Announce that the second node will be taken."""
@@ -111,6 +128,12 @@ class TwoNodes:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+        self._marks.cleanup()
+        self._settings.undo()
+
+    def let_go(self) -> None:
+        """End the fault `slow` or `hold` of the training in progress."""
+        self._mark.with_suffix(".go").touch()
 
     @contextlib.contextmanager
     def training(
@@ -124,10 +147,11 @@ class TwoNodes:
         """Train in a thread while the block runs; waits for its end, which is left in the future."""
         import ray
 
+        self._mark = Path(self._marks.name, secrets.token_hex(4))
         variables = {
             "PYTHONPATH": f"{ROOT}:{FAULTY}",
             "E2LLM_TEST_FAULT": fault,
-            "E2LLM_TEST_MARK": f"{run}.mark",
+            "E2LLM_TEST_MARK": str(self._mark),
             "OMP_NUM_THREADS": "1",
             **(env or {}),
         }
@@ -136,7 +160,12 @@ class TwoNodes:
         wait(lambda: ray.cluster_resources().get("CPU") == 2)
         try:
             with ThreadPoolExecutor(1) as thread:
-                yield thread.submit(train, plan or tiny(), run, asked)
+                ended = thread.submit(train, plan or tiny(), run, asked)
+                try:
+                    yield ended
+                except BaseException:
+                    self.let_go()  # or the thread would be waited for without end
+                    raise
         finally:
             ray.shutdown()
 
@@ -152,7 +181,12 @@ def _raylet(node: Any) -> psutil.Process:
 
 
 def _workers(raylet: psutil.Process) -> list[psutil.Process]:
-    return [child for child in raylet.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    found = []
+    for child in raylet.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def text(run: Path | str, name: str) -> str:
@@ -288,12 +322,13 @@ def stage1(store: str | Path, **train_settings: Any) -> Stage1Plan:
     return Stage1Plan.model_validate(content)
 
 
-def wait(until: Callable[[], object], ended: Future[None] | None = None, seconds: float = 90) -> None:
+def wait(until: Callable[[], object], ended: Future[None] | None = None, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until something is true, while the run goes on."""
     deadline = time.monotonic() + seconds
     while not until():
         if ended is not None and ended.done():
             ended.result()
-            raise AssertionError("the run ended first")
+            assert until(), "the run ended first"
+            return
         assert time.monotonic() < deadline
         time.sleep(0.02)

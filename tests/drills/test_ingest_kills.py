@@ -1,5 +1,6 @@
 """Ingest killed with -9 at 20 random moments, as a plain process and as a Ray job; logs go to runs/drills."""
 
+import contextlib
 import itertools
 import os
 import random
@@ -148,7 +149,8 @@ def test_a_ray_job(cluster: ClusterInfo, tmp_path: Path) -> None:
         workers = ingest_workers(cluster)
         if whom != "driver":
             for worker in workers:
-                worker.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
         if whom != "worker":
             process.kill()
         process.wait()

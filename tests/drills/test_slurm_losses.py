@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests import torchrun
+from tests import ranks
 from tests.slurm_daemons import wait
 from tests.slurm_desk import ONE_EACH, SECONDS, Desk, desk_at_slurm
-from tests.training_faults import TRAIN, curve, resumptions, rows, stage1, worlds
+from tests.training_faults import TRAIN, checkpoints, curve, resumptions, rows, stage1, worlds
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 EVERY = TRAIN["checkpoint_every"]
@@ -24,7 +24,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def undisturbed(desk: Desk) -> list[float]:
     """The curve of a run that knows nothing of SLURM or Ray."""
     run = desk.folder / "undisturbed"
-    torchrun.train({run: stage1(desk.store).model_dump(mode="json")})
+    ranks.train({run: stage1(desk.store).model_dump(mode="json")})
     return curve(run)
 
 
@@ -42,7 +42,7 @@ def test_lost_nodes_and_a_cancelled_job(desk: Desk, undisturbed: list[float]) ->
     slurm, run = desk.slurm, desk.folder / "runs/lost"
     range_of_workers = "resources.workers={min: 1, max: 2}"
     elastic = desk.submit(*ONE_EACH, "--no-kill", spec, "run=runs/lost", range_of_workers, fault="slow:0.5")
-    elastic.wait_for_rows(run, 4)
+    wait(lambda: checkpoints(run) and len(rows(run)) >= 4, SECONDS, lambda: elastic.log)
     slurm.lose("n2")
     wait(lambda: resumptions(run), SECONDS, lambda: elastic.log)
     elastic.wait_for_rows(run, 5)
@@ -58,7 +58,7 @@ def test_lost_nodes_and_a_cancelled_job(desk: Desk, undisturbed: list[float]) ->
     wait(lambda: len(resumptions(run)) == 2, SECONDS, lambda: job.log)
     states = [state.name for state in (desk.folder / "runs/.slurm/tests").iterdir()]
     assert states == [f"{job.number}-0"], "what a killed launcher left is removed"
-    assert resumptions(run)[-1] > done - EVERY, "no more than an interval between checkpoints is computed again"
+    assert resumptions(run)[-1] >= done - 2 * EVERY, "a checkpoint that was being written does not count"
     job.wait_for_rows(run, done + 1)
     slurm.lose("n2")
     job.wait_until_requeued()

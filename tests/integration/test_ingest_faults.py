@@ -20,7 +20,7 @@ from storage.store import open_store
 from tests import ingest_loop
 from tests.kills import ROOT, References, kill_at_random_moments, start
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration]
 OLD_HZ, NEW_HZ = 100.0, 80.0
 KILLS = 4  # tests/drills has the long form
 
@@ -176,11 +176,11 @@ def test_a_limit_on_the_size_of_files(source: Path, references: References, tmp_
 
 def test_one_ingest_at_a_time(source: Path, references: References, tmp_path: Path) -> None:
     place = tmp_path / "store"
-    process = start(source, str(place), OLD_HZ)
+    process = start(source, str(place), OLD_HZ, by_permit=True)
     with pytest.raises(InputError, match="another ingest is writing"):
         ingest_loop.ingest(source, str(place), OLD_HZ)
     process.kill()
-    process.wait()
+    process.communicate()
     ingest_loop.ingest(source, str(place), OLD_HZ)  # the lock went with its holder
     references.check_finished(place, OLD_HZ)
 

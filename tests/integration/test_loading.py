@@ -21,7 +21,7 @@ from transformers import (
 
 from e2llm_core.weight_files import INDEX, SINGLE
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKER = Path(__file__).with_name("loading_worker.py")
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -1,13 +1,13 @@
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from cluster import local
 from storage.errors import InputError
+from tests.processes import listening
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
@@ -60,14 +60,7 @@ def test_state_and_token_are_private(clusters):
 
 def test_only_the_loopback_address_listens(clusters):
     _, cluster = clusters[0]
-    listening = [
-        connection.laddr.ip
-        for process in local.processes(cluster)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+    assert {ip for ip, _ in listening(cluster)} == {"127.0.0.1"}
 
 
 def test_a_second_start_in_the_same_folder_is_refused(clusters):

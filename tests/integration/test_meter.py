@@ -4,7 +4,7 @@ import pytest
 
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
-from tests import torchrun
+from tests import ranks
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -15,7 +15,7 @@ def test_two_workers_are_measured(tmp_path):
         "model": {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate": 64, "corpus_size": 100},
         "train": {"max_steps": 6, "global_batch": 8, "micro_batch": 4, "log_every": 2},
     }
-    ended = torchrun.train({tmp_path / "run": plan})
+    ended = ranks.train({tmp_path / "run": plan})
     assert "profiler_start" not in ended.stderr
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["split"] == "train"]
     assert [row["step"] for row in rows] == [1, 2, 4, 6]

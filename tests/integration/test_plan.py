@@ -18,7 +18,7 @@ from e2llm_core.stages.config import ProjectorConfig, TowerConfig
 from e2llm_core.tiny_llm import tiny_qwen3
 from e2llm_core.training.config import TrainConfig
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKER = Path(__file__).with_name("plan_worker.py")
 REPOSITORY = Path(__file__).resolve().parents[2]

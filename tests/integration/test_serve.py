@@ -10,7 +10,7 @@ from cluster.serve import Client, deployed, listen_on_this_node
 from cluster.session import Resources, ray_session
 from e2llm_core.inference import Question
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 HALF = Resources(workers=1, cpus_per_worker=0.5)
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests import torchrun
-from tests.slurm_desk import ONE_EACH, SCRIPT, Desk, desk_at_slurm
-from tests.training_faults import ROOT, STEPS, checkpoints, curve, resumptions, rows, stage1
+from tests import ranks
+from tests.slurm_daemons import wait
+from tests.slurm_desk import ONE_EACH, SCRIPT, SECONDS, Desk, desk_at_slurm
+from tests.training_faults import ROOT, checkpoints, curve, resumptions, rows, stage1
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +26,18 @@ def spec(desk: Desk) -> str:
 
 def test_a_stage_over_two_nodes_is_pre_empted_and_finishes_with_the_same_curve(desk: Desk, spec: str) -> None:
     """It is the third of an array; the undisturbed run knows nothing of SLURM or Ray."""
-    job = desk.submit(*ONE_EACH, "--array=3", spec, "run=runs/warned-{task}", fault="slow:0.4")
+    job = desk.submit(*ONE_EACH, "--array=3", spec, "run=runs/warned-{task}", fault="hold:5")
     run, undisturbed = desk.folder / "runs/warned-3", desk.folder / "runs/undisturbed"
     job.wait_for_rows(run, 4)
     desk.slurm.output("scancel", "--signal=USR1", "--batch", job.number)
+    wait(lambda: (run / "stop").read_text() == "stop", SECONDS, lambda: job.log)
+    desk.mark.with_suffix(".go").touch()
     job.wait_until_requeued()
     last = rows(run)[-1]["step"]
-    assert last < STEPS
+    assert last == 5
     assert checkpoints(run)[-1] == f"step-{last:06d}", "a warning loses no step"
     job.skip_the_hold()
-    torchrun.train({undisturbed: stage1(desk.store).model_dump(mode="json")})
+    ranks.train({undisturbed: stage1(desk.store).model_dump(mode="json")})
     job.wait_for("COMPLETED")
     assert resumptions(run) == [last]
     assert "resources.workers=2" in job.log

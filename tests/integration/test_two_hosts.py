@@ -73,7 +73,7 @@ def joined(hosts):
 
 
 def wait_for_status(head, text):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while text not in (said := head.cluster("status")):
         assert time.monotonic() < deadline, said
         time.sleep(0.5)

@@ -1,26 +1,34 @@
-"""Who has no token gets nowhere, nobody listens beyond loopback, no secret can be seen (docs/security.md).
+"""Jobs at work on a cluster: what outsiders can reach and see (docs/security.md), and what `ray job stop` leaves.
 
-Ray Serve's own ports are tried in test_kubernetes_parts.py.
+Ray Serve's own ports are tried in test_kubernetes_parts.py; drills stop every kind of job.
 """
 
+import contextlib
 import http.client
 import os
+import random
 import re
 import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 import ray
+import yaml
 
 from cluster import local
 from cluster.ports import HEAD_NAMES, HEAD_VARIABLES
+from e2llm_core.stages.config import Stage1Plan
+from storage.store import open_store
+from tests import ranks
 from tests.processes import command_lines, listening
-from tests.stops import curve, wait_until_nothing_runs
-from tests.tiny_jobs import RAY, ROOT, TRAIN, TinyJobs, submit
+from tests.stops import StoppableJob, curve, wait_until_nothing_runs
+from tests.tiny_jobs import RAY, ROOT, TinyJobs, finish, submit
+from tests.training_faults import FAULTY, make_store, stage1
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
 SECRETS = {
@@ -48,6 +56,8 @@ METHODS = {
     "ray-client-server-port": ("RayletDriver/Init", "RayletDriver/KVGet"),
     "worker": ("CoreWorkerService/PushTask", "CoreWorkerService/KillActor"),
 }
+LONGEST_SECONDS = 8.0
+MANY = 1_000_000
 _ROUTE = re.compile(r"""(?:@\w+\.|web\.|add_)(get|post|put|delete)\(\s*f?"(/[^"]*)\"""")
 
 
@@ -64,25 +74,36 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def training(cluster, tmp_path_factory):
-    """Folder of a training job that is at work, with two workers."""
-    jobs = TinyJobs(tmp_path_factory.mktemp("jobs"))
-    spec, run = jobs.write("tiny-llm", train={**TRAIN, "max_steps": 1_000_000}), jobs.run("tiny-llm")
-    job = submit(cluster, "--submission-id", "training", "--", spec)
-    deadline = time.monotonic() + 480
-    while not (run / "metrics.jsonl").exists() or len(curve(run)) < 3:
-        assert job.poll() is None, job.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield run
-    subprocess.run([*RAY, "job", "stop", "training"], env=cluster.env(), check=True, capture_output=True)
-    job.communicate()
-    wait_until_nothing_runs(cluster, jobs.folder)
+def jobs(tmp_path_factory):
+    return TinyJobs(tmp_path_factory.mktemp("jobs"), workers=1)
+
+
+@pytest.fixture(scope="module")
+def spec(jobs):
+    """Of a training run without end, with two workers."""
+    make_store(jobs.folder / "noise")
+    plan = stage1(jobs.folder / "noise", max_steps=MANY, checkpoint_every=MANY, validate_every=MANY)
+    resources = {"workers": 2, "cpus_per_worker": 0.5}
+    return jobs.write("stage1", "training", **plan.model_dump(mode="json"), resources=resources)
+
+
+@pytest.fixture(scope="module")
+def training(cluster, jobs, spec):
+    """The job that runs it, a second for each step."""
+    variables = {"PYTHONPATH": str(FAULTY), "E2LLM_TEST_FAULT": "slow:1", "E2LLM_TEST_MARK": str(jobs.folder / "mark")}
+    job = StoppableJob(cluster, spec, variables=variables)
+    job.wait(lambda: len(steps(jobs.run("training"))) >= 3)
+    assert not job.has_ended, job.output
+    return job
+
+
+def steps(run: Path) -> list[dict]:
+    return curve(run) if (run / "metrics.jsonl").exists() else []
 
 
 def answer(port: int, path: str, method: str = "get", token: str | None = None) -> int | None:
     """HTTP status of a request to a port, None where HTTP is not spoken."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         connection.request(method.upper(), path, headers=headers)
@@ -98,7 +119,7 @@ def refusal(port: int, method: str, token: str | None) -> grpc.StatusCode:
     metadata = [] if token is None else [("authorization", f"Bearer {token}")]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=30, metadata=metadata)
+            channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=120, metadata=metadata)
         return caught.value.code()
 
 
@@ -108,6 +129,36 @@ def routes() -> set[tuple[str, str]]:
     sources = [*package.glob("dashboard/**/*.py"), *package.glob("_private/runtime_env/agent/*.py")]
     found = {match for source in sources for match in _ROUTE.findall(source.read_text())}
     return {(method, re.sub(r"\{\w+\}", "x", path)) for method, path in found}
+
+
+def contents(*folders: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file with its content, while a run writes and deletes there."""
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for path in (Path(place, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.is_file():
+                        yield path, path.read_bytes()
+
+
+def test_a_stopped_ingest_leaves_nothing_behind_and_finishes_when_it_is_submitted_again(cluster, jobs):
+    """At a random moment, from its start on; a quick job may be over by then."""
+    moment = random.Random(1).uniform(0, LONGEST_SECONDS)
+    spec = jobs.write("ingest", twin={"num_subjects": 2, "clip_seconds": 4})
+    run, place = jobs.run("ingest"), jobs.folder / "store.zarr"
+    job = StoppableJob(cluster, spec)
+    job.wait((run / "run.json").exists)
+    until = time.monotonic() + moment
+    job.wait(lambda: time.monotonic() > until)
+    state = job.stop()
+    assert state in ("stopped", "succeeded"), job.output
+    assert (run / "DONE.json").exists() == (state == "succeeded")
+    wait_until_nothing_runs(cluster, jobs.folder)
+
+    finish(submit(cluster, "--", spec))
+    assert (run / "DONE.json").exists()
+    assert len(open_store(place).recordings) == 8
+    assert not [*run.rglob("*.partial*"), *place.rglob("*.partial*")]
 
 
 def test_nobody_listens_beyond_loopback(cluster, training):
@@ -172,20 +223,38 @@ def test_sockets_and_logs_are_the_users_alone(cluster):
     assert cluster.temp_dir.stat().st_mode & 0o077 == 0
 
 
-def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training):
+def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training, jobs):
     hidden = [*SECRETS.values(), cluster.token_path.read_text().strip()]
     for line in command_lines():
         assert not [secret for secret in hidden if secret in line], line.split()[0]
-    folders = (cluster.temp_dir, training.parent, cluster.token_path.parent)
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != cluster.token_path]
-    assert len(files) > 20
-    for path in files:
-        content = path.read_bytes()
-        assert not [secret for secret in hidden if secret.encode() in content], path
+    read = 0
+    for path, content in contents(cluster.temp_dir, jobs.folder, cluster.token_path.parent):
+        if path != cluster.token_path:
+            assert not [secret for secret in hidden if secret.encode() in content], path
+            read += 1
+    assert read > 20
+
+
+def test_a_stop_loses_no_step_and_does_not_change_the_curve(cluster, training, jobs, spec):
+    """Longer after the signal than Ray waits by itself."""
+    run, undisturbed = jobs.run("training"), jobs.run("undisturbed")
+    assert training.stop() == "stopped"
+    last = curve(run)[-1]["step"]
+    assert [path.parent.name for path in run.glob("checkpoints/*/COMPLETE")] == [f"step-{last:06d}"]
+    assert "stopped with a checkpoint, start the job again to go on" in training.output
+    wait_until_nothing_runs(cluster, jobs.folder)
+
+    again = StoppableJob(cluster, spec)
+    again.wait(lambda: len(curve(run)) >= last + 5)
+    assert again.stop() == "stopped"
+    assert f"resumed at step {last}" in (run / "progress.log").read_text()
+    plan = {key: value for key, value in yaml.safe_load(spec.read_text()).items() if key in Stage1Plan.model_fields}
+    ranks.train({undisturbed: plan}, stop_after=last + 5)
+    assert curve(run)[: last + 5] == curve(undisturbed)
 
 
 OWN_RAY = """
-import os, stat, sys
+import contextlib, os, stat, sys
 from pathlib import Path
 import psutil
 from cluster.session import ray_session
@@ -193,9 +262,10 @@ with ray_session(Path(sys.argv[1]), local=True):
     import ray
     ray.get([ray.remote(lambda: 1).remote() for _ in range(2)])
     for process in psutil.Process().children(recursive=True):
-        for each in process.net_connections("inet"):
-            if each.status == psutil.CONN_LISTEN:
-                print("listens", each.laddr.ip.removeprefix("::ffff:"))
+        with contextlib.suppress(psutil.Error):
+            for each in process.net_connections("inet"):
+                if each.status == psutil.CONN_LISTEN:
+                    print("listens", each.laddr.ip.removeprefix("::ffff:"))
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     print("modes", oct(stat.S_IMODE(token.stat().st_mode)), oct(stat.S_IMODE(token.parent.stat().st_mode)))
 print("left", token.parent.exists())
