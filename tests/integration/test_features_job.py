@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 JOB = Path(__file__).with_name("features_job.py")
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
-NUM_TRIALS, CLIP = 10, 1024
+NUM_TRIALS, CLIP = 40, 1024
 NUM_BLOCKS = 2 * NUM_TRIALS * 4
 
 
@@ -105,12 +105,12 @@ def test_a_killed_job_goes_on_and_so_does_one_with_a_damaged_block(plan, tmp_pat
         assert not (tmp_path / FEATURES / COMPLETE).exists()
         shard.write_bytes(whole)
         compute_features(plan, tmp_path, Resources(workers=1))
-    assert "of 80 blocks are there" in capfd.readouterr().out
+    assert f"of {NUM_BLOCKS} blocks are there" in capfd.readouterr().out
     after = shards(tmp_path)
     assert before.items() <= after.items()
     assert len(after) == NUM_BLOCKS
 
-    windows, ids = Windows(open_store(plan.store), plan.windows), np.array([0, 7, 40, 79])
+    windows, ids = Windows(open_store(plan.store), plan.windows), np.array([0, 7, NUM_BLOCKS // 2, NUM_BLOCKS - 1])
     with torch.no_grad():
         expected = load_tower(plan.model)(torch.from_numpy(windows.read(ids))).numpy()
     np.testing.assert_allclose(Features.open(tmp_path / FEATURES).read(ids), expected, atol=1e-5)
