@@ -52,10 +52,10 @@ def results(kind: str, jobs: TinyJobs) -> object:
             features = Features.open(run / FEATURES)
             return features.read(range(features.manifest.num_windows)).tobytes()
         case "evaluate":
-            return pd.read_parquet(run / "predictions.parquet").round(4).to_dict("list")
+            return pd.read_parquet(run / "predictions.parquet").to_json(double_precision=4)
         case "score":
-            rows = pd.read_parquet(run / "scores").sort_values(["recording_id", "start"]).round(4)
-            return rows.to_dict("list")
+            rows = pd.read_parquet(run / "scores").sort_values(["recording_id", "start"], ignore_index=True)
+            return rows.to_json(double_precision=4)
     return curve(run)
 
 
