@@ -107,7 +107,7 @@ class Stored(NamedTuple):
 
 
 def _unless_gone(error: OSError) -> None:
-    """Pass over folders that are removed while a tree is listed, as `rglob` does not."""
+    """Pass over folders that are removed while a tree is listed, and those that may not be read."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
         raise error
 

@@ -99,4 +99,3 @@ def _store() -> Iterator[int]:
     """Open what ranks find each other through, as `torchrun` does; yields its port."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     yield int(store.port)
-    del store
