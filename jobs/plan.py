@@ -76,7 +76,8 @@ def _setting(found: Setting, plan: JobPlan) -> str:
 
 def rendered(plan: JobPlan) -> Group:
     """The plan for a person: what each GPU holds, how fast it goes, the verdict and advice."""
-    return Group(_memory_table(plan), _run_table(plan), *_verdict(plan))
+    note = [Text(plan.llm_note, style="bold yellow")] if plan.llm_note else []
+    return Group(*note, _memory_table(plan), _run_table(plan), *_verdict(plan))
 
 
 def _memory_table(plan: JobPlan) -> Table:

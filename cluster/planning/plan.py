@@ -62,6 +62,8 @@ class JobPlan(BaseModel):
         The fastest setting that fits on these GPUs, if any does.
     smallest
         Where none fits on these GPUs: the fewest GPUs of this kind on which one does.
+    llm_note
+        Why this language model is assumed, where neither the spec nor a folder names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +91,7 @@ class JobPlan(BaseModel):
     fastest: Setting | None
     smallest: Setting | None
     assumptions: tuple[str, ...]
+    llm_note: str | None = None
 
 
 def plan_job(work: Workload, gpus: int, gpu: GPU) -> JobPlan:
@@ -126,6 +129,7 @@ def plan_job(work: Workload, gpus: int, gpu: GPU) -> JobPlan:
         fastest=best,
         smallest=None if best else smallest(work, gpus, gpu),
         assumptions=(*work.assumptions, *_notes(work, gpus)),
+        llm_note=work.llm_note,
     )
 
 

@@ -27,6 +27,9 @@ from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
 from storage.location import locate
 
+DEFAULT_LLM = "Qwen/Qwen3-8B"
+"""What the shipped stage 2 aligns: stage 3's language model where nothing says otherwise."""
+
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text in Qwen's tokenizer. Ours: an estimate, no tokenizer is at hand while planning."""
 
@@ -66,7 +69,10 @@ class Sample(BaseModel):
 
 
 class Workload(BaseModel):
-    """What is trained and how: everything that memory and time follow from, besides the GPUs."""
+    """What is trained and how: everything that memory and time follow from, besides the GPUs.
+
+    `llm_note` says why a language model is assumed that the spec does not name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,6 +86,7 @@ class Workload(BaseModel):
     lora_modules: tuple[str, ...] | None
     train: TrainConfig
     assumptions: tuple[str, ...] = ()
+    llm_note: str | None = None
 
     @property
     def value_bytes(self) -> int:
@@ -231,14 +238,13 @@ def _stage3(plan: Stage3Plan) -> Workload:
         projector = ProjectorConfig.model_validate({key: value for key, value in given.items() if value is not None})
         tower, notes = _tower(start)
         return _language(plan, llm, tower, projector, plan.tasks, lora, notes)
-    if plan.model.llm is None:
-        raise InputError(
-            "model.llm",
-            f"is not given, and model.start={start} is not there to say which language model it holds",
-            "Add model.llm=Qwen/Qwen3-8B, or another size.",
-        )
     notes = (f"{start} is not there: an mlp projector and EEGPT large with four temporal layers are assumed",)
-    return _language(plan, llm_size(plan.model.llm), TowerConfig(), ProjectorConfig(), plan.tasks, lora, notes)
+    llm = llm_size(plan.model.llm or DEFAULT_LLM)
+    work = _language(plan, llm, TowerConfig(), ProjectorConfig(), plan.tasks, lora, notes)
+    if plan.model.llm is not None:
+        return work
+    note = f"Assumes {DEFAULT_LLM}, the shipped default (model.llm=... names another): there is no {start}."
+    return work.model_copy(update={"llm_note": note})
 
 
 def _tower(model: str) -> tuple[TowerConfig, tuple[str, ...]]:

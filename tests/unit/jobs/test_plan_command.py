@@ -7,8 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.planning.plan import JobPlan
+from cluster.planning.workload import DEFAULT_LLM
 from e2llm_core.llm_sizes import LLM_SIZES
 from jobs import cli
+from jobs.load import load_spec
+from jobs.spec import SPECS
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
 
@@ -56,6 +59,27 @@ def test_what_cannot_fit_is_refused_with_the_largest_item(planned):
     assert not JobPlan.model_validate(json.loads(result.stdout)).fits
 
 
+def test_the_shipped_language_model_is_assumed_where_stage_2_has_not_run(planned):
+    asked = ("stage3.yaml", "--gpus", "8", "--gpu", "h200")
+    result = planned(*asked)
+    assert result.exit_code == 0, result.output
+    first = result.stdout.splitlines()[0]
+    assert first.startswith(f"Assumes {DEFAULT_LLM}, the shipped default (model.llm=... names another): there is no ")
+    assert first.endswith("runs/seed-vii/stage2/model.")
+    assumed, named = (
+        JobPlan.model_validate(json.loads(planned(*asked, *words, "--json").stdout))
+        for words in ((), (f"model.llm={DEFAULT_LLM}",))
+    )
+    assert assumed.llm_note == first
+    assert named == assumed.model_copy(update={"llm_note": None})
+    assert "Assumes" not in planned(*asked, f"model.llm={DEFAULT_LLM}").stdout
+
+
+def test_what_is_assumed_is_what_stage_2_ships_and_stage_3_leaves_open():
+    stage2, stage3 = (load_spec(JOBS / name, [], SPECS).spec for name in ("stage2.yaml", "stage3.yaml"))
+    assert (stage2.model.llm, stage3.model.llm) == (DEFAULT_LLM, None)
+
+
 def test_main_memory_that_does_not_suffice_is_refused_with_its_largest_item(planned):
     whole = ("model.llm=Qwen/Qwen2.5-72B", "train.lora=null", "train.offload=nvme", "train.nvme_path=/disk")
     result = planned("stage3.yaml", *whole, "train.micro_batch=4", "--gpus", "8", "--gpu", "a100-40")
@@ -70,7 +94,6 @@ def test_main_memory_that_does_not_suffice_is_refused_with_its_largest_item(plan
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stage3.yaml"], "model.llm: is not given, and model.start="),
         (["stage2.yaml", "model.llm=Qwen/Qwen9-1T"], "model.llm: Qwen/Qwen9-1T: no such folder, and the sizes"),
         (["stage2.yaml", "--gpu", "abacus"], "--gpu abacus: unknown GPU"),
         (["ingest.yaml"], "is no training job. Plan tiny-llm, stage1, stage2 or stage3."),
