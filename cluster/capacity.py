@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.ray_private import available_resources_per_node
 from cluster.session import TrainingResources, WorkerRange, WorkerResources
 
 _NODE_SECONDS, _PING_SECONDS, _LOOK_SECONDS = 300.0, 0.5, 1.0
@@ -14,7 +15,6 @@ _NODE_SECONDS, _PING_SECONDS, _LOOK_SECONDS = 300.0, 0.5, 1.0
 def room(resources: TrainingResources, *, free: bool) -> int:
     """Count the workers that the living nodes have room for, in all or besides what already runs there."""
     import ray
-    from ray._private.state import available_resources_per_node
 
     living = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     if free:

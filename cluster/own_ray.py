@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_private import private_init, read_token_again
 from cluster.ray_start import RAY_FOLDER, cluster_variables, make_temp_dir, write_private
 
 _HOST = "127.0.0.1"
@@ -34,14 +35,14 @@ def own_ray() -> Iterator[dict[str, Any]]:
     before = {name: os.environ.pop(name, None) for name in {*OF_A_CLUSTER, *variables}}
     try:
         os.environ |= variables
-        _read_again()
-        yield {"address": "local", "_node_ip_address": _HOST, "_temp_dir": str(folder / RAY_FOLDER)}
+        read_token_again()
+        yield private_init(_HOST, folder / RAY_FOLDER)
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        _read_again()
+        read_token_again()
         _remove(folder)
 
 
@@ -52,11 +53,3 @@ def _remove(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(_PAUSE_SECONDS)
-
-
-def _read_again() -> None:
-    """Have Ray notice the token: it reads these variables once in a process."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from cluster.ray_private import is_placement_timeout
 from e2llm_core.stages.config import Plan
 from storage.errors import InputError
 from storage.location import Folder, locate
@@ -42,9 +43,7 @@ def is_for_lack_of_memory(error: BaseException) -> bool:
 
 def found_no_room(error: BaseException) -> bool:
     """Whether the cluster shrank before the workers were placed."""
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-
-    return any(isinstance(cause, WorkerGroupStartupTimeoutError) for cause in causes(error))
+    return any(is_placement_timeout(cause) for cause in causes(error))
 
 
 def refusal(error: BaseException, run: str | Path) -> InputError | None:

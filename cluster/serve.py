@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cluster.progress import gather_responses
+from cluster.ray_private import replicas_listen_on
 from cluster.session import Resources
 from e2llm_core.inference import Generated, Question
 
@@ -117,10 +118,8 @@ def _hosted(application: Any, name: str) -> Any:
 def listen_on_this_node() -> None:
     """In a replica, before it serves: bind its own server to the node's address. Ray Serve binds it to all of them."""
     import ray
-    from ray.serve._private import replica
 
-    plain = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, _: plain(server, f"{ray.util.get_node_ip_address()}:0")
+    replicas_listen_on(ray.util.get_node_ip_address())
 
 
 def batches_of(segments: np.ndarray) -> list[np.ndarray]:

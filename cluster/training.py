@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from cluster.capacity import looking_for_room, number_of_workers, wait_for_listed_nodes
 from cluster.progress import follow
+from cluster.ray_private import data_parallel_trainer, is_node_to_be_taken
 from cluster.recovery import (
     causes,
     found_no_room,
@@ -97,14 +98,13 @@ def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers:
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _PLACEMENT_SECONDS)
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # the dashboard lists the run
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     from cluster.train_backend import ProcessGroupConfig
 
     workspace = Workspace(run)
     ray_folder = workspace.folder / "ray"  # Ray Train looks for it on this node only, since it keeps no checkpoints
     gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    trainer = DataParallelTrainer(
+    trainer = data_parallel_trainer()(
         train_on_worker,
         backend_config=ProcessGroupConfig(),
         train_loop_config={
@@ -128,7 +128,7 @@ def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers:
             ),
         ),
     )
-    return trainer.fit().return_value  # type: ignore[attr-defined]
+    return trainer.fit().return_value
 
 
 def train_on_worker(settings: dict[str, Any]) -> Outcome:
@@ -140,7 +140,6 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
     import os
 
     import ray.train
-    from ray.train.v2._internal.execution.context import get_train_context
 
     if not ray.get_gpu_ids():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -157,8 +156,7 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
         context.get_node_rank(),
     )
     plan, workspace = settings["plan"], Workspace(settings["run"], world.node_rank)
-    preemption = get_train_context().preemption_context  # `ray.train.get_preemption_info` is a barrier
-
+    is_to_be_taken = is_node_to_be_taken()
     request = StopRequest(settings["run"], settings["attempt"])
     asked = request.watched() if world.is_first else nullcontext(lambda: False)
 
@@ -166,7 +164,7 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
 
         def stop() -> bool:
             """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
-            return world.is_first and (is_asked() or preemption.preemption_info is not None)
+            return world.is_first and (is_asked() or is_to_be_taken())
 
         trainer = Trainer(build_stage(plan), plan.train, workspace, world, stop=stop, watchdog=watchdog)
         if world.is_first:

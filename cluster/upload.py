@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.ray_private import walk_shipped
 from storage.errors import InputError
 
 MOST_BYTES = 200_000_000
@@ -47,9 +47,6 @@ class Upload(BaseModel):
 
 def measure(root: Path) -> Upload:
     """Look at what Ray would copy of a folder: all but what its ignore files and Ray itself leave out."""
-    from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
-
     sizes: dict[str, int] = {}
     files = 0
 
@@ -60,8 +57,7 @@ def measure(root: Path) -> Upload:
             sizes[name] = sizes.get(name, 0) + path.stat().st_size
             files += 1
 
-    default = _get_excludes(root, get_runtime_env_default_excludes())
-    _dir_travel(root, [default], add, include_gitignore=True, logger=logging.getLogger(__name__))
+    walk_shipped(root, add)
     return Upload(files=files, sizes=sizes)
 
 

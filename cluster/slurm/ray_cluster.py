@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_private import control_service
 from cluster.ray_start import cluster_variables, ray_environment, write_private
 from cluster.slurm.allocation import Allocation, jobs_with_nodes, node_address
 from cluster.slurm.node import END, ENDED, accepts, address_towards
@@ -99,9 +100,7 @@ class RayOnNodes:
 
     @cached_property
     def _client(self) -> Any:
-        from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
-        return GcsClient(address=self.address)
+        return control_service(self.address)
 
     def _ended(self) -> set[str]:
         """Nodes whose Ray ended by itself."""

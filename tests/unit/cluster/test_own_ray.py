@@ -17,7 +17,7 @@ def test_the_folder_goes_although_a_worker_still_writes_there(monkeypatch: pytes
             remove(folder, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(own_ray.shutil, "rmtree", busy)
-    monkeypatch.setattr(own_ray, "_read_again", lambda: None)
+    monkeypatch.setattr(own_ray, "read_token_again", lambda: None)
     before = dict(os.environ)
     with own_ray.own_ray() as settings:
         folder = Path(settings["_temp_dir"]).parent
