@@ -4,7 +4,8 @@ The driver of an ingest holds one lock and writes a token of its own into it. It
 moment, share a second lock while they write, and stop when the token is no longer theirs. A new driver waits until
 no worker of a dead one writes.
 
-Object stores have no such locks: there, whoever starts an ingest or a job sees to it that no other is running.
+In an object store an object is the lock (:mod:`storage.s3.lease`): one whose holder dies is free after a while of
+silence, by when no worker of a dead driver is left.
 """
 
 import errno
@@ -13,10 +14,14 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from storage.errors import InputError
 from storage.location import LOCKS, Folder, Location
+
+if TYPE_CHECKING:
+    from storage.s3.bucket import Bucket
 
 _DRIVER, _WRITERS = LOCKS
 _RUN = ".run.lock"
@@ -24,6 +29,7 @@ _HELD = (errno.EAGAIN, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _TOKEN_BYTES = 8
 _WAIT_SECONDS = 120.0
+_REMEDY = "Wait for its end, or end it."
 
 
 @contextmanager
@@ -33,21 +39,23 @@ def only_ingest(root: Location) -> Iterator[str]:
     Yields
     ------
     str
-        Token for :func:`writing`; empty where there are no locks.
+        Token for :func:`writing`; empty on an object store without locks.
 
     Raises
     ------
     InputError
         When another ingest runs, or the folder cannot be written.
     """
+    problem, remedy = "another ingest is writing to this store", "Wait for it, or end it."
     if not isinstance(root, Folder):
-        yield ""
+        with _leased(root, problem, remedy, 0) as token:
+            yield token
         return
     with ExitStack() as held:
         with root.writing("a lock"):
             driver = held.enter_context(_opened(root, _DRIVER))
             if not _lock(driver, fcntl.LOCK_EX):
-                raise InputError(str(root), "another ingest is writing to this store", "Wait for it, or end it.")
+                raise InputError(str(root), problem, remedy)
             token = secrets.token_hex(_TOKEN_BYTES)
             os.pwrite(driver, token.encode(), 0)
             with _opened(root, _WRITERS) as writers:
@@ -64,8 +72,10 @@ def only_job(run: Location) -> Iterator[None]:
     InputError
         When another job is at work there, or the folder cannot be written.
     """
+    problem = "another job is at work in this run"
     if not isinstance(run, Folder):
-        yield
+        with _leased(run, problem, _REMEDY, _WAIT_SECONDS):
+            yield
         return
     with ExitStack() as held:
         with run.writing("a lock"):
@@ -73,7 +83,7 @@ def only_job(run: Location) -> Iterator[None]:
             handle = held.enter_context(_opened(run, _RUN))
             if not _lock(handle, fcntl.LOCK_EX):
                 print(f"[run] another job is at work in {run}; waits for its end", flush=True)
-                _wait(handle, run, "another job is at work in this run")
+                _wait(handle, run, problem)
         yield
 
 
@@ -86,14 +96,35 @@ def writing(root: Location, token: str) -> Iterator[None]:
     InputError
         When that ingest is gone and another one has begun.
     """
-    if not isinstance(root, Folder) or not token:
+    if not token:
+        yield
+        return
+    ended = InputError(str(root), "the ingest of this worker has ended", "Nothing to do.")
+    if not isinstance(root, Folder):
+        from storage.s3.lease import holds
+
+        if not holds(_bucket(root), token):
+            raise ended
         yield
         return
     with _opened(root, _WRITERS) as writers, _opened(root, _DRIVER) as driver:
         _lock(writers, fcntl.LOCK_SH, wait=True)
         if os.pread(driver, len(token), 0).decode() != token:
-            raise InputError(str(root), "the ingest of this worker has ended", "Nothing to do.")
+            raise ended
         yield
+
+
+def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager[str]:
+    from storage.s3.lease import leased
+
+    return leased(_bucket(place), problem, remedy, wait_seconds=wait_seconds)
+
+
+def _bucket(place: Location) -> "Bucket":
+    from storage.s3.bucket import Bucket
+
+    assert isinstance(place, Bucket)
+    return place
 
 
 @contextmanager
@@ -122,5 +153,5 @@ def _wait(handle: int, root: Folder, problem: str) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
     while not _lock(handle, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
-            raise InputError(str(root), problem, "Wait for its end, or end it.")
+            raise InputError(str(root), problem, _REMEDY)
         time.sleep(0.1)

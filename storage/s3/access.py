@@ -17,6 +17,15 @@ _OWN_ROLE = (
 )
 
 
+class Unconditional(Exception):
+    """The server knows no conditional PUTs."""
+
+
+def lease_seconds() -> float:
+    """Silence after which another job takes over the lock of this one: ``E2LLM_S3_LEASE_SECONDS``, else 60."""
+    return _seconds("E2LLM_S3_LEASE_SECONDS", 60.0)
+
+
 def stalled_seconds() -> float:
     """Silence after which a request is repeated: ``E2LLM_S3_STALLED_SECONDS``, else 30."""
     return _seconds("E2LLM_S3_STALLED_SECONDS", 30.0)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from storage.errors import InputError
 from storage.location import Location, Stored, split_url
 from storage.s3 import access
+from storage.s3.access import Unconditional
+from storage.s3.lease import LOCK
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -26,7 +28,7 @@ MAX_RETRIES = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
-_RANGE_NOT_SATISFIABLE = 416
+_RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 416, 501
 _METADATA_SERVICE = "169.254.169.254"
 _PART_BYTES = 64 * 2**20
 _PARTS_AT_ONCE = 4
@@ -96,6 +98,51 @@ class Bucket(Location):
             self._ask(key, lambda objects: objects.put(key, content, use_multipart=False))
         except FileNotFoundError as error:
             raise self._no_bucket() from error
+
+    def write_if(self, key: str, content: bytes, tag: str | None) -> str | None:
+        """PUT an object that is still of this tag, or still absent (None).
+
+        Contents must differ from version to version: after a lost answer the object is read to see whose it is.
+
+        Returns
+        -------
+        str, optional
+            Its new tag; None when it is another one, which is left as it is.
+
+        Raises
+        ------
+        Unconditional
+            When the server says that it cannot do this.
+        InputError
+            As :meth:`write`.
+        """
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create" if tag is None else {"e_tag": tag}
+        try:
+            put = self._ask(key, lambda objects: objects.put(key, content, mode=mode, use_multipart=False))
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+        except InputError as error:
+            if _status(error.__cause__) == _NOT_IMPLEMENTED:
+                raise Unconditional from error
+            if not isinstance(error.__cause__, AlreadyExistsError | PreconditionError):
+                raise
+        else:
+            return put["e_tag"]
+        with suppress(FileNotFoundError):
+            there, its_tag = self.read_version(key)
+            return its_tag if there == content else None
+        return None
+
+    def read_version(self, key: str) -> tuple[bytes, str]:
+        """GET an object and its tag; raises `FileNotFoundError` when there is none."""
+
+        def get(objects: "S3Store") -> tuple[bytes, str]:
+            found = objects.get(key)
+            return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+        return self._ask(key, get)
 
     def append(self, key: str, content: bytes) -> None:
         """GET an object, PUT the longer one."""
@@ -255,7 +302,7 @@ class Bucket(Location):
         """Look whether the prefix is taken."""
         found = self._ask("", lambda objects: objects.list_with_delimiter(None))
         names = [item["path"] for item in found["objects"]] + [name.rstrip("/") for name in found["common_prefixes"]]
-        if foreign := [name for name in names if name not in ("zarr.json", "recordings")]:
+        if foreign := [name for name in names if name not in ("zarr.json", "recordings", LOCK)]:
             raise InputError(str(self), f"is a prefix with other content ({foreign[0]})", "Choose another prefix.")
 
     @contextmanager
@@ -355,7 +402,7 @@ def _stored(item: "ObjectMeta") -> Stored:
     return Stored(item["size"], item["e_tag"] or "", item["last_modified"].timestamp())
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: BaseException | None) -> int | None:
     found = _STATUS.search(str(error))
     return int(found[1]) if found else None
 
@@ -365,7 +412,7 @@ def _is_final(error: Exception) -> bool:
     from obstore import exceptions
 
     if status := _status(error):
-        return status < 500 and status not in (408, 429)
+        return (status < 500 and status not in (408, 429)) or status == _NOT_IMPLEMENTED
     refusals = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError)
     return isinstance(error, refusals) or _METADATA_SERVICE in str(error)
 
