@@ -63,6 +63,14 @@ def private_init(address: str, folder: Path) -> dict[str, Any]:
     return {"address": "local", "_node_ip_address": address, "_temp_dir": str(folder)}
 
 
+def errors_go_to_stderr() -> None:
+    """Have Ray tell of failed tasks on standard error; by itself it prints them between what the job prints."""
+    from ray._private import worker
+
+    plain = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, ignore_prefix: plain({**data, "is_err": True}, ignore_prefix)
+
+
 def read_token_again() -> None:
     """Have Ray notice another token and other settings: it reads the environment once in a process."""
     from ray import _raylet

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from cluster.own_ray import OF_A_CLUSTER, own_ray
+from cluster.ray_private import errors_go_to_stderr
 from cluster.upload import announce
 from storage.errors import InputError
 
@@ -112,6 +113,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
                 runtime_env["working_dir"] = str(root)
         import ray
 
+        errors_go_to_stderr()
         with own_sigterm():
             ray.init(log_to_driver=False, runtime_env=runtime_env, **settings)
         stack.callback(ray.shutdown, wait_for_processes=local)

@@ -41,6 +41,7 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from cluster.environment import environment
+    from cluster.ray_log import ray_log, stderr_in
     from cluster.session import ray_session
 
     digests = {"spec": loaded.digest, "run": folder.digest, "inputs": inputs, "split": split_digest(spec)}
@@ -48,8 +49,11 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     with only_job(folder.place):
         if _has_nothing_to_do(spec, folder):  # another job has just done it
             return
-        with folder.claimed(loaded.spec.model_dump(mode="json"), facts), ray_session(CODE, local=local):
-            _WORK.get(name, _train)(spec, facts)
+        with folder.claimed(loaded.spec.model_dump(mode="json"), facts):
+            log = ray_log(spec.run)
+            print(f"[{name}] what Ray says is in {log}", flush=True)
+            with stderr_in(log), ray_session(CODE, local=local):
+                _WORK.get(name, _train)(spec, facts)
     print(f"[{name}] done: {spec.run}", flush=True)
 
 

@@ -125,7 +125,7 @@ def holds(bucket: "Bucket", token: str) -> bool:
 
 
 def _take(bucket: "Bucket", mine: Lease, problem: str, remedy: str, wait_seconds: float) -> str | None:
-    """Return the tag of the object once it is ours; None when the server makes no difference between make and replace."""
+    """Return the tag of the object once it is ours; None when the server cannot tell make from replace."""
     started = changed = time.monotonic()
     last = ""
     while True:

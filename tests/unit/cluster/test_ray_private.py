@@ -63,6 +63,7 @@ INTERFACES = (
     Interface("ray._private.runtime_env.packaging", "_get_excludes", ((Path(), []), {}), "the size of what is shipped"),
     Interface("ray._private.runtime_env.packaging", "_dir_travel", WALK, "the size of what is shipped"),
     Interface("ray.serve._private.replica", "add_port_to_grpc_server", ((None, ""), {}), "a replica's own address"),
+    Interface("ray._private.worker", "print_to_stdstream", (({}, False), {}), "a job's output without Ray's"),
     Interface("ray._raylet", "Config.initialize", None, "a private Ray's settings (--local)"),
     Interface("ray._raylet", "AuthenticationTokenLoader.instance", None, "a private Ray's token (--local)"),
     Interface("ray._raylet", "AuthenticationTokenLoader.reset_cache", None, "a private Ray's token (--local)"),
@@ -88,6 +89,22 @@ def test_a_private_ray_is_given_its_address_and_folder() -> None:
 
     for name in private_init("127.0.0.1", Path("ray")).keys() - {"address"}:
         assert f'"{name}"' in inspect.getsource(ray.init), f"ray.init has no {name}: --local depends on it"
+
+
+def test_ray_tells_of_failed_tasks_on_standard_error(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Read from the source, since only its listener calls it: this is how it does."""
+    from ray._private import worker
+
+    from cluster.ray_private import errors_go_to_stderr
+
+    assert '"is_err": False' in inspect.getsource(worker.listen_error_messages)
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
+    errors_go_to_stderr()
+    message = {"lines": ["Task ServeController.graceful_shutdown failed"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(message, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert not said.out
+    assert "graceful_shutdown" in said.err
 
 
 def test_what_moves_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""What Ray and other libraries say while a job works: kept in a file beside the run, which is named once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.location import Folder, locate
+from storage.scratch import scratch_folder
+
+RAY_LOG = "ray.log"
+_STDERR = 2
+
+
+def ray_log(run: str | Path) -> Path:
+    """Name the file: in the run's folder; for a run at a URL, in this node's scratch space."""
+    place = locate(run)
+    if isinstance(place, Folder):
+        return place.path / RAY_LOG
+    folder = scratch_folder(str(place))
+    return folder.with_name(f"{folder.name}.{RAY_LOG}")
+
+
+@contextmanager
+def stderr_in(log: Path) -> Iterator[None]:
+    """While the block runs, append what this process writes to its standard error to a file.
+
+    That is what Ray's C++ core, its loggers, warnings and the traces of a crash write. What is ours is printed to
+    standard output, or raised and so printed after the block.
+
+    Parameters
+    ----------
+    log : Path
+        Its folder has to be there.
+    """
+    with log.open("ab") as file:
+        sys.stderr.flush()
+        kept = os.dup(_STDERR)
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, _STDERR)
+            os.close(kept)
