@@ -9,6 +9,9 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.installed
 WORKERS   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# What pip says, such as warnings about a machine's own settings, is in the log, and shown when it fails.
+INSTALL    = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP_LOG    = 2>> $(VENV)/pip.log || { cat $(VENV)/pip.log >&2; exit 1; }
 BENCHMARKS = $(wildcard benchmarks/[!_]*.py)
 
 export OMP_NUM_THREADS ?= 1
@@ -34,8 +37,9 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON): is Python " + sys.version.split()[0] + ". Name 3.11 or newer: make PYTHON=python3.12")'
 	@command -v $${CXX:-g++} >/dev/null || { echo "error: g++: not found. DeepSpeed builds its CPU communication with it; install a C++ compiler." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(PIP_TORCH) torch
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	@rm -f $(VENV)/pip.log
+	$(INSTALL) $(PIP_TORCH) torch $(PIP_LOG)
+	$(INSTALL) --editable '.[test]' $(PIP_LOG)
 	@touch $@
 
 demo: $(STAMP)

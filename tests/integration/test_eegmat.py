@@ -1,6 +1,7 @@
 """Real EEG through the whole chain, with a few steps of training; what comes before stage 3 is trained without Ray."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ EARLY = {
                "model.temporal_dim=32", "model.temporal_depth=1", "model.temporal_heads=2"),
     "stage2": (*FEW_STEPS, "train.max_steps=3"),
 }  # fmt: skip
+OURS = re.compile(r"\[[a-z0-9-]+\] |ships ")
 STAGE3 = (*FEW_STEPS, "train.max_steps=3", "train.lora.r=2")
 
 
@@ -48,6 +50,9 @@ def run_job(cluster: ClusterInfo, root: Path, kind: str, *overrides: str) -> str
     command = [sys.executable, "-m", "jobs", str(SPECS / f"{kind}.yaml"), "resources.workers=1", *overrides]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{kind}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    foreign = [line for line in done.stdout.splitlines() if not OURS.match(line)]
+    assert not foreign, "what a user sees is ours"
+    assert not done.stderr
     return done.stdout
 
 
