@@ -82,7 +82,7 @@ def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) 
     problem, remedy : str
         Of the refusal while another holds it.
     wait_seconds : float
-        How long to wait for a holder that lives.
+        How long to wait for a holder that lives, which is seen by its next sign of life.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) 
         print(f"[lock] {bucket}: this server has no locks: see that nothing else writes there", flush=True)
         yield ""
         return
-    heart = _Heart(bucket, mine, tag)
+    heart = _Heart(bucket, mine.next(), tag)
     try:
         with heart.beating():
             yield str(mine.holder)
@@ -125,13 +125,15 @@ def holds(bucket: "Bucket", token: str) -> bool:
 
 
 def _take(bucket: "Bucket", mine: Lease, problem: str, remedy: str, wait_seconds: float) -> str | None:
-    """Return the tag of the object once it is ours; None when the server cannot tell make from replace."""
+    """Return the tag of the object's second version once it is ours; None on a server without conditional PUTs."""
     started = changed = time.monotonic()
-    last = ""
+    last, is_alive = "", False
     while True:
         try:
-            if tag := bucket.write_if(LOCK, mine.content(), None):
-                return None if bucket.write_if(LOCK, mine.next().content(), None) else tag
+            if made := bucket.write_if(LOCK, mine.content(), None):
+                if bucket.write_if(LOCK, mine.next().content(), None):
+                    return None
+                return bucket.write_if(LOCK, mine.next().content(), made)
             found, there = _read(bucket)
         except Unconditional:
             return None
@@ -141,14 +143,15 @@ def _take(bucket: "Bucket", mine: Lease, problem: str, remedy: str, wait_seconds
         if there != last:
             if last == "" and found.holder:
                 print(f"[lock] {bucket}: {problem} (since {found.started}); waits for its end", flush=True)
-            last, changed = there, now
+            last, changed, is_alive = there, now, last != ""
         is_dead = now - changed >= found.silence_seconds
         if found.holder is None or is_dead:
-            if tag := bucket.write_if(LOCK, mine.content(), there):
+            if taken := bucket.write_if(LOCK, mine.next().content(), there):
                 if is_dead:
-                    print(f"[lock] {bucket}: its holder was silent for {found.silence_seconds:.0f} s; takes over")
-                return tag
-        elif now - started >= wait_seconds and now - changed < 2 * found.seconds + bucket.seconds_between_looks:
+                    silence = f"its holder was silent for {found.silence_seconds:.0f} s"
+                    print(f"[lock] {bucket}: {silence}; takes over", flush=True)
+                return taken
+        elif now - started >= wait_seconds and is_alive and now - changed < 2 * found.seconds:
             raise InputError(str(bucket), f"{problem} (since {found.started})", remedy)
         else:
             time.sleep(min(bucket.seconds_between_looks, found.seconds))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -122,17 +123,22 @@ def test_lost_answers_lose_no_lock(fault: str, run: Bucket, network: FaultyProxy
 def test_two_at_once_are_one(run: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both found the lock free; only one PUT counts."""
     plain = Bucket.write_if
-    beaten = []
+    with ExitStack() as other:
 
-    def late(bucket: Bucket, key: str, content: bytes, tag: str | None) -> str | None:
-        if tag is None and not beaten:
-            beaten.append(plain(bucket, key, b'{"holder": "first", "started": "now", "seconds": 0.5}', None))
-        return plain(bucket, key, content, tag)
+        def late(bucket: Bucket, key: str, content: bytes, tag: str | None) -> str | None:
+            monkeypatch.setattr(Bucket, "write_if", plain)
+            assert other.enter_context(only_ingest(run))
+            return plain(bucket, key, content, tag)
 
-    monkeypatch.setattr(Bucket, "write_if", late)
-    with pytest.raises(InputError, match="another ingest"), only_ingest(run):
-        pytest.fail("two ingests in one store")
-    assert beaten[0]
+        monkeypatch.setattr(Bucket, "write_if", late)
+        with pytest.raises(InputError, match="another ingest"), only_ingest(run):
+            pytest.fail("two ingests in one store")
+
+
+def test_a_killed_ingest_keeps_the_next_one_out_for_a_while_only(run: Bucket) -> None:
+    run.write(LOCK, b'{"holder": "killed", "started": "now", "seconds": 0.1, "beat": 7}')
+    with only_ingest(run) as token:
+        assert token
 
 
 def test_a_worker_that_outlives_its_ingest_stops(run: Bucket) -> None:
