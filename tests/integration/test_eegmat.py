@@ -31,7 +31,7 @@ EARLY = {
                "model.temporal_dim=32", "model.temporal_depth=1", "model.temporal_heads=2"),
     "stage2": (*FEW_STEPS, "train.max_steps=3"),
 }  # fmt: skip
-OURS = re.compile(r"\[[a-z0-9-]+\] |ships ")
+OURS = re.compile(r"\[[A-Za-z][\w -]*\] |ships ")
 STAGE3 = (*FEW_STEPS, "train.max_steps=3", "train.lora.r=2")
 
 
