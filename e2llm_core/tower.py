@@ -13,7 +13,6 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from e2llm_core.blocks import module_dtype
 from e2llm_core.encoders import load_encoder
 from e2llm_core.encoders.base import config_from_dict, config_to_dict
 from e2llm_core.encoders.eegpt_weights import load_strict
@@ -152,8 +151,7 @@ class EEGTower(nn.Module):
 
     def encode(self, eeg_GCT: Tensor) -> Tensor:
         """Run the encoder only: (G, C, T) -> (G, N, S, D)."""
-        signal = eeg_GCT.to(module_dtype(self.encoder))
-        return self.encoder(signal, self.eeg.channels, sfreq_hz=self.eeg.sfreq_hz, unit=self.eeg.unit)
+        return self.encoder(eeg_GCT, self.eeg.channels, sfreq_hz=self.eeg.sfreq_hz, unit=self.eeg.unit)
 
     def config_dict(self) -> dict[str, Any]:
         """Return the JSON form of the architecture: ``{"encoder", "temporal", "eeg"}``."""

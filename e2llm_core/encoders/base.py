@@ -36,7 +36,7 @@ class EEGEncoder(Protocol):
     patch_seconds: float
 
     def forward(self, signal_BCT: Tensor, channels: Sequence[str], sfreq_hz: float, unit: str) -> Tensor:
-        """Encode (B, C, T) into (B, N, S, D)."""
+        """Encode (B, C, T), float32 whatever the encoder's own dtype, into (B, N, S, D) of that dtype."""
         ...
 
     def num_patches(self, n_times: int) -> int:

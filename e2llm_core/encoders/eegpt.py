@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2llm_core.blocks import Block, init_transformer_weights
+from e2llm_core.blocks import Block, init_transformer_weights, module_dtype
 from e2llm_core.encoders.base import config_from_dict, config_to_dict
 
 SFREQ_HZ = 256.0
@@ -118,7 +118,8 @@ class EEGPT(nn.Module):
         Parameters
         ----------
         signal_BCT
-            (batch, n_chans, n_times), floating point.
+            (batch, n_chans, n_times), floating point. Hand it over in float32 also where the encoder is in bfloat16:
+            what all channels share is subtracted before the cast, or its rounding would drown what differs.
         channels
             One name per row of the signal, any letter case, each in `CHANNELS`.
         sfreq_hz
@@ -141,7 +142,7 @@ class EEGPT(nn.Module):
         if sfreq_hz != SFREQ_HZ:
             raise ValueError(f"sfreq_hz: EEGPT needs 256, got {sfreq_hz:g}. Resample the signal first")
         self.num_patches(signal_BCT.shape[-1])
-        x_BCT = to_encoder_unit(signal_BCT, unit)
+        x_BCT = to_encoder_unit(signal_BCT, unit).to(module_dtype(self))
 
         h_BNCD = self.patch_embed(x_BCT) + self.chan_embed(ids)
         batch, n_patches, n_chans, dim = h_BNCD.shape
@@ -204,7 +205,7 @@ def channel_ids(channels: Sequence[str]) -> list[int]:
 
 
 def to_encoder_unit(signal_BCT: Tensor, unit: str) -> Tensor:
-    """Convert physical units to average-referenced millivolts; leave dimensionless signals unchanged.
+    """Convert physical units to average-referenced millivolts, in float32 at least; leave dimensionless ones unchanged.
 
     Raises
     ------
@@ -218,7 +219,8 @@ def to_encoder_unit(signal_BCT: Tensor, unit: str) -> Tensor:
         raise ValueError(f"unit: {unit!r} is unknown. Convert the signal to one of {known} and name it")
     if signal_BCT.shape[1] < 2:
         raise ValueError(f"channels: an average reference of one channel in {unit} is zero. Give two or more")
-    millivolts = signal_BCT * MILLIVOLTS_PER_UNIT[unit]
+    precise_BCT = signal_BCT.to(torch.promote_types(signal_BCT.dtype, torch.float32))
+    millivolts = precise_BCT * MILLIVOLTS_PER_UNIT[unit]
     return millivolts - millivolts.mean(dim=1, keepdim=True)
 
 

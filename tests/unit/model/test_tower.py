@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
 from e2llm_core.temporal import TemporalTransformer
-from e2llm_core.tower import EEGSettings, load_tower, save_tower
+from e2llm_core.tower import EEGSettings, EEGTower, load_tower, save_tower
 
 
 def test_temporal_transformer_knows_the_order_of_patches():
@@ -41,6 +43,35 @@ def test_tower_keeps_its_dtype(tmp_path, make_tower, segments):
     tower = make_tower().to(torch.bfloat16)
     save_tower(tower, tmp_path)
     assert torch.equal(load_tower(tmp_path)(segments[0]), tower(segments[0]))
+
+
+def simulated_eeg(rng: np.random.Generator) -> np.ndarray:
+    """58 channels of 1/f power of 10 uV on a common mode of 60 uV at 10 Hz: (8, 58, 1024), float32."""
+    freqs = np.fft.rfftfreq(1024, 1 / 256)
+    spectrum = np.fft.rfft(rng.normal(size=(8, 58, 1024))) / np.sqrt(np.maximum(freqs, 0.5))
+    own = np.fft.irfft(spectrum, 1024)
+    phase = rng.uniform(0, 2 * np.pi, (8, 1, 1))
+    common = 60 * np.sqrt(2) * np.sin(2 * np.pi * 10 * np.arange(1024) / 256 + phase)
+    return (10 * own / own.std() + common).astype(np.float32)
+
+
+def test_a_bfloat16_tower_references_before_it_rounds():
+    """Rounding what all channels share before it is subtracted would cost 2.6 % of the fast activity, not 0.24 %."""
+    seen = []
+    eeg = torch.from_numpy(simulated_eeg(np.random.default_rng(0)))
+    tower = EEGTower.build(
+        EEGSettings(channels=PRETRAINED_CHANNELS, window_seconds=4.0, unit="uV"),
+        encoder={"name": "eegpt", "dim": 16, "depth": 1, "num_heads": 2},
+        temporal={"dim": 16, "depth": 1, "num_heads": 2},
+    )
+    tower.encoder.patch_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0].float()))
+    with torch.no_grad():
+        tower(eeg)
+        output = tower.to(torch.bfloat16)(eeg)
+    assert output.dtype == torch.bfloat16
+    inside = slice(4 * 30, 4 * 50)  # bins of 0.25 Hz
+    exact, rounded = (torch.fft.rfft(signal)[..., inside] for signal in seen)
+    assert (rounded - exact).norm() < 0.01 * exact.norm()
 
 
 def test_tower_refusals(tmp_path, make_tower):
