@@ -1,6 +1,7 @@
 """Stage 1, emotion-discriminative pretraining: the EEG tower learns to tell the classes apart."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.language.measures import Reference
 from e2llm_core.stages.config import Stage1Config, TowerConfig
 from e2llm_core.stages.contrastive import contrast_over_step, with_slope
 from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
-from e2llm_core.stages.segments import read_augmented
+from e2llm_core.stages.segments import augmented, read_augmented
 from e2llm_core.tower import EEGTower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
@@ -23,10 +25,13 @@ from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
 from storage.fetching import fetched_file
 from storage.sampling.order import Order
-from storage.sampling.strata import Balance, training_order
+from storage.sampling.strata import Balance, Strata, sample_of_strata, training_order
 from storage.splits import Side
 
 _READ = 64
+_CONTRAST_WIDTH = 64
+_FITTED = 2048
+_FITTED_OF_SESSION = 4
 
 
 def build_tower(config: TowerConfig, data: EEGData) -> EEGTower:
@@ -45,28 +50,41 @@ def build_tower(config: TowerConfig, data: EEGData) -> EEGTower:
 
 
 class Pretraining(nn.Module):
-    """The tower with the heads of stage 1."""
+    """The tower with a head for each loss term of stage 1.
 
-    def __init__(self, tower: EEGTower, num_labels: int, num_measures: int, num_patch_powers: int) -> None:
+    Parameters
+    ----------
+    tower : EEGTower
+        What is trained.
+    num_labels : int
+        Classes.
+    contrast, num_measures, num_patch_powers : int
+        Widths of the other terms' heads; 0 for a term that is switched off, which has none.
+    """
+
+    def __init__(
+        self, tower: EEGTower, num_labels: int, contrast: int = 0, num_measures: int = 0, num_patch_powers: int = 0
+    ) -> None:
         super().__init__()
         self.tower = tower
+        width = tower.encoder.n_summary * tower.encoder.dim
         self.label_head = nn.Linear(tower.dim, num_labels)
-        self.contrast_head = nn.Linear(tower.dim, 64)
-        self.measure_head = nn.Linear(tower.dim, num_measures)
-        encoder = tower.encoder
-        self.patch_head = nn.Linear(encoder.n_summary * encoder.dim, num_patch_powers)
+        self.contrast_head = nn.Linear(tower.dim, contrast) if contrast else None
+        self.measure_head = nn.Linear(tower.dim, num_measures) if num_measures else None
+        self.patch_head = nn.Linear(width, num_patch_powers) if num_patch_powers else None
 
-    def forward(self, eeg_BCT: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return label logits, unit contrast vectors, measures, and patch powers (B, N, P)."""
+    def forward(self, eeg_BCT: Tensor) -> dict[str, Tensor]:
+        """Return label logits, unit contrast vectors, measures, and patch powers (B, N, P), by the name of the term."""
         encoded_BNSD = self.tower.encode(eeg_BCT)
         summary_BE = self.tower.temporal(encoded_BNSD)[:, 0]
-        contrast = F.normalize(self.contrast_head(summary_BE), dim=-1)
-        return (
-            self.label_head(summary_BE),
-            contrast,
-            self.measure_head(summary_BE),
-            self.patch_head(encoded_BNSD.flatten(2)),
-        )
+        found = {"classification": self.label_head(summary_BE)}
+        if self.contrast_head is not None:
+            found["contrastive"] = F.normalize(self.contrast_head(summary_BE), dim=-1)
+        if self.measure_head is not None:
+            found["measures"] = self.measure_head(summary_BE)
+        if self.patch_head is not None:
+            found["patch_powers"] = self.patch_head(encoded_BNSD.flatten(2))
+        return found
 
 
 class Stage1(Stage):
@@ -96,12 +114,24 @@ class Stage1(Stage):
         self._labels = self.windows.trials["label_id"].to_numpy()
         self._measured = MeasuredWindows(data.measured(data.split.fitted_by_stage1))
         self.measures = self._measured.measures
-        self.reference = self._measured.reference()
-        measured = self._measured.windows
-        self._patch_size = round(0.25 * measured.sfreq_hz)
-        first = -(-len(measured) // -(-len(measured) // _READ))
-        patches = self.measures.patch_powers(measured.read(np.arange(first)), self._patch_size)
-        self._patch_mean, self._patch_std = patches.mean(axis=(0, 1)), patches.std(axis=(0, 1)) + 1e-6
+        self._patch_size = round(0.25 * self._measured.windows.sfreq_hz)
+        self._measure_scale = self.reference if config.measures else None
+        self._patch_scale = self._fit_patches() if config.patch_powers else None
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Of the measures. The later stages' sentences need it, so it is handed on whether or not a loss uses it."""
+        return self._measured.reference()
+
+    def _fit_patches(self) -> Reference:
+        """Mean and spread of patch powers over a sample of all subjects and sessions; the same on every rank."""
+        windows = self._measured.windows
+        sessions = windows.trials.groupby(["subject", "session"]).ngroup().to_numpy()
+        strata = Strata(sessions, np.diff(windows.ends, prepend=0))
+        ids = sample_of_strata(strata, _FITTED, _FITTED_OF_SESSION, seed=0)
+        parts = [ids[first : first + _READ] for first in range(0, len(ids), _READ)]
+        powers = [self.measures.patch_powers(windows.read(part), self._patch_size) for part in parts]
+        return Reference.fit(np.concatenate(powers).reshape(-1, powers[0].shape[-1]))
 
     @property
     def size(self) -> int:
@@ -115,7 +145,13 @@ class Stage1(Stage):
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Make the tower and its heads; all of it trains, the encoder at a rate of its own if the spec says so."""
         tower = build_tower(self.tower_config, self.data)
-        model = Pretraining(tower, len(self.data.labels), len(self.measures.quantities), len(self._patch_mean))
+        model = Pretraining(
+            tower,
+            len(self.data.labels),
+            _CONTRAST_WIDTH if self.config.contrastive else 0,
+            len(self.measures.quantities) if self.config.measures else 0,
+            0 if self._patch_scale is None else len(self._patch_scale.mean),
+        )
         encoder = list(tower.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
@@ -127,26 +163,26 @@ class Stage1(Stage):
         return float(self._flops_per_window * batch.samples)
 
     def prepare(self, micro: MicroBatch) -> Batch:
-        """Read and augment windows; targets are labels, measures and patch powers of the same windows."""
+        """Read and augment windows; targets are labels, and measures and patch powers where their terms are on."""
         seeds = [[self.seed, int(position)] for position in micro.positions] if self.config.augment else None
-        eeg, measured = read_augmented(self.windows, self._measured.windows, micro.ids, seeds)
-        patches = self.measures.patch_powers(measured, self._patch_size)
-        tensors = {
-            "eeg": torch.from_numpy(eeg),
-            "labels": torch.from_numpy(self._labels[self.windows.locate(micro.ids)[0]]),
-            "measures": torch.from_numpy(self.reference.standardise(self._measured(micro.ids))),
-            "patches": torch.from_numpy((patches - self._patch_mean) / self._patch_std),
-            "weights": torch.from_numpy(micro.weights),
-        }
+        arrays = {"labels": self._labels[self.windows.locate(micro.ids)[0]], "weights": micro.weights}
+        if self._patch_scale is None:
+            arrays["eeg"] = augmented(self.windows.read(micro.ids), seeds)
+        else:
+            arrays["eeg"], measured = read_augmented(self.windows, self._measured.windows, micro.ids, seeds)
+            patches = self.measures.patch_powers(measured, self._patch_size)
+            arrays["patch_powers"] = self._patch_scale.standardise(patches)
+        if self._measure_scale is not None:
+            arrays["measures"] = self._measure_scale.standardise(self._measured(micro.ids))
         own = int(micro.weights.sum())
-        return Batch(tensors, own, own)
+        return Batch({name: torch.from_numpy(array) for name, array in arrays.items()}, own, own)
 
     def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Compare vectors across micro-batches; needs a forward pass more where there are several."""
         if len(batches) == 1 or not self.config.contrastive:
             return batches
         with torch.no_grad():
-            vectors = [model(batch.tensors["eeg"])[1] for batch in batches]
+            vectors = [model(batch.tensors["eeg"])["contrastive"] for batch in batches]
         sizes = [len(part) for part in vectors]
         labels, weights = (torch.cat([batch.tensors[key] for batch in batches]) for key in ("labels", "weights"))
         compared = contrast_over_step(torch.cat(vectors), labels, weights, self.config.temperature)
@@ -159,15 +195,19 @@ class Stage1(Stage):
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Weighted sums over the micro-batch's windows."""
         given, config = batch.tensors, self.config
-        logits, contrast, measures, patches = model(given["eeg"])
+        found = model(given["eeg"])
         weights, labels = given["weights"], given["labels"]
-        known = given.get("contrast") or contrast_over_step(contrast, labels, weights, config.temperature)
         rows = {
-            "classification": F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.label_smoothing),
-            "contrastive": with_slope(known[0], known[1], contrast),
-            "measures": F.mse_loss(measures, given["measures"], reduction="none").mean(dim=1),
-            "patch_powers": F.mse_loss(patches, given["patches"], reduction="none").mean(dim=(1, 2)),
+            "classification": F.cross_entropy(
+                found["classification"], labels, reduction="none", label_smoothing=config.label_smoothing
+            )
         }
+        if (vectors := found.get("contrastive")) is not None:
+            known = given.get("contrast") or contrast_over_step(vectors, labels, weights, config.temperature)
+            rows["contrastive"] = with_slope(known[0], known[1], vectors)
+        for name in ("measures", "patch_powers"):
+            if name in found:
+                rows[name] = F.mse_loss(found[name], given[name], reduction="none").flatten(1).mean(dim=1)
         scale = {"classification": 1.0} | config.model_dump(include={"contrastive", "measures", "patch_powers"})
         sums = {name: (row * weights).sum() for name, row in rows.items()}
         total = torch.stack([scale[name] * value for name, value in sums.items()]).sum()
@@ -192,7 +232,7 @@ class Stage1(Stage):
         truth = windows.table["label_id"].to_numpy()
         votes = np.zeros((len(windows), len(self.data.labels)))
         for ids, own in ranks_share(len(windows), _READ, world):
-            logits = model(torch.from_numpy(windows.read(ids)).to(world.device))[0]
+            logits = model(torch.from_numpy(windows.read(ids)).to(world.device))["classification"]
             votes[ids[:own]] = logits[:own].float().cpu().numpy()
         counted: np.ndarray = np.array(world.sum(votes.ravel().tolist())).reshape(votes.shape)
         return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))

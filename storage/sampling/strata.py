@@ -59,6 +59,33 @@ class Strata:
         return found
 
 
+def sample_of_strata(strata: Strata, most: int, least: int, seed: int) -> np.ndarray:
+    """Draw windows without return, from each stratum in proportion to its size.
+
+    Parameters
+    ----------
+    strata : Strata
+        Windows by stratum.
+    most : int
+        Windows in all, up to one more for each stratum, and whatever `least` adds.
+    least : int
+        Of each stratum, where it has as many.
+    seed : int
+        Equal seeds give equal samples.
+
+    Returns
+    -------
+    np.ndarray
+        int64 window numbers, ascending, each once.
+    """
+    sizes = strata.sizes
+    counts = np.minimum(sizes, np.maximum(least, -(-sizes * most // sizes.sum())))
+    chosen = np.repeat(np.arange(len(sizes)), counts)
+    places = np.arange(len(chosen)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys = mix(np.random.SeedSequence(seed).generate_state(1, np.uint64), chosen.astype(np.uint64))
+    return np.sort(strata.windows(chosen, permuted(places, sizes[chosen], keys)))
+
+
 @dataclass(frozen=True)
 class BalancedOrder:
     """Strata take turns; each shows all its samples once, in a seeded order, before it shows one again.

@@ -31,7 +31,8 @@ CLIP = 512
 TRIALS = 6
 
 
-def write_subject(store, subject: int) -> None:
+def write_subject(store, subject: int, unrest: float = 0.0) -> None:
+    """White noise of 20 uV; with `unrest` every other trial is so many times as loud as e."""
     trials = tuple(
         Trial(trial=n, position=n, clip=n, start=(n - 1) * CLIP, stop=n * CLIP, label=LABELS.names[n // 2 % 3])
         for n in range(1, TRIALS + 1)
@@ -48,7 +49,9 @@ def write_subject(store, subject: int) -> None:
         provenance={},
         trials=trials,
     )
-    store.write_recording(info, np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), TRIALS * CLIP)))
+    loudness = np.repeat(np.exp(unrest * (np.arange(TRIALS) % 2)), CLIP)
+    noise = np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), TRIALS * CLIP))
+    store.write_recording(info, noise * loudness)
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +67,18 @@ def data(tmp_path_factory) -> EEGData:
         adaptation="transductive-unlabelled",
     )
     split = BySubject(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
+    return EEGData.open(DataConfig(store=str(root), windows=windows, split=split))
+
+
+@pytest.fixture(scope="session")
+def unlike_subjects(data, tmp_path_factory) -> EEGData:
+    """Four training subjects, each less even than the one before, in windows that overlap."""
+    root = tmp_path_factory.mktemp("unlike") / "store.zarr"
+    store = create_store(root, dataset="synthetic", label_set=LABELS)
+    for subject in range(5):
+        write_subject(store, subject, unrest=float(subject))
+    split = BySubject(train=("s0", "s1", "s2", "s3"), validation=(), test=("s4",), reserved=0)
+    windows = data.config.windows.model_copy(update={"stride_seconds": 0.1})
     return EEGData.open(DataConfig(store=str(root), windows=windows, split=split))
 
 

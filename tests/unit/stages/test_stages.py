@@ -8,13 +8,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from e2llm_core.encoders import load_encoder
 from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.language.measures import SignalMeasures
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.config import TinyLLMConfig
+from e2llm_core.stages.config import Stage1Config, TinyLLMConfig
 from e2llm_core.stages.data import ranks_share
+from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import load_origin, load_probe
+from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.stages.text import ScoredText, TextPretraining
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
+
+HEADS = {"contrastive": "contrast_head", "measures": "measure_head", "patch_powers": "patch_head"}
 
 
 def trained(stage) -> dict[str, set[str]]:
@@ -67,7 +72,14 @@ def test_stage3_without_lora_trains_the_whole_language_model(make_stage3):
 
 @pytest.mark.parametrize(
     "losses",
-    [{}, {"contrastive": 0.0}, {"measures": 0.0, "patch_powers": 0.0}, {"label_smoothing": 0.0, "contrastive": 1.0}],
+    [
+        {},
+        {"contrastive": 0.0},
+        {"measures": 0.0},
+        {"patch_powers": 0.0},
+        {"contrastive": 0.0, "measures": 0.0, "patch_powers": 0.0},
+        {"label_smoothing": 0.0, "contrastive": 1.0},
+    ],
 )
 def test_stage1_has_finite_gradients_everywhere_it_is_told_to_learn(make_stage1, losses):
     stage = make_stage1(**losses)
@@ -76,14 +88,74 @@ def test_stage1_has_finite_gradients_everywhere_it_is_told_to_learn(make_stage1,
     batch = stage.prepare(MicroBatch(np.arange(6), np.arange(6), np.array([1, 1, 1, 1, 1, 0], dtype=np.float32)))
     found = stage.losses(model, batch)
     scale = {"contrastive": 0.1, "measures": 0.5, "patch_powers": 0.5, **losses, "classification": 1.0}
+    assert set(found.parts) == {name for name in ("classification", *HEADS) if scale[name]}
     expected = sum(scale[name] * part.total for name, part in found.parts.items())
     torch.testing.assert_close(found.total, expected)
     found.total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-    assert bool(model.measure_head.weight.grad.any()) == (scale["measures"] > 0)
-    assert bool(model.contrast_head.weight.grad.any()) == (scale["contrastive"] > 0)
+    for term, head in HEADS.items():
+        weight = dict(model.named_parameters()).get(f"{head}.weight")
+        assert (weight is not None) == (scale[term] > 0), term
+        assert weight is None or weight.grad.any(), term
+
+
+def forbidden(*_, **__):
+    raise AssertionError("this belongs to a term that is switched off")
+
+
+def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkeypatch, hand_on, tmp_path):
+    """No measured window is read, no target made, no vector compared, at one micro-batch and at several."""
+    with monkeypatch.context() as patch:
+        patch.setattr("e2llm_core.stages.stage1.contrast_over_step", forbidden)
+        patch.setattr("e2llm_core.stages.stage1.read_augmented", forbidden)
+        patch.setattr(MeasuredWindows, "__call__", forbidden)
+        patch.setattr(SignalMeasures, "patch_powers", forbidden)
+        stage = make_stage1(contrastive=0.0, measures=0.0, patch_powers=0.0)
+        patch.setattr(stage._measured.windows, "read", forbidden)
+        model, _ = stage.build()
+        micros = [MicroBatch(np.arange(3) + n, np.arange(3), np.ones(3, np.float32)) for n in (0, 3)]
+        batches = [stage.prepare(micro) for micro in micros]
+        assert all(set(batch.tensors) == {"eeg", "labels", "weights"} for batch in batches)
+        assert stage.look_ahead(model, batches) == batches
+        assert set(stage.losses(model, batches[0]).parts) == {"classification"}
+        with torch.no_grad():
+            assert stage.validate(model.eval(), World()).keys() >= {"score", "gap"}
+    hand_on(stage, tmp_path)
+    handed, whole = load_probe(tmp_path)[1].reference, make_stage1().reference
+    np.testing.assert_array_equal(handed.mean, whole.mean)
+
+
+@pytest.mark.parametrize("term", ["contrastive", "measures", "patch_powers"])
+def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeypatch):
+    work = {
+        "contrastive": ("e2llm_core.stages.stage1.contrast_over_step", None),
+        "measures": (MeasuredWindows, "__call__"),
+        "patch_powers": (SignalMeasures, "patch_powers"),
+    }
+    place, name = work[term]
+    monkeypatch.setattr(*([place] if name is None else [place, name]), forbidden)
+    stage = make_stage1(**{term: 0.0})
+    model, _ = stage.build()
+    batch = stage.prepare(MicroBatch(np.arange(3), np.arange(3), np.ones(3, np.float32)))
+    (seen,) = stage.look_ahead(model, [batch])
+    assert set(stage.losses(model, seen).parts) == {"classification", *HEADS} - {term}
+
+
+@pytest.mark.parametrize("fitted", [2048, 100])
+def test_patch_powers_are_standardised_over_all_subjects(unlike_subjects, tower_config, monkeypatch, fitted):
+    monkeypatch.setattr("e2llm_core.stages.stage1._FITTED", fitted)
+    config = Stage1Config(augment=False)
+    stages = [Stage1(unlike_subjects, tower_config, config, seed) for seed in (0, 1)]
+    ids = np.arange(len(stages[0].windows))
+    assert len(ids) == 240
+    given = [stage.prepare(MicroBatch(ids, ids, np.ones(240, np.float32))).tensors["patch_powers"] for stage in stages]
+    assert torch.equal(*given)
+    assert given[0].dtype == torch.float32
+    near = 0.01 if fitted > 240 else 0.15
+    assert given[0].mean(dim=(0, 1)).abs().max() < near
+    assert (given[0].std(dim=(0, 1)) - 1).abs().max() < near
 
 
 def test_stage1_hands_on_tower_head_and_reference(make_stage1, hand_on, tmp_path):
@@ -92,7 +164,7 @@ def test_stage1_hands_on_tower_head_and_reference(make_stage1, hand_on, tmp_path
     tower, probe = load_probe(tmp_path)
     eeg = stage.windows.read([0, 1])
     with torch.no_grad():
-        logits = model(torch.from_numpy(eeg))[0]
+        logits = model(torch.from_numpy(eeg))["classification"]
     np.testing.assert_allclose(probe.probabilities(tower, eeg), logits.softmax(-1).numpy(), atol=1e-6)
     assert probe.labels == ("sad", "happy", "fear")
     np.testing.assert_array_equal(probe.reference.mean, stage.reference.mean)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from e2llm_core.training.sharding import shard
 from e2llm_core.training.world import World
 from storage.sampling.order import Order, Permutation, SampleOrder, permuted
-from storage.sampling.strata import Balance, BalancedOrder, Strata, training_order
+from storage.sampling.strata import Balance, BalancedOrder, Strata, sample_of_strata, training_order
 
 FROZEN = [2, 6, 0, 1, 9, 3, 5, 7, 8, 4]
 BALANCED = [6, 1, 2, 7, 0, 5, 2, 4, 8, 0]
@@ -102,6 +102,26 @@ def test_strata_number_their_windows_without_a_gap(data: st.DataObject) -> None:
     found = [strata.windows(np.full(size, place), np.arange(size)) for place, size in enumerate(strata.sizes)]
     assert np.array_equal(np.sort(np.concatenate(found)), np.arange(counts.sum()))
     assert [set(code_of[windows]) for windows in found] == [{code} for code in np.unique(code_of)]
+
+
+@given(st.data(), st.integers(1, 80), st.integers(0, 5), seeds)
+def test_a_sample_of_strata_has_its_share_of_each(data: st.DataObject, most: int, least: int, seed: int) -> None:
+    strata, code_of, counts = strata_of(data)
+    sample = sample_of_strata(strata, most, least, seed)
+    assert np.array_equal(sample, np.unique(sample))
+    assert np.array_equal(sample, sample_of_strata(strata, most, least, seed))
+    for code, size in zip(np.unique(code_of), strata.sizes, strict=True):
+        drawn = int((code_of[sample] == code).sum())
+        share = max(least, most * size / counts.sum())
+        assert min(size, share) <= drawn <= min(size, share + 1)
+
+
+def test_a_sample_of_strata_follows_its_seed() -> None:
+    strata = Strata(np.array([0, 1]), np.array([1000, 3000]))
+    samples = [sample_of_strata(strata, 40, 1, seed) for seed in range(200)]
+    assert {(len(sample), int((sample < 1000).sum())) for sample in samples} == {(40, 10)}
+    drawn = np.bincount(np.concatenate(samples) // 500, minlength=8)
+    assert np.abs(drawn - 1000).max() < 150, "8,000 draws from eight parts of equal size"
 
 
 @given(st.data(), st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 50))
