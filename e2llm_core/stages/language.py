@@ -21,7 +21,7 @@ from e2llm_core.packed_attention import attend_packed
 from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
-from e2llm_core.stages.data import EEGData, ranks_share
+from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.supervision import next_tokens, supervised_positions
@@ -120,8 +120,11 @@ class LanguageStage(Stage):
 
     def order(self, seed: int) -> Order:
         """Every sample once per epoch, or balanced."""
-        windows = self.training.windows
-        return training_order(self.train.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, self.repeats)
+        return self._order(self.training, seed, self.repeats)
+
+    def _order(self, source: DescribedWindows, seed: int, repeats: int) -> Order:
+        windows = source.windows
+        return training_order(self.train.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, repeats)
 
     def described(self, ids: np.ndarray) -> np.ndarray:
         """Windows of some samples whose claims will be asked for: they are read together."""
@@ -129,7 +132,7 @@ class LanguageStage(Stage):
 
     @abstractmethod
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
-        """Sample `number` of an epoch over `source`."""
+        """Sample `number` of an epoch over `source`: ``r * len(source) + window`` is repeat r of a window."""
 
     def flops(self, batch: Batch) -> float:
         """Of the language model, the projector and, where it runs, the tower."""
@@ -199,18 +202,30 @@ class LanguageStage(Stage):
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on a fixed set of the validation subjects' dialogues; `score` is its negative."""
-        source = self.validation
-        number = min(_VALIDATION_SAMPLES, len(source))
-        places = np.linspace(0, len(source) - 1, number).astype(int)
-        nll = units = 0.0
-        for ids, own in ranks_share(number, self.train.micro_batch, world):
-            drawn = [self.draw(source, p, np.random.default_rng([self.train.seed, 1, p])) for p in places[ids].tolist()]
-            shown = [ShownSample(self._tokens(sample), sample.windows, None) for sample in drawn]
-            batch = self.row(source, [*shown[:own], *(sample.without_weight() for sample in shown[own:])])
+        source, nll, units = self.validation, 0.0, 0.0
+        numbers = self._validated(source)
+        mine = numbers[world.rank :: world.size]
+        shown = [self._validation_sample(source, number) for number in (mine if len(mine) else numbers[:1]).tolist()]
+        lengths = [len(sample.tokens) for sample in shown[: len(mine)]]
+        rows = pack(lengths, self.train.micro_tokens, self.train.micro_batch, 1)[0]
+        passes = max(world.sum([len(rows) * (rank == world.rank) for rank in range(world.size)]))
+        for row in [*rows, *[[]] * (int(passes) - len(rows))]:
+            batch = self.row(source, [shown[place] for place in row] or [shown[0].without_weight()])
             nll += float(self.losses(model, batch.to(world.device)).total)
             units += batch.units
         total, count = world.sum([nll, units])
         return {"nll": total / count, "score": -total / count}
+
+    def _validated(self, source: DescribedWindows) -> np.ndarray:
+        """Numbers of the samples that validate: windows by seed, in the balance of training; the repeats in turn."""
+        count = min(_VALIDATION_SAMPLES, len(source))
+        windows = self._order(source, self.train.seed, 1).batch(0, count)
+        numbers: np.ndarray = windows + len(source) * (np.arange(count) % self.repeats)
+        return numbers
+
+    def _validation_sample(self, source: DescribedWindows, number: int) -> ShownSample:
+        sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
+        return ShownSample(self._tokens(sample), sample.windows, None)
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -115,8 +115,8 @@ class Stage3(LanguageStage):
 
     def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One dialogue of a task: the window's emotion, or a comparison of two windows."""
-        window, place = number % len(source), number // len(source)
-        name = self._shares[place if source is self.training else number % len(self._shares)]
+        place, window = divmod(number, len(source))
+        name = self._shares[place]
         task = self.tasks.index(name)
         if name == "EPC":
             first, second, _ = self._pairs[id(source)].draw(rng)

@@ -152,7 +152,7 @@ def stage2_folder(make_stage2, llm_folder) -> Path:
 def make_stage3(data, stage2_folder):
     lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj", "v_proj"))
 
-    def make(seed=0, lora=lora, tasks=("IED", "EPC")):
-        return Stage3(data, stage2_folder, lora, tasks, LanguageTrainConfig(seed=seed))
+    def make(seed=0, lora=lora, tasks=("IED", "EPC"), train=None):
+        return Stage3(data, stage2_folder, lora, tasks, train or LanguageTrainConfig(seed=seed))
 
     return make

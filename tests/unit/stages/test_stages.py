@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from e2llm_core.encoders import load_encoder
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.language.measures import SignalMeasures
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.config import Stage1Config, TinyLLMConfig
+from e2llm_core.stages.config import LanguageTrainConfig, Stage1Config, TinyLLMConfig
 from e2llm_core.stages.data import ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import load_origin, load_probe
 from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.stages.text import ScoredText, TextPretraining
 from e2llm_core.training.sharding import MicroBatch
+from e2llm_core.training.stage import Batch, Losses
 from e2llm_core.training.world import World
 
 HEADS = {"contrastive": "contrast_head", "measures": "measure_head", "patch_powers": "patch_head"}
@@ -245,6 +247,66 @@ def test_validation_of_two_ranks_adds_up_to_that_of_one(make_stage2, make_stage1
             alone = stage.validate(model, World())
             sums = validated_by(stage, model, workers=4)
         assert sums == pytest.approx(alone)
+
+
+class ManyWindows:
+    """`size` windows that are those of a small side again and again."""
+
+    def __init__(self, source, size: int) -> None:
+        trials = source.windows.trials
+        counts = np.bincount(np.arange(size) % len(trials), minlength=len(trials))
+        self.windows = SimpleNamespace(trials=trials, ends=np.cumsum(counts))
+        self._source, self._size = source, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def label(self, window: int) -> str:
+        return self._source.label(window % len(self._source))
+
+    def claims(self, window: int) -> list:
+        return self._source.claims(window % len(self._source))
+
+
+@pytest.mark.parametrize("size", [5, 255, 509, 2033])
+def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size, monkeypatch):
+    """Whatever the number of windows: they are spread over all, the same on any number of ranks, within the bounds."""
+    stage = make_stage3(train=LanguageTrainConfig(micro_batch=5, micro_tokens=500))
+    source = ManyWindows(stage.validation, size)
+    stage._pairs[id(source)] = SimpleNamespace(draw=lambda rng: (*rng.integers(size, size=2).tolist(), True))
+    stage.validation = source
+    rows: list[list] = []
+
+    def row(source, samples):
+        rows.append(samples)
+        return Batch({}, sum(sample.tokens.units for sample in samples))
+
+    monkeypatch.setattr(stage, "row", row)
+    monkeypatch.setattr(stage, "losses", lambda model, batch: Losses(torch.tensor(2.0 * batch.units), {}))
+    shown = []
+    for workers in (1, 3):
+        rows.clear()
+        found = [stage.validate(None, World())] if workers == 1 else [validated_by(stage, None, workers)]
+        assert found == [{"nll": pytest.approx(2.0), "score": pytest.approx(-2.0)}]
+        for samples in rows:
+            assert len(samples) <= 5
+            assert len(samples) == 1 or sum(len(sample.tokens) for sample in samples) <= 500
+        shown.append(sorted((s.tokens.kind, s.windows) for samples in rows for s in samples if s.tokens.units))
+    assert shown[0] == shown[1]
+    kinds = np.bincount([kind for kind, _ in shown[0]])
+    assert kinds.sum() == min(128, size)
+    assert np.ptp(kinds) <= 1
+    windows = [window for kind, (window, *_) in shown[0] if kind == 0]
+    assert len(set(windows)) == len(windows)
+    if size > 128:
+        assert np.bincount(np.array(windows) * 4 // size, minlength=4).min() >= 6, "of each quarter"
+
+
+def test_validation_of_stage3_is_balanced_as_training_is(make_stage3):
+    stage = make_stage3(train=LanguageTrainConfig(balance="class"))
+    source = stage.validation
+    windows = stage._validated(source)[: 3 * (min(128, len(source)) // 3)] % len(source)
+    assert len(set(np.bincount(source.windows.trials["label_id"].to_numpy()[source.windows.locate(windows)[0]]))) == 1
 
 
 def validated_by(stage, model, workers: int) -> dict[str, float]:
