@@ -15,8 +15,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from storage.errors import InputError
+
 PACKED_SDPA = "packed_sdpa"
 """Name for ``set_attn_implementation``; it needs the arguments of flash-attention's varlen path."""
+
+_FOREIGN = (
+    "sliding_window",
+    "softcap",
+    "s_aux",
+    "sinks",
+    "position_bias",
+    "attention_bias",
+    "head_mask",
+    "block_indices",
+    "cache",
+    "output_attentions",
+)
+"""What transformers' attention functions may be asked for beyond full causal attention."""
 
 
 def packed_sdpa(
@@ -29,6 +45,7 @@ def packed_sdpa(
     scaling: float | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
+    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend as transformers' attention functions do, for one packed row.
@@ -39,6 +56,10 @@ def packed_sdpa(
         (S + 1,) where the samples start, and the row's length.
     max_length_q
         Length of the longest sample.
+    is_causal
+        As transformers' functions take it: None for what `module` says, or else True.
+    **kwargs
+        Whatever else transformers passes; what would change the result is refused.
 
     Returns
     -------
@@ -48,8 +69,12 @@ def packed_sdpa(
     Raises
     ------
     ValueError
-        If the call is not of one packed row.
+        If the call is not of one packed row, or asks for more than full causal attention.
     """
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    foreign = [name for name in _FOREIGN if kwargs.get(name) is not None and kwargs[name] is not False]
+    if foreign := [*foreign, *([] if causal else ["is_causal=False"])]:
+        raise ValueError(f"{PACKED_SDPA}: does not implement {', '.join(foreign)}. Use flash_attention_2")
     if cu_seq_lens_q is None or max_length_q is None or len(query_RHLD) != 1 or attention_mask is not None:
         raise ValueError(f"{PACKED_SDPA}: needs one packed row with cu_seq_lens_q and max_length_q, without a mask")
     lengths = cu_seq_lens_q.diff()
@@ -81,6 +106,38 @@ AttentionInterface.register(PACKED_SDPA, packed_sdpa)
 
 
 def attend_packed(llm: Any) -> None:
-    """Let a language model that uses SDPA attend within samples only; from here on it takes packed rows alone."""
-    if llm.config._attn_implementation == "sdpa":
-        llm.set_attn_implementation(PACKED_SDPA)
+    """Let a language model that uses SDPA attend within samples only; from here on it takes packed rows alone.
+
+    Raises
+    ------
+    InputError
+        If its configuration asks for more than full causal attention.
+    """
+    if llm.config._attn_implementation != "sdpa":
+        return
+    if foreign := _foreign_setting(llm.config):
+        raise InputError(
+            f"llm {llm.config._name_or_path}/config.json",
+            f"{foreign}: packed rows under SDPA have full causal attention only",
+            "Set train.attention=flash_attention_2 (a GPU, train.precision=bf16), or give a model without it.",
+        )
+    llm.set_attn_implementation(PACKED_SDPA)
+
+
+def _foreign_setting(config: Any) -> str | None:
+    """Name the setting by which a model asks for more than full causal attention; None if it does not.
+
+    A window that no layer uses is none: Qwen's ``use_sliding_window`` is false, or ``max_window_layers`` spares all.
+    """
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    if window is not None and (kinds is None or "sliding_attention" in kinds):
+        switch = "use_sliding_window=true, " if getattr(config, "use_sliding_window", False) else ""
+        return f"{switch}sliding_window={window}"
+    if other := sorted(set(kinds or ()) - {"full_attention"}):
+        return f"layer_types has {', '.join(other)}"
+    if (cap := getattr(config, "attn_logit_softcapping", None)) is not None:
+        return f"attn_logit_softcapping={cap}"
+    if getattr(config, "use_bidirectional_attention", False):
+        return "use_bidirectional_attention=true"
+    return None if getattr(config, "is_causal", True) else "is_causal=false"

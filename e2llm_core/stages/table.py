@@ -11,7 +11,7 @@ from storage.fetching import fetched
 
 
 def build_stage(plan: Plan) -> Stage:
-    """Make the stage that a plan describes; reads the training windows once to fit the reference of measures.
+    """Make the stage that a plan describes; stage 1 reads a sample of the training windows to fit its targets.
 
     Raises
     ------

@@ -3,11 +3,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
 from e2llm_core.packed_attention import PACKED_SDPA, attend_packed, packed_sdpa
 from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.supervision import SupervisedHead, score_tokens
 from e2llm_core.tiny_llm import tiny_qwen3
+from storage.errors import InputError
 
 LENGTHS = (7, 12, 5, 1)
 
@@ -95,6 +97,81 @@ def test_unpacked_calls_are_refused():
     tensor = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ValueError, match="packed row"):
         packed_sdpa(torch.nn.Identity(), tensor, tensor, tensor, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "value"),
+    [
+        ("sliding_window", 4),
+        ("softcap", 50.0),
+        ("s_aux", torch.zeros(2)),
+        ("position_bias", torch.zeros(1, 2, 4, 4)),
+        ("output_attentions", True),
+        ("is_causal", False),
+    ],
+)
+def test_calls_for_other_attention_are_refused_by_name(asked, value):
+    tensor = torch.ones(1, 2, 4, 8)
+    row = {"cu_seq_lens_q": torch.tensor([0, 4]), "max_length_q": 4}
+    with pytest.raises(ValueError, match=f"does not implement {asked}"):
+        packed_sdpa(torch.nn.Identity(), tensor, tensor, tensor, None, **row, **{asked: value})
+    harmless = {"sliding_window": None, "softcap": None, "output_attentions": False, "is_causal": True}
+    packed_sdpa(torch.nn.Identity(), tensor, tensor, tensor, None, **row, **harmless)
+
+
+SIZES = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 16,
+    "head_dim": 8,
+}
+EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+
+
+def tiny(config_class, **settings):
+    config = config_class(**SIZES, **settings)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings", "named"),
+    [
+        (Qwen3Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "sliding_window=8"),
+        (Qwen2Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sliding_window=8"),
+        (Qwen3MoeConfig, {"use_sliding_window": True, "sliding_window": 8, **EXPERTS}, "sliding_window=8"),
+        (MistralConfig, {"sliding_window": 8}, "sliding_window=8"),
+        (Qwen3Config, {"attn_logit_softcapping": 30.0}, "attn_logit_softcapping=30.0"),
+        (Qwen3Config, {"layer_types": ["full_attention", "chunked_attention"]}, "layer_types has chunked_attention"),
+        (Qwen3Config, {"is_causal": False}, "is_causal=false"),
+    ],
+)
+def test_a_model_with_other_attention_is_refused_at_the_start(config_class, settings, named):
+    llm = tiny(config_class, **settings)
+    with pytest.raises(InputError, match=rf"config.json: .*{named}.* Set train.attention=flash_attention_2"):
+        attend_packed(llm)
+    llm.config._attn_implementation = "flash_attention_2"
+    attend_packed(llm)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings"),
+    [
+        (Qwen3Config, {"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 0}),
+        (Qwen2Config, {"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 0}),
+        (Qwen2Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
+        (Qwen3MoeConfig, {"use_sliding_window": False, "sliding_window": 8, **EXPERTS}),
+    ],
+)
+def test_a_window_that_no_layer_uses_is_none(config_class, settings):
+    llm = tiny(config_class, **settings)
+    attend_packed(llm)
+    row = packed_row(drawn(LENGTHS, vocabulary=32))
+    for name in ("kinds", "labels", "weights"):
+        row.pop(name)
+    assert llm(**row).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
