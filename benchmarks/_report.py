@@ -79,8 +79,8 @@ def compare(
     )
 
 
-def write(name: str, rows: list[Row], details: Mapping[str, Any]) -> Path:
-    """Print the rows and write ``benchmarks/results/<name>.json``."""
+def show(name: str, rows: list[Row]) -> None:
+    """Print the rows."""
     from rich.console import Console
     from rich.table import Table
 
@@ -92,6 +92,11 @@ def write(name: str, rows: list[Row], details: Mapping[str, Any]) -> Path:
         numbers = (f"{row.ours:,.4g}", f"{row.other:,.4g}")
         table.add_row(row.case, *numbers, row.other_name, row.unit, f"{row.ratio:.2f}", spread)
     Console(width=140).print(table)
+
+
+def write(name: str, rows: list[Row], details: Mapping[str, Any]) -> Path:
+    """Print the rows and write ``benchmarks/results/<name>.json``."""
+    show(name, rows)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {"environment": environment(ROOT), **details, "rows": [asdict(row) for row in rows]}

@@ -4,11 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = (
+PACKAGES = (
     "torch",
     "deepspeed",
     "transformers",
@@ -22,13 +23,15 @@ _PACKAGES = (
 )
 
 
-def environment(root: Path) -> dict[str, Any]:
+def environment(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     """Versions, git state and hardware of this node, JSON-ready.
 
     Parameters
     ----------
     root : Path
         Folder of the code.
+    packages : iterable of str
+        Whose versions; all must be installed.
     """
     import psutil
 
@@ -38,7 +41,7 @@ def environment(root: Path) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpus": _gpus(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: metadata.version(name) for name in packages},
         "git": _git(root),
     }
 
