@@ -26,6 +26,7 @@ from cluster.planning.plan import JobPlan, plan_job
 from cluster.planning.workload import Sample, workload
 from e2llm_core.gpus import gpu_named
 from e2llm_core.stages.table import build_stage
+from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.metrics import METRICS, read_metrics
 from e2llm_core.training.stage import Stage
 from e2llm_core.training.world import World
@@ -227,7 +228,6 @@ def stage3(job: Job) -> Iterable[Row]:
 
 def trained(job: Job, name: str, what: str, metric: Literal["windows/s", "tokens/s"]) -> Iterable[Row]:
     """Train with the project's loop; speed, share of peak and memory beside the plan's."""
-    from e2llm_core.training.engine import stop_distributed
     from e2llm_core.training.trainer import Trainer, seed_everything
 
     plan, world, run = job.inputs.plan(name), World.from_environment(), job.inputs.root / name
@@ -243,7 +243,6 @@ def trained(job: Job, name: str, what: str, metric: Literal["windows/s", "tokens
     backend = torch.distributed.get_backend()
     rows = [found for found in read_metrics(run / METRICS) if found["split"] == "train"][job.size.warm_up :]
     counted = [_counted(stage, trainer, found["step"]) for found in rows]
-    stop_distributed()
     planned = _planned(job, plan, counted, rows)
     peak = planned.memory_bytes - planned.memory.items["context"]
     job.results.note(
@@ -399,6 +398,7 @@ def main() -> None:
     job = Job(Inputs(Path(work), SIZES[size]), Results(Path(path)))
     for case in cases:
         run(job, case)
+    stop_distributed()  # once: DeepSpeed cannot join a second process group
 
 
 if __name__ == "__main__":
