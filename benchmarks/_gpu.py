@@ -357,10 +357,9 @@ def _scoring_flops(predictor: Any, question: Any) -> float:
     from e2llm_core.training.flops import LanguageFlops, causal_pairs, tower_flops
 
     processor = predictor.processor
-    prompt = processor([processor.build_prompt(Dialogue("", question.user, "").messages(), enable_thinking=False)])
-    begun = prompt["input_ids"].shape[1]
-    targets = [processor.build_target(option, None, True) for option in question.options]
-    lengths = [len(processor.tokenizer.encode(target, add_special_tokens=False)) for target in targets]
+    prompt = processor.build_prompt(Dialogue("", question.user, "").messages(), enable_thinking=False)
+    read = [processor.tokenise(prompt, processor.build_target(option, None, True)) for option in question.options]
+    begun, lengths = len(read[0][0]), [len(target) for _, target in read]
     pairs = sum(causal_pairs([begun + length]) - causal_pairs([begun]) for length in lengths) + causal_pairs([begun])
     language = LanguageFlops.of_model(predictor.model.llm)
     return language.forward(begun + sum(lengths), 1 + sum(lengths), pairs) + tower_flops(predictor.model.tower, False)
