@@ -315,7 +315,7 @@ def precision(job: Job) -> Iterable[Row]:
 
     def outcome(module: torch.nn.Module) -> dict[str, Tensor]:
         with torch.no_grad():
-            outputs = torch.cat([each.float().flatten() for each in module(batch.tensors["eeg"])])
+            outputs = torch.cat([each.float().flatten() for each in module(batch.tensors["eeg"]).values()])
         stage.losses(module, batch).total.backward()
         gradients = [each.grad.float().flatten() for each in module.parameters() if each.grad is not None]
         return {"outputs": outputs, "gradients": torch.cat(gradients)}
