@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
+from e2llm_core.evaluation.scores import scores_from_counts
 
 SAME, DIFFERENT = "same", "different"
 """Labels of the pair comparison."""
@@ -222,16 +222,4 @@ def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -
         answers = session_position_pairs(trials[trials["subject"] != subject], part)
         for truth, answer in zip(part["label"], answers, strict=True):
             counts[names.index(truth), names.index(answer)] += 1
-    return {name: float(value) for name, value in scores_from_counts(counts).items()}
-
-
-def expected_of_answers(
-    truth: Sequence[str] | NDArray[np.object_], answers: NDArray[np.object_], labels: Sequence[str]
-) -> dict[str, float]:
-    """Scores that follow from the table of trials for one split: those of a control's answers themselves.
-
-    For splits that do not test new subjects on known clips: how much of the schedule carries over depends on which
-    trials were held out, and no rule over subjects says it.
-    """
-    counts = confusion_counts(truth, answers, labels)
     return {name: float(value) for name, value in scores_from_counts(counts).items()}

@@ -18,6 +18,7 @@ from e2llm_core.evaluation.scores import METRICS
 from e2llm_core.evaluation.summary import ResultRow, Summary, subject_counts
 from e2llm_core.evaluation.verdicts import (
     HEADLINE_METRIC,
+    MARGIN,
     MEANINGS,
     control_name,
     display_name,
@@ -105,6 +106,7 @@ def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[
         "metrics": [name for name in metrics if any(row.metric == name for row in summary.results)],
         "table": _table(summary),
         "controls": _controls(summary),
+        "margin": MARGIN,
         "subjects": _subject_tables(summary, tasks),
         "confusions": _confusions(predictions, tasks),
         "curves": figures.learning_curves(curves, "curves") if curves else None,
@@ -176,8 +178,9 @@ def _controls(summary: Summary) -> list[dict[str, Any]]:
     found = []
     for row in summary.results:
         name = control_name(row.model, row.condition)
-        if name and row.metric == HEADLINE_METRIC and row.chance is not None:
-            found.append({"row": row, "name": _label(summary, row), "meaning": MEANINGS[name], "verdict": judge(row)})
+        if name and row.metric == HEADLINE_METRIC:
+            verdict = None if row.chance is None else judge(row)
+            found.append({"row": row, "name": _label(summary, row), "meaning": MEANINGS[name], "verdict": verdict})
     tasks = list(dict.fromkeys(row.task for row in summary.results))
     return sorted(found, key=lambda item: (tasks.index(item["row"].task), *_rank(item["row"])))
 

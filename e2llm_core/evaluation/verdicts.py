@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from e2llm_core.evaluation.summary import ResultRow
 
-TOLERANCE = 0.02
-"""A control no further than this from its expected value is at its null, whatever its interval."""
+MARGIN = 0.05
+"""A control is at its null when its whole interval lies within this of the expected value."""
 
 HEADLINE_METRIC = "balanced_accuracy"
 
@@ -35,19 +36,30 @@ DISPLAY_NAMES: Mapping[str, str] = {
 }
 
 
+class AtNull(StrEnum):
+    """Whether a control is where its null puts it: a test of equivalence."""
+
+    YES = "yes"
+    """The 95 % interval lies within `MARGIN` of the expected value."""
+    NO = "no"
+    """The interval lies wholly outside of that."""
+    CANNOT_TELL = "cannot tell: too few subjects"
+    """It lies partly inside, or there is none."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a control is where its null puts it.
+    """The judgement of a control.
 
     Attributes
     ----------
     at_null
-        Whether the expected value lies in the interval, or within `TOLERANCE` of the value.
+        See `AtNull`.
     words
-        ``at its null: yes (value 0.150, expected 0.143)``.
+        ``at its null: yes ([0.120, 0.180], expected 0.143 ± 0.05)``.
     """
 
-    at_null: bool
+    at_null: AtNull
     words: str
 
 
@@ -67,7 +79,7 @@ def display_name(model: str, condition: str) -> str:
 
 
 def judge(row: ResultRow) -> Verdict:
-    """Compare a control with its expected value.
+    """Test whether a control is equivalent to its expected value; a wide interval shows nothing.
 
     Raises
     ------
@@ -76,9 +88,14 @@ def judge(row: ResultRow) -> Verdict:
     """
     if row.chance is None:
         raise ValueError(f"the control {row.model}, {row.condition} on {row.task} states no expected value")
-    inside = row.ci_low is not None and row.ci_high is not None and row.ci_low <= row.chance <= row.ci_high
-    at_null = inside or abs(row.value - row.chance) <= TOLERANCE
-    return Verdict(
-        at_null,
-        f"at its null: {'yes' if at_null else 'no'} (value {row.value:.3f}, expected {row.chance:.3f})",
-    )
+    expected = f"expected {row.chance:.3f} ± {MARGIN}"
+    if row.ci_low is None or row.ci_high is None:
+        return Verdict(AtNull.CANNOT_TELL, f"at its null: {AtNull.CANNOT_TELL} (no interval, {expected})")
+    low, high = row.chance - MARGIN, row.chance + MARGIN
+    if low <= row.ci_low and row.ci_high <= high:
+        at_null = AtNull.YES
+    elif row.ci_high < low or high < row.ci_low:
+        at_null = AtNull.NO
+    else:
+        at_null = AtNull.CANNOT_TELL
+    return Verdict(at_null, f"at its null: {at_null} ([{row.ci_low:.3f}, {row.ci_high:.3f}], {expected})")

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from e2llm_core.evaluation import controls, eeg_figures, figures
 from e2llm_core.evaluation import predictions as tables
@@ -20,7 +22,7 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
-from e2llm_core.evaluation.verdicts import control_name, display_name, judge
+from e2llm_core.evaluation.verdicts import AtNull, control_name, display_name, judge
 
 PROVENANCE = Provenance(
     split="by subject",
@@ -235,18 +237,39 @@ def result(**changes) -> ResultRow:
 @pytest.mark.parametrize(
     ("changes", "at_null"),
     [
-        ({}, True),
-        ({"value": 0.30, "ci_low": 0.25, "ci_high": 0.35}, False),
-        ({"value": 0.05, "ci_low": 0.02, "ci_high": 0.08}, False),
-        ({"value": 0.155, "ci_low": 0.155, "ci_high": 0.155}, True),
-        ({"value": 0.2, "ci_low": None, "ci_high": None}, False),
-        ({"value": 1.0, "ci_low": 1.0, "ci_high": 1.0, "chance": 1.0}, True),
+        ({}, AtNull.YES),
+        ({"value": 0.30, "ci_low": 0.25, "ci_high": 0.35}, AtNull.NO),
+        ({"value": 0.05, "ci_low": 0.02, "ci_high": 0.08}, AtNull.NO),
+        ({"value": 0.155, "ci_low": 0.155, "ci_high": 0.155}, AtNull.YES),
+        ({"value": 0.143, "ci_low": 0.0, "ci_high": 0.3}, AtNull.CANNOT_TELL),
+        ({"value": 0.18, "ci_low": 0.16, "ci_high": 0.20}, AtNull.CANNOT_TELL),
+        ({"value": 0.2, "ci_low": None, "ci_high": None}, AtNull.CANNOT_TELL),
+        ({"value": 1.0, "ci_low": 1.0, "ci_high": 1.0, "chance": 1.0}, AtNull.YES),
     ],
 )
 def test_verdicts(changes, at_null):
     verdict = judge(result(**changes))
     assert verdict.at_null is at_null
-    assert verdict.words.startswith(f"at its null: {'yes' if at_null else 'no'} (value ")
+    assert verdict.words.startswith(f"at its null: {at_null} (")
+    assert "± 0.05)" in verdict.words
+
+
+@given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_wider_interval_never_passes_where_a_narrower_one_did_not(value, half, more):
+    def at_null(width: float) -> AtNull:
+        return judge(result(value=value, ci_low=value - width, ci_high=value + width)).at_null
+
+    assert at_null(half) is AtNull.YES or at_null(half + more) is not AtNull.YES
+    assert at_null(half) is AtNull.NO or at_null(half + more) is not AtNull.NO
+
+
+def test_a_control_whose_value_nothing_predicts_gets_no_verdict(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names)
+    summary = Summary.read(tmp_path / "summary.json")
+    rows = [row.model_copy(update={"chance": None} if row.model == "session_only" else {}) for row in summary.results]
+    assert rows != summary.results
+    summary.model_copy(update={"results": rows}).write(tmp_path / "summary.json")
+    assert "none: nothing to compare it with" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_control_without_expected_value_is_refused():
