@@ -1,4 +1,7 @@
-"""Features of a frozen tower with Ray Data: blocks of windows in, one shard of an array per block out."""
+"""Features of a frozen tower with Ray Data: blocks of windows in, one shard of an array per block out.
+
+The signal measures of the same windows, which stages 2 and 3 speak of, are computed along with them.
+"""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -35,11 +38,14 @@ class FeatureWriter:
     def __init__(self, plan: FeaturesPlan, place: str, manifest: FeatureManifest) -> None:
         import torch
 
+        from e2llm_core.stages.measured import measures_of, whitened
         from e2llm_core.tower import load_tower
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tower = load_tower(fetched(plan.model)).to(self._device)
         self._windows = Windows(open_store(plan.store), plan.windows)
+        self._whitened = whitened(self._windows)
+        self._measures = measures_of(self._windows)
         self._features = Features(place, manifest)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -50,13 +56,21 @@ class FeatureWriter:
 
     def _refusal(self, block: int) -> tuple[str, str, str]:
         try:
-            self._features.write(block, self.compute(self._features.manifest.rows(block)))
+            self._features.write(block, *self.compute(self._features.manifest.rows(block)))
         except InputError as error:
             return error.place, error.problem, error.remedy
         return "", "", ""
 
-    def compute(self, numbers: np.ndarray) -> np.ndarray:
-        """Features of windows: float32 (windows, n_variants, n_tokens, dim)."""
+    def compute(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute features and measures of windows.
+
+        Returns
+        -------
+        values : np.ndarray
+            float32 (windows, n_variants, n_tokens, dim).
+        measures : np.ndarray
+            float32 (windows, n_quantities).
+        """
         import torch
 
         from e2llm_core.stages.features import variant_seeds
@@ -64,14 +78,17 @@ class FeatureWriter:
 
         manifest = self._features.manifest
         values = np.empty((len(numbers), *manifest.shape[1:]), dtype=np.float32)
+        measures = np.empty((len(numbers), len(manifest.quantities)), dtype=np.float32)
         for start in range(0, len(numbers), _WINDOWS_PER_BATCH):
             some = numbers[start : start + _WINDOWS_PER_BATCH]
             signal = self._windows.read(some)
+            same = self._whitened.config == self._windows.config
+            measures[start : start + len(some)] = self._measures(signal if same else self._whitened.read(some))
             for variant in range(manifest.num_variants):
                 shown = torch.from_numpy(augmented(signal, variant_seeds(manifest.seed, variant, some)))
                 with torch.inference_mode():
                     values[start : start + len(some), variant] = self._tower(shown.to(self._device)).float().cpu()
-        return values
+        return values, measures
 
 
 def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) -> str:
@@ -132,6 +149,7 @@ def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) 
 def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
     """What a plan's features will be; reads the store's tables and the tower's files, no signal."""
     from e2llm_core.stages.features import tower_digest
+    from e2llm_core.stages.measured import measures_of
     from e2llm_core.tower import load_tower
 
     windows = Windows(open_store(plan.store), plan.windows)
@@ -143,6 +161,7 @@ def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
         num_variants=plan.variants,
         num_tokens=tower.num_tokens,
         dim=tower.dim,
+        quantities=measures_of(windows).names,
         seed=plan.seed,
         precision=plan.precision,
         block=plan.block,

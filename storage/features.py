@@ -1,20 +1,24 @@
-"""Features of windows on disk: one row per window of a store, written block by block, read at random.
+"""Features of windows on disk, and the signal measures of the same windows: one row per window of a store each.
+
+Both are written block by block and read at random.
 
 Layout::
 
     FOLDER/manifest.json      what the features were computed from; written first
     FOLDER/values/zarr.json   Zarr v3 array (n_windows, n_variants, n_tokens, dim); one shard holds one block of windows
     FOLDER/values/c/B/0/0/0   block B, by one atomic rename
+    FOLDER/measures/          Zarr v3 array (n_windows, n_quantities), float32; one chunk, c/B/0, holds one block
     FOLDER/COMPLETE           SHA-256 of the manifest, once every block is there; written last
 """
 
 import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from storage.damage import damage_digest
 from storage.errors import InputError
@@ -27,10 +31,11 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16"]
 FEATURES = "features.zarr"
 """Folder of the features in the folder of the run that computed them."""
-MANIFEST, COMPLETE, VALUES = "manifest.json", "COMPLETE", "values"
+MANIFEST, COMPLETE, VALUES, MEASURES = "manifest.json", "COMPLETE", "values", "measures"
 _DTYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_INDEX_CACHE_BYTES = 64_000_000
+_CACHE_BYTES = 64_000_000
 _PATIENCE_SECONDS = 120.0
+_CHECKED_BYTES = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
 class FeatureSource(BaseModel):
@@ -87,6 +92,8 @@ class FeatureManifest(BaseModel):
         What they were computed from.
     num_windows, num_variants, num_tokens, dim : int
         Shape of the array. Variant 0 is the window as it is, the others are augmented.
+    quantities : tuple of str
+        What the measures are of, column by column.
     seed : int
         Of the augmentation.
     precision : str
@@ -99,12 +106,13 @@ class FeatureManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     source: FeatureSource
     num_windows: int
     num_variants: int
     num_tokens: int
     dim: int
+    quantities: tuple[str, ...]
     seed: int
     precision: Precision
     block: int
@@ -138,7 +146,7 @@ class Features:
 
     def __init__(self, place: str | Path | Location, manifest: FeatureManifest) -> None:
         self.place, self.manifest = locate(place), manifest
-        self._array: ts.TensorStore | None = None
+        self._arrays: dict[str, ts.TensorStore] = {}
 
     @classmethod
     def create(cls, place: str | Path, manifest: FeatureManifest) -> "Features":
@@ -184,15 +192,16 @@ class Features:
 
     def missing(self) -> list[int]:
         """Blocks that are not there yet."""
-        blocks = f"{VALUES}/c"
-        there = self.place.files(blocks)
-        return [block for block in range(self.manifest.num_blocks) if f"{blocks}/{block}/0/0/0" not in there]
+        there = {*self.place.files(f"{VALUES}/c"), *self.place.files(f"{MEASURES}/c")}
+        files = ((f"{VALUES}/c/{block}/0/0/0", f"{MEASURES}/c/{block}/0") for block in range(self.manifest.num_blocks))
+        return [block for block, wanted in enumerate(files) if not there.issuperset(wanted)]
 
     def prepare(self) -> None:
-        """Write the array's description, before several processes write blocks."""
-        self._open(create=True)
+        """Write the arrays' descriptions, before several processes write blocks."""
+        for name in (VALUES, MEASURES):
+            self._open(name, create=True)
 
-    def write(self, block: int, values: np.ndarray) -> None:
+    def write(self, block: int, values: np.ndarray, measures: np.ndarray) -> None:
         """Write one block: it is there whole, or not at all.
 
         Parameters
@@ -201,6 +210,8 @@ class Features:
             Number of the block.
         values : np.ndarray
             (windows of the block, n_variants, n_tokens, dim).
+        measures : np.ndarray
+            (windows of the block, n_quantities).
 
         Raises
         ------
@@ -210,7 +221,9 @@ class Features:
         rows = self.manifest.rows(block)
         if values.shape != (len(rows), *self.manifest.shape[1:]):
             raise ValueError(f"block {block}: shape {values.shape} does not fit {self.manifest.shape}")
-        array = self._open()
+        if measures.shape != (len(rows), len(self.manifest.quantities)):
+            raise ValueError(f"block {block}: measures of shape {measures.shape}, not of {self.manifest.quantities}")
+        array = self._open(VALUES)
         with np.errstate(over="ignore"):
             stored = values.astype(array.dtype.numpy_dtype)
         if not np.isfinite(stored.astype(np.float32)).all():
@@ -219,9 +232,11 @@ class Features:
                 f"features of windows {rows[0]}..{rows[-1]} are not finite in {self.manifest.precision}",
                 "Choose precision: fp32; if that does not help, the tower's weights are broken.",
             )
+        here = slice(int(rows[0]), int(rows[-1]) + 1)
         with self.place.writing(f"block {block} of the features"):
             try:
-                array[int(rows[0]) : int(rows[-1]) + 1].write(stored).result()
+                self._open(MEASURES)[here].write(measures.astype(np.float32)).result()
+                array[here].write(stored).result()
             except ValueError as error:  # TensorStore's word for whatever the file system says
                 raise OSError(str(error).splitlines()[0]) from error
 
@@ -255,16 +270,32 @@ class Features:
         """
         rows = np.asarray(rows, dtype=np.int64)
         chosen = np.broadcast_to(np.asarray(variants, dtype=np.int64), rows.shape)
-        for name, numbers, count in (
-            ("window", rows, self.manifest.num_windows),
-            ("variant", chosen, self.manifest.num_variants),
-        ):
-            if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
-                raise IndexError(f"{name} numbers must lie in 0..{count - 1}")
-        if not rows.size:
-            return np.empty((0, *self.manifest.shape[2:]), dtype=np.float32)
+        _check_numbers("window", rows, self.manifest.num_windows)
+        _check_numbers("variant", chosen, self.manifest.num_variants)
+        return self._read(VALUES, (rows, chosen), self.manifest.shape[2:])
+
+    def measures(self, rows: np.ndarray) -> np.ndarray:
+        """Read signal measures of windows, as they are; raises as `read`.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            Window numbers (batch,).
+
+        Returns
+        -------
+        np.ndarray
+            float32 (batch, n_quantities).
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        _check_numbers("window", rows, self.manifest.num_windows)
+        return self._read(MEASURES, (rows,), (len(self.manifest.quantities),))
+
+    def _read(self, name: str, places: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+        if not places[0].size:
+            return np.empty((0, *shape), dtype=np.float32)
         try:
-            found = self._open().vindex[rows, chosen].read().result(timeout=_PATIENCE_SECONDS)
+            found = self._open(name).vindex[places].read().result(timeout=_PATIENCE_SECONDS)
         except (ValueError, TimeoutError) as error:
             raise InputError(
                 str(self.place),
@@ -273,31 +304,31 @@ class Features:
             ) from error
         return np.asarray(found).astype(np.float32, copy=False)
 
-    def _open(self, *, create: bool = False) -> "ts.TensorStore":
+    def _open(self, name: str, *, create: bool = False) -> "ts.TensorStore":
         import tensorstore as ts
 
-        if self._array is None:
+        if name not in self._arrays:
             spec: dict[str, Any] = {
                 "driver": "zarr3",
-                "kvstore": self.place.tensorstore(VALUES),
+                "kvstore": self.place.tensorstore(name),
                 "fill_missing_data_reads": False,
                 "recheck_cached_data": "open",
                 "recheck_cached_metadata": "open",
             }
             if create:
-                spec["metadata"] = self._metadata()
-            context = ts.Context({"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}})
+                spec["metadata"] = self._description() if name == VALUES else self._description_of_measures()
+            context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
             opened = ts.open(spec, read=True, write=True, open=True, create=create, context=context)
-            self._array = opened.result(timeout=_PATIENCE_SECONDS)
-        return self._array
+            self._arrays[name] = opened.result(timeout=_PATIENCE_SECONDS)
+        return self._arrays[name]
 
-    def _metadata(self) -> dict[str, Any]:
-        """Description of the array; a chunk is one variant of one window, which is what a read asks for."""
+    def _description(self) -> dict[str, Any]:
+        """Describe the array of features; a chunk is one variant of one window, which is what a read asks for."""
         shape = self.manifest.shape
         sharding = {
             "chunk_shape": [1, 1, *shape[2:]],
-            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
-            "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "codecs": _CHECKED_BYTES,
+            "index_codecs": _CHECKED_BYTES,
         }
         return {
             "shape": list(shape),
@@ -307,17 +338,35 @@ class Features:
             "dimension_names": ["window", "variant", "token", "feature"],
         }
 
+    def _description_of_measures(self) -> dict[str, Any]:
+        """Describe the array of measures; a chunk is a whole block, which is small and stays in the cache."""
+        width = len(self.manifest.quantities)
+        return {
+            "shape": [self.manifest.num_windows, width],
+            "data_type": "float32",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.manifest.block, width]}},
+            "codecs": _CHECKED_BYTES,
+            "dimension_names": ["window", "quantity"],
+        }
+
 
 def _read_manifest(place: Location) -> FeatureManifest | None:
     if not place.exists(MANIFEST):
         return None
-    content = place.read(MANIFEST)
+    content, remedy = place.read(MANIFEST), "Remove the folder and run its features job again."
     try:
-        return FeatureManifest.model_validate_json(content)
-    except (ValidationError, ValueError) as error:
-        raise InputError(
-            f"{place}/{MANIFEST}", "is damaged", "Remove the folder and run its features job again."
-        ) from error
+        fields = json.loads(content)
+        manifest = FeatureManifest.model_validate(fields) if fields["format"] != 1 else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place}/{MANIFEST}", "is damaged", remedy) from error
+    if manifest is None:
+        raise InputError(f"{place}/{MANIFEST}", "is of format 1, which holds no signal measures", remedy)
+    return manifest
+
+
+def _check_numbers(name: str, numbers: np.ndarray, count: int) -> None:
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
+        raise IndexError(f"{name} numbers must lie in 0..{count - 1}")
 
 
 def _manifest_digest(place: Location) -> str:

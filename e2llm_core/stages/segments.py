@@ -59,6 +59,25 @@ class WindowSegments:
         return read_augmented(self._windows, self._windows, ids, seeds)[0]
 
 
+class Renumbering:
+    """From the numbers of some windows to those they have among more windows that are cut alike.
+
+    Parameters
+    ----------
+    windows, every : Windows
+        Every trial of the first is one of the second.
+    """
+
+    def __init__(self, windows: Windows, every: Windows) -> None:
+        self._windows = windows
+        self._moved = _first_windows(windows, every) - np.concatenate([[0], windows.ends[:-1]])
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """Numbers (len(ids),) among every window."""
+        found: np.ndarray = np.asarray(ids) + self._moved[self._windows.locate(ids)[0]]
+        return found
+
+
 class FeatureSegments:
     """Outputs of the frozen tower; a seed draws one of the variants that were computed.
 
@@ -75,13 +94,8 @@ class FeatureSegments:
     key: Literal["eeg", "eeg_features"] = "eeg_features"
 
     def __init__(self, features: Features, every: Windows, windows: Windows) -> None:
-        self._features, self._windows = features, windows
-        self._moved = _first_windows(windows, every) - np.concatenate([[0], windows.ends[:-1]])
-
-    def rows(self, ids: np.ndarray) -> np.ndarray:
-        """Numbers that some windows have among every window of the store."""
-        found: np.ndarray = np.asarray(ids) + self._moved[self._windows.locate(ids)[0]]
-        return found
+        self._features = features
+        self.rows = Renumbering(windows, every)
 
     def read(self, ids: np.ndarray, seeds: Seeds | None) -> np.ndarray:
         """Read features: of variant 0 without seeds."""

@@ -1,10 +1,12 @@
 """Features on disk: whole blocks or none, the marker last, random reads, and nothing of something else."""
 
+import json
+
 import numpy as np
 import pytest
 
 from storage.errors import InputError
-from storage.features import COMPLETE, MANIFEST, VALUES, FeatureManifest, Features, FeatureSource
+from storage.features import COMPLETE, MANIFEST, MEASURES, VALUES, FeatureManifest, Features, FeatureSource
 from storage.windows import WindowConfig
 
 SOURCE = FeatureSource(
@@ -19,6 +21,7 @@ def manifest(**fields) -> FeatureManifest:
         "num_variants": 2,
         "num_tokens": 3,
         "dim": 4,
+        "quantities": ("power alpha", "bursts beta"),
         "seed": 0,
         "precision": "fp32",
         "block": 4,
@@ -31,11 +34,15 @@ def values(what: FeatureManifest) -> np.ndarray:
     return np.random.default_rng(0).normal(size=what.shape).astype(np.float32)
 
 
+def measures(what: FeatureManifest) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(what.num_windows, len(what.quantities))).astype(np.float32)
+
+
 def written(folder, what: FeatureManifest, blocks=None) -> Features:
     features = Features.create(folder, what)
     features.prepare()
     for block in features.missing() if blocks is None else blocks:
-        features.write(block, values(what)[what.rows(block)])
+        features.write(block, values(what)[what.rows(block)], measures(what)[what.rows(block)])
     return features
 
 
@@ -49,6 +56,10 @@ def test_what_is_written_is_read_in_any_order(tmp_path, precision, tolerance):
     np.testing.assert_allclose(found, values(what)[rows, variants], atol=tolerance, rtol=tolerance)
     np.testing.assert_array_equal(Features.open(tmp_path).read(rows), Features.open(tmp_path).read(rows, 0 * rows))
     assert Features.open(tmp_path).read(np.array([], dtype=int)).shape == (0, 3, 4)
+    again = Features.open(tmp_path).measures(rows)
+    assert again.dtype == np.float32
+    np.testing.assert_array_equal(again, measures(what)[rows])
+    assert Features.open(tmp_path).measures(np.array([], dtype=int)).shape == (0, 2)
 
 
 def test_zarr_python_reads_them_too(tmp_path):
@@ -57,6 +68,7 @@ def test_zarr_python_reads_them_too(tmp_path):
     what = manifest(precision="fp16")
     written(tmp_path, what)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / VALUES, mode="r")[:], values(what).astype(np.float16))
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / MEASURES, mode="r")[:], measures(what))
 
 
 @pytest.mark.parametrize("block", [1, 3, 4, 10, 64])
@@ -78,10 +90,33 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     with pytest.raises(ValueError, match="blocks \\[1\\] are missing"):
         again.complete()
     again.prepare()
-    again.write(1, values(what)[what.rows(1)])
+    again.write(1, values(what)[what.rows(1)], measures(what)[what.rows(1)])
     again.complete()
     assert shard.stat().st_mtime_ns == before
     np.testing.assert_array_equal(Features.open(tmp_path).read(np.arange(10), 1), values(what)[:, 1])
+
+
+def test_a_block_without_its_measures_is_missing(tmp_path):
+    features = written(tmp_path, manifest())
+    (tmp_path / MEASURES / "c/2/0").unlink()
+    assert features.missing() == [2]
+    with pytest.raises(InputError, match="cannot be read"):
+        Features(tmp_path, manifest()).measures(np.array([9]))
+
+
+def test_measures_of_another_number_of_quantities_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"measures of shape \(4, 3\)"):
+        written(tmp_path, manifest(), blocks=[]).write(0, values(manifest())[:4], np.zeros((4, 3)))
+
+
+def test_format_1_is_refused_by_name(tmp_path):
+    written(tmp_path, manifest()).complete()
+    old = json.loads((tmp_path / MANIFEST).read_text()) | {"format": 1}
+    del old["quantities"]
+    (tmp_path / MANIFEST).write_text(json.dumps(old))
+    for opened in (Features.open, lambda place: Features.create(place, manifest())):
+        with pytest.raises(InputError, match=r"is of format 1, which holds no signal measures\. Remove the"):
+            opened(tmp_path)
 
 
 def test_other_features_are_begun_anew(tmp_path):
@@ -126,7 +161,7 @@ def test_what_does_not_fit_the_precision_is_refused(tmp_path):
     features = Features.create(tmp_path, what)
     features.prepare()
     with pytest.raises(InputError, match="not finite in fp16"):
-        features.write(0, np.full((4, 2, 3, 4), 1e6, dtype=np.float32))
+        features.write(0, np.full((4, 2, 3, 4), 1e6, dtype=np.float32), measures(what)[:4])
     assert features.missing() == [0, 1, 2]
 
 
@@ -135,7 +170,7 @@ def test_a_full_or_forbidden_place_is_refused(tmp_path):
     features.prepare()
     (tmp_path / VALUES / "c").write_text("a file in the way")
     with pytest.raises(InputError, match="block 0 of the features cannot be written"):
-        features.write(0, np.zeros((4, 2, 3, 4), dtype=np.float32))
+        features.write(0, np.zeros((4, 2, 3, 4), dtype=np.float32), measures(manifest())[:4])
     assert features.missing() == [0, 1, 2]
 
 
@@ -145,6 +180,8 @@ def test_numbers_out_of_range_are_refused(tmp_path):
     for rows, variants in (([10], 0), ([-1], 0), ([0], 2), ([0], -1)):
         with pytest.raises(IndexError, match="must lie in"):
             features.read(np.array(rows), variants)
+    with pytest.raises(IndexError, match="must lie in"):
+        features.measures(np.array([10]))
 
 
 @pytest.mark.parametrize(
