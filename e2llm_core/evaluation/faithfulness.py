@@ -5,8 +5,11 @@ import pandas as pd
 
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.summary import Provenance, ResultRow
-from e2llm_core.language.claims import claims_in, share_that_holds
+from e2llm_core.language.claims import Statements, statements_in
 from e2llm_core.language.measures import Quantity
+
+_POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
+"""Columns that the windows of a null share with the rationale's own; the first that leaves another window is taken."""
 
 
 def claim_accuracy_row(
@@ -14,11 +17,15 @@ def claim_accuracy_row(
     quantities: tuple[Quantity, ...],
     deviations: np.ndarray,
     provenance: Provenance,
-) -> ResultRow | None:
-    """Claim accuracy of generated IED answers.
+) -> ResultRow:
+    """Claim accuracy of generated IED answers: the mean over all rationales of the share of statements that hold.
 
-    Its null is the same text held against other windows of the same subject for which the model gave the same answer:
-    what phrases tied to an answer would score without looking at this window.
+    A sentence about the signal that is of neither form, or names a band or region that was not measured, does not hold.
+    A rationale without any statement counts as 0: silence about a window cannot raise the value.
+
+    Its null is the same text held against other windows of the same subject for which the model gave the same answer
+    (no readable answer being one, too): what phrases tied to an answer would score without looking at this window.
+    Where there is no other such window, all other windows of the subject stand in; where there is none, everybody's.
 
     Parameters
     ----------
@@ -27,30 +34,19 @@ def claim_accuracy_row(
     quantities : tuple of Quantity
         What was measured.
     deviations : np.ndarray
-        (windows, quantities) in standard deviations.
+        (windows, quantities), above 0 where a quantity is above its session's average.
     provenance : Provenance
         Of the row.
 
     Returns
     -------
-    ResultRow or None
-        None when no text makes a claim.
+    ResultRow
+        `n` is the number of answers; no `chance` where there is one window only.
     """
-    claims = [claims_in(text or "") for text in predictions["text"]]
-    own = [share_that_holds(made, quantities, row) for made, row in zip(claims, deviations, strict=True)]
-    other: list[float | None] = [None] * len(predictions)
-    keys = ["subject", "answer"]
-    for _, rows in predictions.reset_index(drop=True).groupby(keys):
-        for place in rows.index:
-            rest = [number for number in rows.index if number != place]
-            shares = [share_that_holds(claims[place], quantities, deviations[number]) for number in rest]
-            known = [share for share in shares if share is not None]
-            other[place] = float(np.mean(known)) if known else None
-    table = pd.DataFrame({"subject": predictions["subject"].to_numpy(), "own": own, "other": other}).dropna()
-    if table.empty:
-        return None
-    by_subject = table.groupby("subject")["own"].mean().astype(float)
-    value = float(table["own"].astype(float).mean())
+    statements = [statements_in(text or "") for text in predictions["text"]]
+    own, other = shares_that_hold(statements, quantities, deviations, predictions)
+    by_subject = pd.Series(own).groupby(predictions["subject"].to_numpy()).mean()
+    value = float(own.mean())
     interval = subject_interval(by_subject.to_numpy(), centre=value, bounds=(0.0, 1.0))
     finite = [None if np.isnan(end) else float(end) for end in (interval.low, interval.high)]
     return ResultRow(
@@ -61,11 +57,56 @@ def claim_accuracy_row(
         value=value,
         ci_low=finite[0],
         ci_high=finite[1],
-        chance=float(table["other"].astype(float).mean()),
-        n=len(table),
+        chance=None if np.isnan(other).all() else float(np.nanmean(other)),
+        n=len(own),
         n_subjects=len(by_subject),
         readout="generation",
         ci_method=interval.method,
         primary=False,
         **provenance.model_dump(),
     )
+
+
+def shares_that_hold(
+    statements: list[Statements], quantities: tuple[Quantity, ...], deviations: np.ndarray, groups: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each rationale's statements that hold in its own window, and on average in its null's windows.
+
+    A claim of sign c about a quantity of sign s holds ``(1 + c s) / 2`` times. Sums over claims and windows are
+    therefore products of integer matrices: exact, and linear in the number of windows.
+
+    Parameters
+    ----------
+    statements : list of Statements
+        One per window.
+    quantities : tuple of Quantity
+        What was measured.
+    deviations : np.ndarray
+        (windows, quantities).
+    groups : pandas.DataFrame
+        Columns subject and answer, one row per window.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Two (windows,). The second is NaN where there is no other window.
+    """
+    column = {quantity: number for number, quantity in enumerate(quantities)}
+    claimed = np.zeros(deviations.shape, dtype=np.int64)
+    known = np.zeros(len(statements), dtype=np.int64)
+    for row, said in enumerate(statements):
+        for claim in said.claims:
+            if claim.quantity in column:
+                claimed[row, column[claim.quantity]] += 1 if claim.above else -1
+                known[row] += 1
+    signs = np.where(deviations > 0, 1, -1)
+    made = np.maximum([len(said) for said in statements], 1)
+    own = (known + (claimed * signs).sum(axis=1)) / 2 / made
+    other = np.full(len(own), np.nan)
+    for keys in _POOLS:
+        code = groups.groupby(list(keys), dropna=False).ngroup().to_numpy() if keys else np.zeros(len(own), np.int64)
+        size = np.bincount(code)[code] - 1
+        elsewhere = pd.DataFrame(signs).groupby(code).transform("sum").to_numpy() - signs
+        held = (known * size + (claimed * elsewhere).sum(axis=1)) / 2 / made
+        np.divide(held, size, out=other, where=np.isnan(other) & (size > 0))
+    return own, other

@@ -3,18 +3,30 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from e2llm_core.language.measures import Quantity
+from storage.signal.bands import BANDS
+from storage.signal.channels import REGIONS
 
-_POWER = re.compile(r"(\w+) power over the ([\w ]+?) region is (above|below) the session average", re.IGNORECASE)
-_BURSTS = re.compile(r"(\w+) activity over the ([\w ]+?) region (comes in bursts|is steady)", re.IGNORECASE)
+_FORMS: dict[Literal["power", "bursts"], re.Pattern[str]] = {
+    "power": re.compile(r"(\w+) power over the ([\w ]+?) region is (above|below) the session average", re.IGNORECASE),
+    "bursts": re.compile(r"(\w+) activity over the ([\w ]+?) region bursts (more|less) than average", re.IGNORECASE),
+}
+_ABOVE = frozenset({"above", "more"})
+_SENTENCE_END = re.compile(r"[.!?;\n]")
+_SIGNAL_WORD = re.compile(
+    rf"\b(?:powers?|activit(?:y|ies)|burst\w*|amplitudes?|session average|regions?|{'|'.join(BANDS)}"
+    rf"|{'|'.join(sorted({word for region in REGIONS for word in region.split()} - {'left', 'right'}))})\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that one quantity is above or below its average."""
+    """A statement that one quantity of a window is above or below its average over the session."""
 
     quantity: Quantity
     above: bool
@@ -24,11 +36,11 @@ class Claim:
         band, region = self.quantity.band.capitalize(), self.quantity.region
         if self.quantity.kind == "power":
             return f"{band} power over the {region} region is {'above' if self.above else 'below'} the session average."
-        return f"{band} activity over the {region} region {'comes in bursts' if self.above else 'is steady'}."
+        return f"{band} activity over the {region} region bursts {'more' if self.above else 'less'} than average."
 
     def keywords(self) -> str:
         """The claim in note form."""
-        words = ("bursts", "steady") if self.quantity.kind == "bursts" else ("above", "below")
+        words = ("bursts more", "bursts less") if self.quantity.kind == "bursts" else ("above", "below")
         return f"{self.quantity.band} {self.quantity.region} {words[0 if self.above else 1]}"
 
 
@@ -38,25 +50,33 @@ def strongest(quantities: Sequence[Quantity], deviations: np.ndarray, number: in
     return [Claim(quantities[place], bool(deviations[place] > 0)) for place in order]
 
 
-def claims_in(text: str) -> list[Claim]:
-    """Every claim that a text makes, in no particular order."""
-    found = [
-        Claim(Quantity("power", band.lower(), region.lower()), word.lower() == "above")
-        for band, region, word in _POWER.findall(text)
-    ]
-    return found + [
-        Claim(Quantity("bursts", band.lower(), region.lower()), word.lower() == "comes in bursts")
-        for band, region, word in _BURSTS.findall(text)
-    ]
+@dataclass(frozen=True)
+class Statements:
+    """What a rationale says about the signal.
 
-
-def share_that_holds(claims: Sequence[Claim], quantities: Sequence[Quantity], deviations: np.ndarray) -> float | None:
-    """Share of claims that agree with the measured deviations (quantities,).
-
-    A claim about a quantity that does not exist is false. None when there is no claim.
+    Attributes
+    ----------
+    claims : tuple of Claim
+        Sentences of the two forms that are measured, also about bands and regions that do not exist.
+    unreadable : int
+        Other sentences that name a power, an activity, bursts, a band or a region.
     """
-    if not claims:
-        return None
-    value = dict(zip(quantities, deviations, strict=True))
-    holds = [claim.quantity in value and (value[claim.quantity] > 0) == claim.above for claim in claims]
-    return float(np.mean(holds))
+
+    claims: tuple[Claim, ...]
+    unreadable: int
+
+    def __len__(self) -> int:
+        return len(self.claims) + self.unreadable
+
+
+def statements_in(text: str) -> Statements:
+    """Read everything that a text says about the signal, in its rationale or outside of it."""
+    claims = [
+        Claim(Quantity(kind, band.lower(), region.lower()), word.lower() in _ABOVE)
+        for kind, pattern in _FORMS.items()
+        for band, region, word in pattern.findall(text)
+    ]
+    for pattern in _FORMS.values():
+        text = pattern.sub("", text)
+    unreadable = sum(_SIGNAL_WORD.search(sentence) is not None for sentence in _SENTENCE_END.split(text))
+    return Statements(tuple(claims), unreadable)

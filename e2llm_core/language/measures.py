@@ -1,7 +1,10 @@
-"""Quantities of a window that a sentence can speak of, relative to the session's own average.
+"""Quantities of a window that a sentence can speak of.
 
 All are computed from session-whitened windows (`storage.windows`), in which every channel's average spectrum over its
-session is flat: a band power of 1 is the session's average, its logarithm 0.
+session is flat from 0.5 to 50 Hz and zero elsewhere. The level of a value says nothing: white noise of variance 1
+would have a power of 1 in every bin, but here the variance of 1 lies in 49.5 Hz, so the session's average band power is
+about ``sfreq_hz / 2 / 49.5`` (2.6 at 256 Hz), and the average of its logarithms lies below the logarithm of that. What
+a sentence calls the session average is therefore measured: the mean of the quantity over the session's windows.
 """
 
 from collections.abc import Sequence
@@ -26,6 +29,11 @@ class Quantity:
     band: str
     region: str
 
+    @property
+    def name(self) -> str:
+        """Kind, band and region in words, as files name it."""
+        return f"{self.kind} {self.band} {self.region}"
+
 
 class SignalMeasures:
     """Measures windows of one montage, rate and length.
@@ -49,6 +57,7 @@ class SignalMeasures:
         powers = [Quantity("power", band, region) for band in BANDS for region in self.regions]
         bursts = [Quantity("bursts", band, region) for band in BURST_BANDS for region in self.regions]
         self.quantities: tuple[Quantity, ...] = (*powers, *bursts)
+        self.names = tuple(quantity.name for quantity in self.quantities)
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Measure session-whitened windows: (batch, n_chans, n_times) -> float32 (batch, len(quantities))."""
@@ -95,16 +104,15 @@ class SignalMeasures:
 
 @dataclass(frozen=True)
 class Reference:
-    """Mean and standard deviation of each quantity over the training subjects' windows."""
+    """Spread of each quantity's deviation from its session's average, over the windows that a model was fitted to."""
 
-    mean: np.ndarray
     std: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray) -> "Reference":
-        """From measured windows (windows, quantities)."""
-        return cls(values.mean(axis=0), values.std(axis=0) + 1e-6)
+    def fit(cls, deviations: np.ndarray) -> "Reference":
+        """From deviations (windows, quantities)."""
+        return cls(deviations.std(axis=0) + 1e-6)
 
-    def standardise(self, values: np.ndarray) -> np.ndarray:
-        """Deviations in standard deviations; same shape."""
-        return ((values - self.mean) / self.std).astype(np.float32)
+    def standardise(self, deviations: np.ndarray) -> np.ndarray:
+        """Divide deviations (windows, quantities) by their spread; no sign changes."""
+        return (deviations / self.std).astype(np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from e2llm_core.stages.features import open_features
+from e2llm_core.stages.measured import whitened
 from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
 from e2llm_core.tower import EEGSettings
 from e2llm_core.training.world import World
@@ -90,8 +91,7 @@ class EEGData:
 
     def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them: session-whitened."""
-        whitened = {"normalisation": "session-whitening", "adaptation": "transductive-unlabelled"}
-        return Windows(self.store, self.config.windows.model_copy(update=whitened), side.rows(self.store.trials))
+        return whitened(self.windows(side))
 
 
 def ranks_share(size: int, batch: int, world: World) -> Iterator[tuple[np.ndarray, int]]:

@@ -67,7 +67,7 @@ class DescribedWindows:
         self.windows = data.windows(side)
         self.segments = data.segments(side)
         self._reference = reference
-        self._measured = MeasuredWindows(data.measured(side))
+        self._measured = MeasuredWindows(data.measured(side), data.features)
         self._labels = self.windows.trials["label"].to_numpy()
 
     def __len__(self) -> int:

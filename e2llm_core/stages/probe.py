@@ -1,4 +1,4 @@
-"""What stage 1 hands on: the tower, its label head, and the reference that its measures were standardised by."""
+"""What stage 1 hands on: the tower, its label head, and the spread that deviations of its measures were divided by."""
 
 import json
 import shutil
@@ -52,8 +52,11 @@ def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe:
     """Write stage 1's model directory."""
     save_tower(tower, folder, tensors)
     save_tensors(probe.head, folder / HEAD)
-    reference = {"mean": probe.reference.mean.tolist(), "std": probe.reference.std.tolist()}
-    content = {"labels": list(probe.labels), "reference": reference, "origin": origin.model_dump(mode="json")}
+    content = {
+        "labels": list(probe.labels),
+        "spread": probe.reference.std.tolist(),
+        "origin": origin.model_dump(mode="json"),
+    }
     write_json(folder / CONTENT, content)
 
 
@@ -64,9 +67,21 @@ def load_probe(folder: Path) -> tuple[EEGTower, Probe]:
 
 
 def load_reference(folder: Path) -> Reference:
-    """Read the reference of the signal measures from any stage's model directory."""
-    values = json.loads((folder / CONTENT).read_text())["reference"]
-    return Reference(*(np.array(values[key], dtype=np.float32) for key in ("mean", "std")))
+    """Read the reference of the signal measures from any stage's model directory.
+
+    Raises
+    ------
+    InputError
+        When an older version wrote it, whose rationales compare with the training subjects instead of the session.
+    """
+    content = json.loads((folder / CONTENT).read_text())
+    if "spread" not in content:
+        raise InputError(
+            str(folder / CONTENT),
+            "is of an older version, which compared windows with the average of the training subjects",
+            "Train stage 1 and the stages after it again.",
+        )
+    return Reference(np.array(content["spread"], dtype=np.float32))
 
 
 def copy_probe(source: Path, target: Path, sides: Iterable[Side]) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.language import dialogues
-from e2llm_core.language.claims import claims_in
+from e2llm_core.language.claims import statements_in
 from e2llm_core.language.corpus import corpus_dialogue
 from storage.labels import SEED_VII
 
@@ -52,11 +52,11 @@ def test_the_pair_question_holds_two_segments(wording):
 
 def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():
     rng = np.random.default_rng(0)
-    made = [dialogues.emotion(LABELS, claims_in("Alpha power over the occipital region is above the session average."),
-                              "sad", rng) for _ in range(400)]  # fmt: skip
+    claims = statements_in("Alpha power over the occipital region is above the session average.").claims
+    made = [dialogues.emotion(LABELS, claims, "sad", rng) for _ in range(400)]
     thinking = [one for one in made if one.thinking is not None]
     assert 0.4 < len(thinking) / len(made) < 0.6
-    assert all(len(claims_in(one.thinking)) == 1 and "points to sad" in one.thinking for one in thinking)
+    assert all(statements_in(one.thinking).claims == claims and "points to sad" in one.thinking for one in thinking)
     assert {one.answer for one in made} == {"sad"}
 
 

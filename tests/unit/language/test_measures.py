@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.language.measures import Reference, SignalMeasures
+from storage.normalisation.whitening import apply_whitening, whitening_gains
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS, region_of
 
@@ -90,5 +91,20 @@ def test_patch_powers_follow_the_signal_in_time(measures):
 def test_the_reference_standardises_what_it_was_fitted_on(seed, count):
     values = np.random.default_rng(seed).normal(3, 2, (count, 5))
     standard = Reference.fit(values).standardise(values)
-    np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(standard.std(axis=0), 1, atol=1e-3)
+    np.testing.assert_array_equal(np.sign(standard), np.sign(values.astype(np.float32)))
+
+
+@pytest.mark.parametrize("sfreq_hz", [200.0, 256.0, 1000.0])
+def test_the_level_of_whitened_power_is_that_of_its_rate_and_no_average(sfreq_hz):
+    """All variance lies in 49.5 Hz, and a mean of logarithms lies below the logarithm of the mean."""
+    n_times = round(4 * sfreq_hz)
+    signal = np.random.default_rng(4).normal(0, 20, (48, len(CHANNELS), n_times)).cumsum(axis=-1)
+    gains = whitening_gains(signal, sfreq_hz)
+    whitened = apply_whitening(signal, np.repeat(gains[None], len(signal), axis=0))
+    measures = SignalMeasures(CHANNELS, sfreq_hz, n_times)
+    power = [place for place, q in enumerate(measures.quantities) if q.kind == "power"]
+    values = measures(whitened)[:, power]
+    level = np.log(sfreq_hz / 2 / 49.5)
+    assert np.log(np.exp(values).mean()) == pytest.approx(level, abs=0.1)
+    assert values.mean() < level - 0.05

@@ -16,12 +16,14 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, LoraSettings, ProjectorConfig, Stage2Plan
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.features import tower_digest, variant_seeds
+from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.segments import FeatureSegments, WindowSegments, read_augmented
 from e2llm_core.stages.stage2 import Stage2
 from e2llm_core.stages.stage3 import Stage3
 from e2llm_core.stages.table import build_stage
 from e2llm_core.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch
+from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.features import COMPLETE, Features
 from storage.splits import Side
@@ -92,6 +94,53 @@ def test_the_loss_is_that_of_the_tower(name, data, plain, tower_folder, llm_fold
     )
     assert nll(fast, light, seeds=True) == nll(fast, light, seeds=False)  # one variant: nothing to draw
     assert not any(name.startswith("tower") for name, _ in light.named_parameters())
+
+
+@pytest.fixture
+def no_signal(monkeypatch) -> None:
+    """From here on, whoever reads EEG fails."""
+
+    def read(*_):
+        raise AssertionError("raw EEG was read")
+
+    monkeypatch.setattr("storage.reading.SignalReader.read", read)
+
+
+@pytest.mark.parametrize("name", ["stage2", "stage3"])
+def test_training_on_features_reads_no_eeg(name, data, plain, tower_folder, llm_folder, stage2_folder, no_signal):
+    tower = tower_folder if name == "stage2" else stage2_folder
+    source = EEGData.open(cached(data, plain), tower)
+    _, (stage, model) = both(name, data, source, tower_folder, llm_folder, stage2_folder)
+    batch = stage.prepare(MicroBatch(np.arange(6), np.arange(6), np.ones(6, dtype=np.float32)))
+    stage.losses(model.train(), batch).total.backward()
+    with torch.no_grad():
+        assert np.isfinite(stage.validate(model.eval(), World())["nll"])
+
+
+def test_claims_of_cached_measures_are_those_of_the_signal(data, plain, varied):
+    """Session averages included, on a side that is a part of the store, and whatever the blocks were."""
+    windows = data.measured(data.split.train)
+    ids = np.arange(len(windows))
+    expected = MeasuredWindows(windows)(ids)
+    for folder in (plain, varied):
+        np.testing.assert_array_equal(MeasuredWindows(windows, Features.open(folder))(ids), expected)
+
+
+def test_measures_are_of_whitened_windows_whatever_the_tower_is_shown(data, tower_folder, tmp_path):
+    plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
+    other = EEGData(data.config.model_copy(update={"windows": plain}), data.store)
+    folder = compute(tmp_path / "f", other, tower_folder)
+    measured = other.measured(data.split.test)
+    ids = np.arange(len(measured))
+    found = MeasuredWindows(measured, Features.open(folder))(ids)
+    np.testing.assert_array_equal(found, MeasuredWindows(data.measured(data.split.test))(ids))
+
+
+def test_features_with_other_measures_are_refused(data, plain):
+    manifest = Features.open(plain).manifest
+    other = manifest.model_copy(update={"quantities": manifest.quantities[1:]})
+    with pytest.raises(InputError, match=r"data\.features: .* hold other measures"):
+        MeasuredWindows(data.measured(data.split.train), Features(plain, other))
 
 
 def test_gradients_are_those_of_the_tower(data, plain, tower_folder, llm_folder, stage2_folder):

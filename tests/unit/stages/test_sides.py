@@ -79,9 +79,10 @@ def test_the_reference_of_very_many_windows_is_a_sample(data, monkeypatch):
     measured = data.measured(data.split.train)
     whole = MeasuredWindows(measured).reference()
     monkeypatch.setattr("e2llm_core.stages.measured._FITTED", 7)
+    monkeypatch.setattr("e2llm_core.stages.measured.AVERAGED", 3)
     sample = MeasuredWindows(measured)
-    assert not np.array_equal(sample.reference().mean, whole.mean)
-    assert len(sample._kept) == 7
+    assert not np.array_equal(sample.reference().std, whole.std)
+    assert len(sample._kept) <= 7 + 2 * 3 < len(measured)
 
 
 def test_the_baseline_takes_any_sides_and_adapts_by_whole_sessions(by_clip):
@@ -94,9 +95,8 @@ def test_controls_expect_what_the_split_implies(by_clip):
     items = window_items(by_clip.windows(by_clip.split.test))
     found = control_predictions(by_clip, items, "IED", 0)
     rows, expected = found["session_position"]
-    right = (rows["answer"] == rows["truth"]).mean()
-    assert expected["accuracy"] == pytest.approx(right)
-    assert right < 1, "no position of a tested clip was trained"
+    assert expected == {}, "its own answers are nothing to compare it with"
+    assert (rows["answer"] == rows["truth"]).mean() < 1, "no position of a tested clip was trained"
 
 
 def test_a_baseline_needs_somebody_to_choose_its_cost(by_clip):
