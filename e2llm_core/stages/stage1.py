@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from e2llm_core.encoders.initialisation import fourier_start
@@ -123,7 +124,7 @@ class Stage1(Stage):
         """Of the measures. The later stages' sentences need it, so it is handed on whether or not a loss uses it."""
         return self._measured.reference()
 
-    def _fit_patches(self) -> Reference:
+    def _fit_patches(self) -> StandardScaler:
         """Mean and spread of patch powers over a sample of all subjects and sessions; the same on every rank."""
         windows = self._measured.windows
         sessions = windows.trials.groupby(["subject", "session"]).ngroup().to_numpy()
@@ -131,7 +132,7 @@ class Stage1(Stage):
         ids = sample_of_strata(strata, _FITTED, _FITTED_OF_SESSION, seed=0)
         parts = [ids[first : first + _READ] for first in range(0, len(ids), _READ)]
         powers = [self.measures.patch_powers(windows.read(part), self._patch_size) for part in parts]
-        return Reference.fit(np.concatenate(powers).reshape(-1, powers[0].shape[-1]))
+        return StandardScaler().fit(np.concatenate(powers).reshape(-1, powers[0].shape[-1]))
 
     @property
     def size(self) -> int:
@@ -150,7 +151,7 @@ class Stage1(Stage):
             len(self.data.labels),
             _CONTRAST_WIDTH if self.config.contrastive else 0,
             len(self.measures.quantities) if self.config.measures else 0,
-            0 if self._patch_scale is None else len(self._patch_scale.mean),
+            0 if self._patch_scale is None else self._patch_scale.n_features_in_,
         )
         encoder = list(tower.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
@@ -171,7 +172,8 @@ class Stage1(Stage):
         else:
             arrays["eeg"], measured = read_augmented(self.windows, self._measured.windows, micro.ids, seeds)
             patches = self.measures.patch_powers(measured, self._patch_size)
-            arrays["patch_powers"] = self._patch_scale.standardise(patches)
+            rows = patches.reshape(-1, patches.shape[-1])
+            arrays["patch_powers"] = self._patch_scale.transform(rows).reshape(patches.shape)
         if self._measure_scale is not None:
             arrays["measures"] = self._measure_scale.standardise(self._measured(micro.ids))
         own = int(micro.weights.sum())
