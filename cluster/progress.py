@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 from e2llm_core.training.metrics import clock
@@ -40,12 +41,13 @@ def watch(name: str, total: int, count: Callable[[], int], seconds: float) -> It
 
     It is asked for every so many `seconds`.
     """
-    started, shown = time.monotonic(), 0
+    started, before = time.monotonic(), count()
+    shown = before
 
     def show() -> None:
         nonlocal shown
         if (done := count()) > shown:
-            left = (time.monotonic() - started) / done * (total - done)
+            left = (time.monotonic() - started) / (done - before) * (total - done)
             print(f"[{name}] {done}/{total}  eta {clock(left)}", flush=True)
             shown = done
 
@@ -74,16 +76,13 @@ def gather(name: str, tasks: list[Any]) -> list[Any]:
     return ray.get(tasks)
 
 
-def gather_responses(name: str, method: Any, question: Any, batches: list[Any], in_flight: int) -> list[Any]:
-    """Send requests to a Serve deployment, `in_flight` at a time, printing how many are answered."""
-    responses: list[Any] = []
-    started = time.monotonic()
-    asked: deque[Any] = deque()
-    for number, batch in enumerate([*batches, *[None] * in_flight]):
-        if batch is not None:
-            asked.append(method.remote(question, batch))
-        if number >= in_flight and asked:
-            responses.append(asked.popleft().result())
-            left = (time.monotonic() - started) / len(responses) * (len(batches) - len(responses))
-            print(f"[{name}] {len(responses)}/{len(batches)}  eta {clock(left)}", flush=True)
-    return responses
+def gather_responses(name: str, method: Any, question: Any, requests: Sequence[Any], in_flight: int) -> Iterator[Any]:
+    """Send requests to a Serve deployment, `in_flight` at a time; yield the answers in order and print how many."""
+    started, waiting = time.monotonic(), iter(requests)
+    asked = deque(method.remote(question, request) for request in islice(waiting, in_flight))
+    for number in range(1, len(requests) + 1):
+        answer = asked.popleft().result()
+        asked.extend(method.remote(question, request) for request in islice(waiting, 1))
+        left = (time.monotonic() - started) / number * (len(requests) - number)
+        print(f"[{name}] {number}/{len(requests)}  eta {clock(left)}", flush=True)
+        yield answer

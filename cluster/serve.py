@@ -1,20 +1,23 @@
-"""The model behind Ray Serve: replicas that answer questions about EEG segments."""
+"""The model behind Ray Serve: replicas that answer questions about windows given by number."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cluster.progress import gather_responses
 from cluster.ray_private import replicas_listen_on
 from cluster.session import Resources
-from e2llm_core.inference import Generated, Question
+from e2llm_core.evaluation.config import EvaluationPlan
 
-_ITEMS_PER_REQUEST = 50
+if TYPE_CHECKING:
+    from e2llm_core.evaluation.items import Request
+    from e2llm_core.inference import Generated, Question
+
 _ATTEMPTS, _AGAIN_SECONDS = 3, 2.0
 
 
@@ -23,27 +26,27 @@ class Replica:
 
     Parameters
     ----------
-    model : str
-        Model directory, or its URL.
+    plan : EvaluationPlan
+        Absolute paths, of a store that this node reads, too.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, plan: EvaluationPlan) -> None:
         listen_on_this_node()
-        from e2llm_core.inference import Predictor
+        from e2llm_core.evaluation.answers import ItemAnswerer
 
-        self._predictor = Predictor(model)
+        self._answerer = ItemAnswerer(plan)
 
-    def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
-        """Option probabilities (items, options) of segments (items, num_segments, n_chans, n_times)."""
-        return self._predictor.likelihood(question, segments)
+    def likelihood(self, question: "Question", request: "Request") -> np.ndarray:
+        """Option probabilities (items, options)."""
+        return self._answerer.likelihood(question, request)
 
-    def generate(self, question: Question, segments: np.ndarray) -> list[Generated]:
+    def generate(self, question: "Question", request: "Request") -> "list[Generated]":
         """Generated answers, one per item."""
-        return self._predictor.generate(question, segments)
+        return self._answerer.generate(question, request)
 
 
-class Client:
-    """Asks the deployment, a few items per request, spread over its replicas.
+class ServeClient:
+    """Asks the deployment, request by request, spread over its replicas: an `e2llm_core.evaluation.answers.Client`.
 
     Parameters
     ----------
@@ -56,18 +59,17 @@ class Client:
     def __init__(self, handle: Any, replicas: int) -> None:
         self._handle, self._in_flight = handle, 2 * replicas
 
-    def likelihood(self, name: str, question: Question, batches: list[np.ndarray]) -> np.ndarray:
-        """Probabilities of all items of `batches`, each (items, num_segments, n_chans, n_times)."""
-        return np.concatenate(gather_responses(name, self._handle.likelihood, question, batches, self._in_flight))
+    def likelihood(self, name: str, question: "Question", requests: "Sequence[Request]") -> Iterator[np.ndarray]:
+        """Yield the probabilities of each request."""
+        return gather_responses(name, self._handle.likelihood, question, requests, self._in_flight)
 
-    def generate(self, name: str, question: Question, batches: list[np.ndarray]) -> list[Generated]:
-        """Generated answers of all items."""
-        parts = gather_responses(name, self._handle.generate, question, batches, self._in_flight)
-        return [answer for part in parts for answer in part]
+    def generate(self, name: str, question: "Question", requests: "Sequence[Request]") -> "Iterator[list[Generated]]":
+        """Yield the generated answers of each request."""
+        return gather_responses(name, self._handle.generate, question, requests, self._in_flight)
 
 
 @contextmanager
-def deployed(model: str, run: str | Path, resources: Resources) -> Iterator[Client]:
+def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Iterator[ServeClient]:
     """Host a model on the connected cluster while the block runs; handles only, no port is opened.
 
     Whatever else Ray Serve hosts there stays as it is: another run's evaluation, a service of
@@ -75,8 +77,8 @@ def deployed(model: str, run: str | Path, resources: Resources) -> Iterator[Clie
 
     Parameters
     ----------
-    model : str
-        Model directory, or its URL.
+    plan : EvaluationPlan
+        Which model is asked about which store. Absolute paths.
     run : str or Path
         Who asks. A job that goes on after ``kill -9`` replaces the replicas which that has left.
     resources : Resources
@@ -90,7 +92,7 @@ def deployed(model: str, run: str | Path, resources: Resources) -> Iterator[Clie
     deployment: Any = serve.deployment(Replica)
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
     try:
-        yield Client(_hosted(copies.bind(model), name), resources.workers)
+        yield ServeClient(_hosted(copies.bind(plan), name), resources.workers)
     finally:
         with suppress(RayServeException):  # somebody has ended Ray Serve
             serve.delete(name)
@@ -120,8 +122,3 @@ def listen_on_this_node() -> None:
     import ray
 
     replicas_listen_on(ray.util.get_node_ip_address())
-
-
-def batches_of(segments: np.ndarray) -> list[np.ndarray]:
-    """Split items into requests."""
-    return [segments[start : start + _ITEMS_PER_REQUEST] for start in range(0, len(segments), _ITEMS_PER_REQUEST)]

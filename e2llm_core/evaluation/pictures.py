@@ -21,27 +21,24 @@ def class_topomaps(data: EEGData) -> Topomaps:
     )
     source = Windows(data.store, config, data.split.test.rows(data.store.trials))
     freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
-    powers = []
+    groups = source.table.groupby(["subject", "session", "label"])
+    group, keys = groups.ngroup().to_numpy(), groups.size()
+    sums = np.zeros((len(keys), len(BANDS), len(source.channels)))
     for ids in np.array_split(np.arange(len(source)), -(-len(source) // _READ)):
         power = np.abs(np.fft.rfft(source.read(ids))) ** 2 / source.n_times
         bands = [power[..., (freqs >= low) & (freqs < high)].mean(axis=-1) for low, high in BANDS.values()]
-        powers.append(np.log(np.stack(bands, axis=1) + 1e-6))
-    stacked = np.concatenate(powers)
-    table = source.table
-    stacked -= _session_means(stacked, table)
-    label = table["label"].to_numpy()
+        np.add.at(sums, group[ids], np.log(np.stack(bands, axis=1) + 1e-6))
+    label, counts = keys.index.get_level_values("label"), keys.to_numpy()[:, None, None]
+    sums -= counts * _session_means(sums / counts, keys.index)
     shown = [name for name in data.labels if (label == name).any()]
-    maps = np.stack([stacked[label == name].mean(axis=0) for name in shown])
+    maps = np.stack([sums[label == name].sum(axis=0) / counts[label == name].sum() for name in shown])
     return Topomaps(maps, tuple(source.channels), tuple(BANDS), tuple(shown), len(source))
 
 
-def _session_means(values: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """Mean of each session, with every label weighing the same within it."""
-    means = np.zeros_like(values)
-    for _, rows in table.groupby(["subject", "session"]):
-        by_label = [values[part.index].mean(axis=0) for _, part in rows.groupby("label")]
-        means[rows.index] = np.mean(by_label, axis=0)
-    return means
+def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
+    """Mean of each session, with every label weighing the same within it; (groups, ...) as the means of the labels."""
+    session = keys.droplevel("label").factorize()[0]
+    return np.stack([means[session == number].mean(axis=0) for number in session])
 
 
 def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from storage.files import write_bytes
 
 KEYS = ("task", "model", "condition", "readout")
 """Columns that name a set of answers."""
@@ -140,8 +141,8 @@ def _schema(predictions: pd.DataFrame) -> pa.Schema:
     )
 
 
-def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Write the table as Parquet, atomically.
+def to_parquet(predictions: pd.DataFrame) -> bytes:
+    """Give the table as the content of a Parquet file.
 
     Raises
     ------
@@ -150,15 +151,25 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     """
     check_predictions(predictions)
     table = pa.Table.from_pandas(predictions[list(COLUMNS)], schema=_schema(predictions), preserve_index=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table that `write_predictions` wrote; integers of a second segment come back nullable."""
-    predictions = pq.read_table(path).to_pandas()
+def from_parquet(content: bytes) -> pd.DataFrame:
+    """Read what `to_parquet` gave; integers of a second segment come back nullable."""
+    predictions = pq.read_table(pa.BufferReader(content)).to_pandas()
     for name in PAIR_COLUMNS:
         predictions[name] = predictions[name].astype("Int64")
     check_predictions(predictions)
     return predictions
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Write the table as Parquet, atomically; raises as `to_parquet`."""
+    write_bytes(path, to_parquet(predictions))
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a table that `write_predictions` wrote, as `from_parquet` does."""
+    return from_parquet(path.read_bytes())

@@ -1,5 +1,6 @@
 """What the model is held against: classical baseline, stage-1 probe, oracle, and predictors that see no EEG."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ _READ = 64
 class Baseline:
     """Differential entropy + linear SVM on the same windows, split and adaptation as the model, in microvolts.
 
+    No signal is read before the first answer.
+
     Parameters
     ----------
     data : EEGData
@@ -43,23 +46,31 @@ class Baseline:
         self._sides = with_validation(data.split)
         plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
         self._windows = Windows(data.store, plain, _whole_sessions(data, self._sides))
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        """float32 (windows, features) of all sides."""
         entropy = np.concatenate(
             [differential_entropy(self._windows.read(ids), self._windows.sfreq_hz) for ids in _batches(self._windows)]
         )
         table = self._windows.table
         groups = (table["subject"] + "/" + table["session"]).to_numpy()
         order = table[["position", "stop"]].to_numpy()
-        self._features = adapt(entropy, groups, data.config.windows.adaptation, order)
+        return adapt(entropy, groups, self._data.config.windows.adaptation, order)
 
-    def windows(self) -> tuple[pd.DataFrame, LinearClassifier]:
-        """Predictions of the IED task on the test side, and the classifier."""
+    def windows(self) -> pd.DataFrame:
+        """Predictions of the IED task on the test side."""
+        return self._of_windows[0]
+
+    @cached_property
+    def _of_windows(self) -> tuple[pd.DataFrame, LinearClassifier]:
         table = self._windows.table
         ids = table["recording_id"] + "/" + table["trial"].astype(str) + "/" + table["start"].astype(str)
         items = table.assign(item_id=ids)
         sides = {name: side.holds(table) for name, side in self._sides.items()}
         return baseline_windows(items, self._features, sides, self._data.labels, seed=self._seed)
 
-    def pairs(self, classifier: LinearClassifier, test: Items) -> pd.DataFrame:
+    def pairs(self, test: Items) -> pd.DataFrame:
         """Predictions of the EPC task on the test pairs; trained on as many pairs of the training side."""
         features, tables = [], []
         for name, side in self._sides.items():
@@ -72,7 +83,7 @@ class Baseline:
         table = pd.concat(tables, ignore_index=True)
         sides = {name: (table["side"] == name).to_numpy() for name in self._sides}
         first, second = stacked[:, 0], stacked[:, 1]
-        predictions, _ = baseline_pairs(table, first, second, sides, classifier, seed=self._seed)
+        predictions, _ = baseline_pairs(table, first, second, sides, self._of_windows[1], seed=self._seed)
         return predictions
 
 

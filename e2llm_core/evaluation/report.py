@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from e2llm_core.evaluation.verdicts import (
     display_name,
     judge,
 )
+from storage.files import write_bytes
 
 TASK_NAMES = {
     "IED": "basic emotion prediction",
@@ -86,9 +86,7 @@ def write_report(evaluation_dir: Path) -> Path:
     environment.filters["duration"] = _duration
     page = environment.get_template("report.html.jinja").render(**_content(evaluation_dir, summary, predictions))
     path = evaluation_dir / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_bytes(path, page.encode())
     return path
 
 

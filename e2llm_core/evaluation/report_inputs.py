@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from storage.files import write_bytes
 
 TOPOMAPS_FILE = "topomaps.npz"
 EXAMPLES_SIGNAL_FILE = "examples.npz"
@@ -134,13 +136,10 @@ def read_learning_curves(evaluation_dir: Path) -> dict[str, list[dict[str, Any]]
 
 
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **dict(arrays))
-    temporary.replace(path)
+    content = io.BytesIO()
+    np.savez_compressed(content, **dict(arrays))
+    write_bytes(path, content.getvalue())
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())

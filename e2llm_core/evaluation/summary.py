@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from e2llm_core.evaluation.scores import (
     confusion_counts,
     scores_from_counts,
 )
+from storage.files import write_bytes
 
 SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
 """First line of every report on synthetic recordings."""
@@ -136,12 +136,7 @@ class Summary(_Frozen):
 
     def write(self, path: Path) -> None:
         """Write as JSON, atomically: a reader sees the old file or the new one."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_bytes(path, (self.model_dump_json(indent=2) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> Summary:

@@ -86,7 +86,7 @@ def test_the_reference_of_very_many_windows_is_a_sample(data, monkeypatch):
 
 
 def test_the_baseline_takes_any_sides_and_adapts_by_whole_sessions(by_clip):
-    rows, _ = Baseline(by_clip, 0).windows()
+    rows = Baseline(by_clip, 0).windows()
     assert len(rows) == len(by_clip.windows(by_clip.split.test))
     assert set(rows["trial"]) == {5, 6}
 

@@ -1,0 +1,200 @@
+"""A model's answers to the items of a task: asked a few items at a time, each few kept as they come."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.items import EEG, RANDOM_EEG, Condition, Items, Noise, Request
+from e2llm_core.evaluation.predictions import from_parquet, prediction_rows, to_parquet
+from e2llm_core.evaluation.summary import Readout
+from e2llm_core.inference import Generated, Predictor, Question
+from e2llm_core.stages.data import EEGData
+from storage.damage import damage_digest
+from storage.parts import Parts
+
+ANSWERS = "answers"
+"""Folder of the kept answers in the run's; gone when the report is written."""
+ITEMS_PER_REQUEST = 50
+
+
+class Client(Protocol):
+    """Asks copies of an `ItemAnswerer`; answers come in the order of the requests."""
+
+    def likelihood(self, name: str, question: Question, requests: Sequence[Request]) -> Iterator[np.ndarray]:
+        """Yield the probabilities (items, options) of each request; progress is reported by `name`."""
+
+    def generate(self, name: str, question: Question, requests: Sequence[Request]) -> Iterator[list[Generated]]:
+        """Yield the generated answers of each request, one per item."""
+
+
+Deploy = Callable[[], AbstractContextManager[Client]]
+"""Hosts the model while its block runs."""
+
+
+class ItemAnswerer:
+    """Answers questions about items given by number; holds one copy of the model and opens the store itself.
+
+    Parameters
+    ----------
+    plan : EvaluationPlan
+        Absolute paths.
+    """
+
+    def __init__(self, plan: EvaluationPlan) -> None:
+        self._predictor = Predictor(plan.model)
+        data = EEGData.open(plan.data)
+        self._source = data.windows(data.split.test)
+        self._noise = Noise(self._source, plan.seed)
+
+    def likelihood(self, question: Question, request: Request) -> np.ndarray:
+        """Option probabilities (items, options)."""
+        return self._predictor.likelihood(question, self._segments(request))
+
+    def generate(self, question: Question, request: Request) -> list[Generated]:
+        """Generated answers, one per item."""
+        return self._predictor.generate(question, self._segments(request))
+
+    def _segments(self, request: Request) -> np.ndarray:
+        """float32 (items, segments, n_chans, n_times)."""
+        if request.condition == RANDOM_EEG:
+            return self._noise.segments(request)
+        read = self._source.read(request.windows.ravel())
+        return read.reshape(*request.windows.shape, *read.shape[1:])
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """One set of answers: all items of a task under one condition, read in one way."""
+
+    task: str
+    items: Items
+    question: Question
+    condition: Condition
+    readout: Readout
+
+    @property
+    def name(self) -> str:
+        """As progress is reported."""
+        return f"{self.task} {self.condition} {self.readout}"
+
+    def parts(self) -> dict[str, Request]:
+        """Requests by the name of the part that keeps their answers."""
+        requests = self.items.requests(self.condition, ITEMS_PER_REQUEST)
+        folder = f"{self.task}/{self.condition}/{self.readout}"
+        return {f"{folder}/{number:06d}.parquet": request for number, request in enumerate(requests)}
+
+
+def answer_sets(task: str, items: Items, question: Question) -> list[AnswerSet]:
+    """All that the model is asked of one task: on the EEG and on noise, read in both ways."""
+    conditions: tuple[Condition, ...] = (EEG, RANDOM_EEG)
+    readouts: tuple[Readout, ...] = ("likelihood", "generation")
+    return [AnswerSet(task, items, question, shown, readout) for shown in conditions for readout in readouts]
+
+
+class KeptAnswers:
+    """What an evaluation has of its answers so far; what is there is not asked again.
+
+    Rows are always made of what was read back: those of a run that was killed are those of one that was not.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run's folder or URL.
+    made_from : dict
+        As `made_from` gives it.
+    """
+
+    def __init__(self, run: str | Path, made_from: dict[str, str]) -> None:
+        self._parts = Parts(run, ANSWERS, made_from)
+        if self._parts.differs:
+            print(f"[evaluate] asks again: the {', '.join(self._parts.differs)} differs from what was kept", flush=True)
+        elif self._parts:
+            print(f"[evaluate] goes on: {len(self._parts)} parts of the answers are there", flush=True)
+
+    def ask(self, sets: Sequence[AnswerSet], deploy: Deploy) -> None:
+        """Have the answers of all sets; the model is hosted only where one is missing."""
+        missing = [(one, requests) for one in sets if (requests := self._missing(one))]
+        if not missing:
+            return
+        with deploy() as client:
+            for one, requests in missing:
+                given = _tables(client, one, list(requests.values()))
+                for name, table in zip(requests, given, strict=True):
+                    self._parts.write(name, _parquet(table))
+
+    def rows(self, one: AnswerSet, seed: int) -> pd.DataFrame:
+        """Predictions of a set that was asked."""
+        tables = [pq.read_table(pa.BufferReader(self._parts.read(name))) for name in one.parts()]
+        answers = pa.concat_tables(tables).to_pydict()
+        options = one.question.options
+        probabilities = np.array(answers["probabilities"]) if one.readout == "likelihood" else None
+        if probabilities is not None:
+            answers["answer"] = np.array(options, dtype=object)[probabilities.argmax(axis=1)]
+        return prediction_rows(
+            one.items.table,
+            task=one.task,
+            model="e2llm",
+            condition=one.condition,
+            labels=options,
+            answers=answers["answer"],
+            readout=one.readout,
+            probabilities=probabilities,
+            texts=answers.get("text"),
+            seed=seed,
+        )
+
+    def reference(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Predictions of something else than the model, made where they are not there."""
+        key = f"{name}.parquet"
+        if key not in self._parts:
+            self._parts.write(key, to_parquet(make()))
+        return from_parquet(self._parts.read(key))
+
+    def remove(self) -> None:
+        """Remove them all."""
+        self._parts.remove()
+
+    def _missing(self, one: AnswerSet) -> dict[str, Request]:
+        return {name: request for name, request in one.parts().items() if name not in self._parts}
+
+
+def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[str, str]:
+    """All that the answers depend on; places count by their content."""
+    settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed"})
+    settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
+    settings["items_per_request"] = ITEMS_PER_REQUEST
+    damage = f" without {damage_digest(data.store)}" if plan.data.windows.damaged == "skip" else ""
+    return {
+        "model": model_digest,
+        "store": data.store.digest + damage,
+        "plan": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+def _tables(client: Client, one: AnswerSet, requests: list[Request]) -> Iterator[dict[str, Any]]:
+    """Columns of the answers to each request."""
+    if one.readout == "likelihood":
+        for probabilities in client.likelihood(one.name, one.question, requests):
+            yield {"probabilities": pa.array(probabilities.astype(float).tolist(), pa.list_(pa.float64()))}
+    else:
+        for generated in client.generate(one.name, one.question, requests):
+            yield {
+                "answer": pa.array([each.answer for each in generated], pa.string()),
+                "text": pa.array([each.text for each in generated], pa.string()),
+            }
+
+
+def _parquet(columns: dict[str, Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
