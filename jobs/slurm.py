@@ -17,7 +17,7 @@ from jobs.load import LoadedSpec, load_spec
 from jobs.paths import CODE, root_folder
 from jobs.plan import show_plan
 from jobs.source import parse_override
-from jobs.spec import SPECS, ClusterJob, EvaluateSpec, ScoreSpec, TrainingJob
+from jobs.spec import SPECS, ClusterJob, TrainingJob
 from storage.errors import InputError
 
 _STATE = Path("runs/.slurm")
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         assert isinstance(loaded.spec, ClusterJob | TrainingJob)
         command = (sys.executable, "-m", "jobs", str(options.spec), *overrides)
-        starts_over = isinstance(loaded.spec, EvaluateSpec | ScoreSpec)
-        work = Work(command, loaded.spec.resources, fills=takes_all(loaded), starts_over=starts_over)
+        work = Work(command, loaded.spec.resources, fills=takes_all(loaded))
         raise SystemExit(launch(allocation, work, root_folder() / _STATE))
 
 

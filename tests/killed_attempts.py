@@ -1,4 +1,4 @@
-"""Attempts at an evaluation and at a scoring in processes that kill themselves, as `kill -9` would, at a given event."""
+"""Evaluations and scorings in processes that kill themselves, as `kill -9` would, at a given event."""
 
 import os
 import signal
@@ -105,4 +105,3 @@ def score(plan: ScoringPlan, folder: Path, log: Path, at: int | None = None) -> 
             file.write(f"{stretch['first']}\n")
         death.event()
         writer({name: np.array([number]) for name, number in stretch.items()})
-

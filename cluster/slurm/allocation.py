@@ -82,11 +82,6 @@ class Allocation(BaseModel):
         """
         return _seconds(self._told("--format=%e"), otherwise=math.inf) - time.time()
 
-    def is_preempted(self) -> bool:
-        """Whether SLURM has promised the nodes to another job since it started this one."""
-        preempted, _, started = self._told("--Format=PreemptTime,StartTime").partition(" ")
-        return _seconds(preempted, otherwise=-math.inf) >= _seconds(started, otherwise=math.inf)
-
     def requeue(self) -> None:
         """Have SLURM end this job and start it again when there is room."""
         ask("scontrol", "requeue", self.name)

@@ -24,8 +24,6 @@ _NOTICE_SECONDS = 600.0
 """Before the time limit, as job.sbatch asks for."""
 _REQUEUE_SECONDS = 90.0
 """For the end of Ray and for the requeue, after the job and before SLURM ends everything."""
-_NEAR_SECONDS = 900.0
-"""A warning this close to the end is of the time limit."""
 _FINAL = (0, 2)
 """Exit statuses that starting again does not change: done, and refused."""
 
@@ -42,14 +40,11 @@ class Work:
         What the job asks of the cluster.
     fills : bool
         Whether it takes as many workers as there is room for, in place of the number in `resources`.
-    starts_over : bool
-        Whether it does all of its work again when it is started again, in place of going on where it was.
     """
 
     command: tuple[str, ...]
     resources: Resources | TrainingResources
     fills: bool
-    starts_over: bool = False
 
     def sized(self, nodes: Nodes) -> Work:
         """The same with its number of workers settled.
@@ -78,7 +73,7 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
 
     SIGUSR1 and SIGTERM, by which SLURM warns before a time limit or pre-emption, and the loss of nodes that the job
     cannot do without, end the job with a checkpoint; then SLURM is asked to start all of it again, unless it has been
-    told itself that the job is not wanted any more. One that starts over and has no time for it is not started again.
+    told itself that the job is not wanted any more.
 
     Parameters
     ----------
@@ -112,22 +107,16 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
             print(f"[slurm] job {allocation.name}: Ray on {listed(nodes)} after {seconds:.1f} s", flush=True)
             status, interrupted = _drive(work.sized(nodes), allocation, cluster, nodes, warned)
     if interrupted and status not in _FINAL:
-        _put_back(allocation, work, is_warned=warned.is_set())
+        _put_back(allocation)
     return status
 
 
-def _put_back(allocation: Allocation, work: Work, *, is_warned: bool) -> None:
-    """Requeue a job that SLURM still wants, or of which it does not say, unless that would go on for ever."""
+def _put_back(allocation: Allocation) -> None:
+    """Requeue a job that SLURM still wants, or of which it does not say."""
     with suppress(InputError):
         if not allocation.is_running():
             return
-        may_loop = is_warned and work.starts_over
-        if may_loop and allocation.seconds_left() < _NEAR_SECONDS and not allocation.is_preempted():
-            problem = "this job starts over each time and does not fit its time limit"
-            print(f"[slurm] {problem}; ask for more (--time)", flush=True)
-            return
-    again = "starts over" if work.starts_over else "goes on where it was"
-    print(f"[slurm] goes back to the queue; started again, the job {again}", flush=True)
+    print("[slurm] goes back to the queue; started again, the job goes on where it was", flush=True)
     try:
         allocation.requeue()
     except InputError as error:

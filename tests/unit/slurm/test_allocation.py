@@ -73,18 +73,3 @@ def test_seconds_until_slurm_ends_the_job(monkeypatch, end, expected):
     monkeypatch.setattr(allocation, "ask", lambda *command: end if "--format=%e" in command else "")
     monkeypatch.setattr(allocation.time, "time", lambda: now)
     assert JOB.seconds_left() == expected
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("2026-03-01T12:10:00 2026-03-01T09:00:00", True),
-        ("2026-03-01T08:10:00 2026-03-01T09:00:00", False),
-        ("N/A                 2026-03-01T09:00:00", False),
-        ("", False),
-    ],
-    ids=["now", "before it was requeued", "never", "unknown"],
-)
-def test_whether_this_start_was_pre_empted(monkeypatch, answer, expected):
-    monkeypatch.setattr(allocation, "ask", lambda *command: answer)
-    assert JOB.is_preempted() is expected

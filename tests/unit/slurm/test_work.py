@@ -15,7 +15,6 @@ from cluster.slurm import launcher
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.launcher import Work, launch
 from cluster.slurm.node import resources
-from jobs import slurm as entry
 from jobs.load import load_spec
 from jobs.slurm import takes_all
 from jobs.spec import SPECS
@@ -51,8 +50,7 @@ time.sleep(1)
 
 
 def test_all_that_there_is_room_for(capsys):
-    work = Work(("run",), GPU_WORKER, fills=True, starts_over=True).sized(TWO)
-    assert work.starts_over
+    work = Work(("run",), GPU_WORKER, fills=True).sized(TWO)
     assert work.command == ("run", "resources.workers=12")
     assert work.resources.fewest_workers == 12
     assert capsys.readouterr().out == "[slurm] resources.workers=12: all that the allocation has room for\n"
@@ -106,7 +104,7 @@ class Cluster:
 @pytest.fixture
 def slurm(monkeypatch):
     """A launcher on nodes that are made up; yields them and what became of the job in SLURM's eyes."""
-    cluster, said = Cluster(TWO), {"state": True, "left": math.inf, "preempted": False, "requeued": 0}
+    cluster, said = Cluster(TWO), {"state": True, "left": math.inf, "requeued": 0}
 
     @contextmanager
     def nodes(allocation, folder):
@@ -127,7 +125,6 @@ def slurm(monkeypatch):
     monkeypatch.setattr(launcher, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(Allocation, "is_running", told("state"))
     monkeypatch.setattr(Allocation, "seconds_left", told("left"))
-    monkeypatch.setattr(Allocation, "is_preempted", told("preempted"))
     monkeypatch.setattr(Allocation, "requeue", requeue)
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     yield cluster, said
@@ -135,8 +132,8 @@ def slurm(monkeypatch):
         signal.signal(number, handler)
 
 
-def run(script, resources=GPU_WORKER, *, starts_over=False):
-    return launch(ALLOCATION, Work((sys.executable, "-c", script), resources, False, starts_over), None)
+def run(script, resources=GPU_WORKER):
+    return launch(ALLOCATION, Work((sys.executable, "-c", script), resources, False), None)
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 75])
@@ -197,25 +194,14 @@ def test_a_requeue_that_fails_is_one_line_and_leaves_the_status_alone(slurm, mon
     assert last.startswith("[slurm] the job could not be put back, submit it again: scontrol: Requested operation")
 
 
-@pytest.mark.parametrize(
-    ("left", "preempted", "requeued"), [(600, False, 0), (600, True, 1), (3600, False, 1), (BUSY, False, 1)]
-)
-def test_a_job_that_starts_over_goes_back_only_if_it_may_end_next_time(
-    slurm, monkeypatch, capsys, left, preempted, requeued
-):
-    slurm[1].update(left=left, preempted=preempted)
+@pytest.mark.parametrize("left", [600, 3600, BUSY])
+def test_a_job_goes_back_whatever_time_it_has_left(slurm, monkeypatch, capsys, left):
+    """Every kind of job goes on where it was, so that each start is progress."""
+    slurm[1]["left"] = left
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
-    assert run(WORK, starts_over=True) == 75
-    assert slurm[1]["requeued"] == requeued
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith("the job starts over" if requeued else "does not fit its time limit; ask for more (--time)")
-
-
-def test_a_job_that_starts_over_goes_back_when_it_lost_a_node(slurm, monkeypatch):
-    slurm[1]["left"] = 600
-    when_ready(monkeypatch, lambda: slurm[0].there.pop("n2"))
-    assert run(WORK, GPU_WORKER.model_copy(update={"workers": 12}), starts_over=True) == 75
+    assert run(WORK) == 75
     assert slurm[1]["requeued"] == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith("the job goes on where it was")
 
 
 @pytest.mark.parametrize(
@@ -233,16 +219,6 @@ def test_a_checkpoint_that_takes_too_long_is_given_up_for_the_requeue(slurm, mon
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
     assert run(SLOW.format(seconds)) == status
     assert slurm[1]["requeued"] == 1
-
-
-@pytest.mark.parametrize("kind", ["score", "evaluate", "features", "ingest", "tiny-llm"])
-def test_what_starts_over(monkeypatch, kind):
-    given = []
-    monkeypatch.setattr(Allocation, "of_this_process", classmethod(lambda cls: ALLOCATION))
-    monkeypatch.setattr(launcher, "launch", lambda allocation, work, folder: given.append(work) or 0)
-    with pytest.raises(SystemExit):
-        entry.main([str(ROOT / f"jobs/demo/{kind}.yaml")])
-    assert given[0].starts_over is (kind in {"score", "evaluate"})
 
 
 @pytest.mark.parametrize("status", [0, 2])

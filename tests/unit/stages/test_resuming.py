@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from cluster import scoring
 from cluster.plans import ScoringPlan
 from e2llm_core.evaluation.config import EvaluationPlan
 from tests import killed_attempts

@@ -1,0 +1,111 @@
+"""What is sent to the replicas of an evaluation, and what they make of it."""
+
+import os
+import tracemalloc
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from e2llm_core.evaluation.answers import ItemAnswerer, KeptAnswers, answer_sets
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.items import RANDOM_EEG, Items, Noise, Request, pair_items, window_items
+from e2llm_core.evaluation.pictures import class_topomaps
+from e2llm_core.inference import Predictor, Question
+from storage.signal.bands import BANDS
+from storage.windows import WindowConfig, Windows
+from tests.killed_attempts import Death, FakeClient
+
+
+@pytest.fixture(scope="module")
+def source(data) -> Windows:
+    return data.windows(data.split.test)
+
+
+def noise(source: Windows, size: int, items: Items, seed: int = 0) -> np.ndarray:
+    made = Noise(source, seed)
+    return np.concatenate([made.segments(request) for request in items.requests(RANDOM_EEG, size)])
+
+
+def test_noise_is_the_same_in_any_request(source):
+    for items in (window_items(source), pair_items(source, 10, 0)):
+        whole = noise(source, len(items.table), items)
+        assert whole.dtype == np.float32
+        for size in (1, 3, 7):
+            assert noise(source, size, items).tobytes() == whole.tobytes()
+        backwards = Request(RANDOM_EEG, np.arange(len(whole))[::-1], items.windows[::-1])
+        assert Noise(source, 0).segments(backwards)[::-1].tobytes() == whole.tobytes()
+        segments = whole.reshape(-1, *whole.shape[2:])
+        assert len({one.tobytes() for one in segments}) == len(segments), "each segment has noise of its own"
+        assert not np.array_equal(noise(source, 3, items, seed=1), whole)
+
+
+def test_noise_has_the_band_and_the_amplitude_of_the_eeg(source):
+    many = Request(RANDOM_EEG, np.arange(200), np.zeros((200, 1), int))
+    made = Noise(source, 0).segments(many)[:, 0]
+    expected = source.read(np.arange(len(source))).std(axis=(0, 2))
+    np.testing.assert_allclose(made.std(axis=(0, 2)), expected, rtol=0.03)
+    power = (np.abs(np.fft.rfft(made)) ** 2).mean(axis=(0, 1))
+    freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
+    inside = (freqs >= 0.5) & (freqs < 50)
+    assert power[~inside].max() < 1e-6 * power[inside].mean()
+    np.testing.assert_allclose(power[inside], power[inside].mean(), rtol=0.2)
+
+
+def test_replicas_read_what_is_asked_for(data, stage2_folder, source):
+    plan = EvaluationPlan(data=data.config, model=str(stage2_folder))
+    answerer, predictor = ItemAnswerer(plan), Predictor(str(stage2_folder))
+    question, items = Question.pair(), pair_items(source, 10, 0)
+    for condition in ("eeg", RANDOM_EEG):
+        request = items.requests(condition, 4)[1]
+        assert request.items.tolist() == [4, 5, 6, 7]
+        shown = Noise(source, 0).segments(request)
+        if condition == "eeg":
+            shown = np.stack([source.read(pair) for pair in request.windows])
+        assert np.array_equal(answerer.likelihood(question, request), predictor.likelihood(question, shown))
+
+
+def many_items(count: int) -> Items:
+    """Rows as of windows that nobody recorded."""
+    number = np.arange(count)
+    names = {name: "1" for name in ("subject", "session", "recording_id")}
+    table = pd.DataFrame({"item_id": number.astype(str), "start": number, "stop": number + 800, "label": "sad"})
+    return Items(table.assign(**names, trial=1, clip=1, position=1), number[:, None])
+
+
+def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    labels = ("sad", "happy", "fear")
+
+    def peak_bytes(count: int) -> int:
+        folder: Path = tmp_path / str(count)
+        kept = KeptAnswers(folder, {"model": "a"})
+        tracemalloc.start()
+        sets = answer_sets("IED", many_items(count), Question.emotion(labels))
+        kept.ask(sets, lambda: nullcontext(FakeClient(tmp_path / "log", Death(None))))
+        assert sum(len(kept.rows(one, 0)) for one in sets) == 4 * count
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    grown = (peak_bytes(4000) - peak_bytes(500)) / 3500
+    assert grown < 4000, "a window of 58 channels and 4 s at 200 Hz has 185,600 bytes"
+
+
+def test_maps_are_of_deviations_from_the_session(data):
+    config = WindowConfig(
+        window_seconds=1.0,
+        stride_seconds=1.0,
+        normalisation="session-whitening",
+        adaptation="transductive-unlabelled",
+    )
+    source = Windows(data.store, config, data.split.test.rows(data.store.trials))
+    power = np.abs(np.fft.rfft(source.read(np.arange(len(source))).astype(float))) ** 2 / source.n_times
+    freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
+    bands = [power[..., (freqs >= low) & (freqs < high)].mean(axis=-1) for low, high in BANDS.values()]
+    logs, label = np.log(np.stack(bands, axis=1) + 1e-6), source.table["label"].to_numpy()
+    found = class_topomaps(data)
+    means = np.stack([logs[label == name].mean(axis=0) for name in found.labels])
+    np.testing.assert_allclose(found.maps, means - means.mean(axis=0), atol=1e-4)
