@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.serve import Client, deployed, listen_on_this_node
+from cluster.serve import ServeClient, deployed, listen_on_this_node
 from cluster.session import Resources, ray_session
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.items import EEG, Request
 from e2llm_core.inference import Question
+from e2llm_core.stages.config import DataConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,12 +21,12 @@ HALF = Resources(workers=1, cpus_per_worker=0.5)
 class NamedReplica:
     """Answers each item with the length of its model's name."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, plan: EvaluationPlan) -> None:
         listen_on_this_node()
-        self._answer = len(model)
+        self._answer = len(plan.model)
 
-    def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
-        return np.full((len(segments), 1), self._answer)
+    def likelihood(self, question: Question, request: Request) -> np.ndarray:
+        return np.full((len(request.items), 1), self._answer)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,19 +36,24 @@ def ray() -> Iterator[None]:
         yield
 
 
-def answers(client: Client) -> list[int]:
-    found = client.likelihood("test", Question.pair(), [np.zeros((2, 1, 1, 1)), np.ones((1, 1, 1, 1))])
+def plan(model: str) -> EvaluationPlan:
+    return EvaluationPlan(data=DataConfig(store="store.zarr"), model=model)
+
+
+def answers(client: ServeClient) -> list[int]:
+    requests = [Request(EEG, np.arange(size), np.zeros((size, 2), int)) for size in (2, 1)]
+    found = np.concatenate(list(client.likelihood("test", Question.pair(), requests)))
     return [int(each) for each in found[:, 0]]
 
 
 def test_runs_have_models_of_their_own():
     from ray import serve
 
-    with deployed("a", "runs/first", HALF) as first:
-        with deployed("bb", "runs/second", HALF) as second:
+    with deployed(plan("a"), "runs/first", HALF) as first:
+        with deployed(plan("bb"), "runs/second", HALF) as second:
             assert answers(first) == [1, 1, 1]
             assert answers(second) == [2, 2, 2]
         assert answers(first) == [1, 1, 1], "another run's end is not this one's"
-        with deployed("ccc", "runs/first", HALF) as again:
+        with deployed(plan("ccc"), "runs/first", HALF) as again:
             assert answers(again) == [3, 3, 3], "what a killed job has left is replaced"
             assert len(serve.status().applications) == 1

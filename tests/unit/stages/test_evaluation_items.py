@@ -90,7 +90,7 @@ def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
         tracemalloc.stop()
         return peak
 
-    grown = (peak_bytes(4000) - peak_bytes(500)) / 3500
+    grown = (peak_bytes(2000) - peak_bytes(200)) / 1800
     assert grown < 4000, "a window of 58 channels and 4 s at 200 Hz has 185,600 bytes"
 
 
