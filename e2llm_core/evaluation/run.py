@@ -36,10 +36,9 @@ from e2llm_core.evaluation.summary import (
     subject_scores_for,
 )
 from e2llm_core.inference import Question
-from e2llm_core.language.measures import SignalMeasures
 from e2llm_core.model_io import model_digest
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.probe import load_reference
+from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.training.metrics import METRICS, parse_metrics
 from storage.fetching import fetched
 from storage.location import locate
@@ -193,14 +192,10 @@ def _add_references(evaluation: Evaluation, kept: KeptAnswers, items: dict[str, 
 
 def _add_claims(evaluation: Evaluation) -> None:
     data = evaluation.data
-    measured = data.measured(data.split.test)
-    measures = SignalMeasures(measured.channels, measured.sfreq_hz, measured.n_times)
-    parts = [measures(measured.read(ids)) for ids in np.array_split(np.arange(len(measured)), -(-len(measured) // 64))]
-    deviations = load_reference(evaluation.model).standardise(np.concatenate(parts))
-    rows = _generated(evaluation)
-    row = claim_accuracy_row(rows, measures.quantities, deviations, evaluation.provenance(of_model=True))
-    if row is not None:
-        evaluation.results.append(row)
+    measured = MeasuredWindows(data.measured(data.split.test))
+    deviations = measured(np.arange(len(measured.windows)))
+    rows, provenance = _generated(evaluation), evaluation.provenance(of_model=True)
+    evaluation.results.append(claim_accuracy_row(rows, measured.measures.quantities, deviations, provenance))
 
 
 def _generated(evaluation: Evaluation) -> pd.DataFrame:
