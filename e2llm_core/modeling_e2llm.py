@@ -16,6 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from e2llm_core.blocks import module_dtype
 from e2llm_core.configuration_e2llm import E2LLMConfig
+from e2llm_core.deepspeed_private import is_partitioned
 from e2llm_core.model_folder import ModelFolderMixin
 from e2llm_core.projector import build_projector, complete_projector_config, embedding_rms
 from e2llm_core.supervision import SupervisedHead, score_tokens, sum_per_row, supervised_positions
@@ -212,7 +213,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
             eeg_GKM = self.encode_eeg(segments) if eeg is not None else self.project(segments)
             source = eeg_GKM.to(text_BLM.dtype)
             return text_BLM.masked_scatter(mask_BL.unsqueeze(-1), source)
-        if self.training or hasattr(next(self.projector.parameters()), "ds_id"):
+        if self.training or is_partitioned(next(self.projector.parameters())):
             dummy = self._dummy(text_BLM.device, as_features=eeg_features is not None)
             return text_BLM + 0.0 * dummy.sum().to(text_BLM.dtype)
         return text_BLM

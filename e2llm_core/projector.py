@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2llm_core.blocks import FeedForward, init_transformer_weights
+from e2llm_core.deepspeed_private import is_partitioned
 
 
 class GainNorm(nn.Module):
@@ -133,7 +134,7 @@ def embedding_rms(llm: Any) -> float:
     """Compute the RMS of a language model's input embeddings, gathered first under ZeRO-3."""
     weight = llm.get_input_embeddings().weight
     context: Any = nullcontext()
-    if hasattr(weight, "ds_id"):
+    if is_partitioned(weight):
         import deepspeed
 
         context = deepspeed.zero.GatheredParameters([weight], modifier_rank=None)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.initialization import no_init_weights
 
+from e2llm_core.deepspeed_private import own_stretch, partition_of, partitioning
 from e2llm_core.weight_files import BLOCK, Piece, WeightFiles, match
 from storage.errors import InputError
 
@@ -58,7 +58,7 @@ def load_partitioned(folder: Path, settings: dict[str, Any], dtype: str | torch.
         reads = match(shapes, skeleton.all_tied_weights_keys, files)
         _refuse_untied(skeleton.all_tied_weights_keys, files)
         largest = max(parameter.numel() for parameter in skeleton.parameters())
-        model = _build(config, kind, attention, _partitioning(settings, kind, largest))
+        model = _build(config, kind, attention, partitioning(settings, kind, largest))
         for name, parameter in model.named_parameters():
             _fill(parameter, reads[name], files)
     if (folder / "generation_config.json").is_file():
@@ -87,31 +87,10 @@ def _build(config: Any, dtype: torch.dtype, attention: str, context: Any) -> Any
     return model
 
 
-def _partitioning(settings: dict[str, Any], dtype: torch.dtype, largest: int) -> Any:
-    """`deepspeed.zero.Init` that broadcasts nothing: what it partitions is read from files afterwards."""
-    import deepspeed
-    import torch.distributed as dist
-
-    class Partitioning(deepspeed.zero.Init):
-        def _zero_init_param(self, param: Any) -> None:
-            self._convert_to_deepspeed_param(param)
-            param.partition()
-
-    own = copy.deepcopy(settings)
-    offload = own["zero_optimization"].get("offload_param", {})
-    if offload.get("device") == "nvme":
-        offload["buffer_size"] = -(-largest // dist.get_world_size())
-    context = Partitioning(config_dict_or_path=own)
-    context.dtype = dtype
-    return context
-
-
 def _fill(parameter: Any, pieces: tuple[Piece, ...], files: WeightFiles) -> None:
     """Read this rank's stretch of a partitioned parameter; the padding of the last stretch becomes zero."""
-    length = parameter.ds_tensor.ds_numel
-    start = length * parameter.ds_zero_partition_rank
-    stop = max(start, min(start + length, parameter.ds_numel))
-    with torch.no_grad(), _partition_of(parameter) as own:
+    start, stop = own_stretch(parameter)
+    with torch.no_grad(), partition_of(parameter) as own:
         own[stop - start :].zero_()
         offset = 0
         for piece in pieces:
@@ -120,19 +99,6 @@ def _fill(parameter: Any, pieces: tuple[Piece, ...], files: WeightFiles) -> None
                 last = min(first + BLOCK, high)
                 files.read(piece.name, first - offset, own[first - start : last - start])
             offset += piece.numel
-
-
-@contextlib.contextmanager
-def _partition_of(parameter: Any) -> Iterator[Tensor]:
-    """Give this rank's partition of a parameter, brought from NVMe and back if it lives there."""
-    from deepspeed.runtime.zero.offload_config import OffloadDeviceEnum
-
-    on_disk = parameter.ds_tensor.final_location == OffloadDeviceEnum.nvme
-    if on_disk:
-        parameter.nvme_swapper.swap_in([parameter], async_op=False)
-    yield parameter.ds_tensor.data
-    if on_disk:
-        parameter.nvme_swapper.swap_out_and_release([parameter])
 
 
 def _refuse_untied(tied: dict[str, str], files: WeightFiles) -> None:

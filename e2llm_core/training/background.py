@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor
 
+from e2llm_core.deepspeed_private import CheckpointWriter
 
-class BackgroundCheckpointEngine(TorchCheckpointEngine):
+
+class BackgroundCheckpointEngine(CheckpointWriter):
     """DeepSpeed's writer of checkpoint files: takes a copy in memory, and writes it in a thread.
 
     Memory: one copy of what this rank writes, while it is being written.

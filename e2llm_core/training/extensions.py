@@ -15,11 +15,12 @@ _BUILDING = "building"
 
 def build_communication() -> None:
     """Load the shared-memory communication that DeepSpeed uses on CPUs; the first time on a machine compiles it."""
-    import deepspeed
     from deepspeed.accelerator import get_accelerator
 
+    from e2llm_core.deepspeed_private import can_build
+
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    if builder is not None and deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
+    if builder is not None and can_build(builder):
         _load(builder)
 
 

@@ -5,6 +5,7 @@ A product of an (m, k) and a (k, n) matrix counts 2 m k n; norms, activations an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2llm_core.deepspeed_private import whole_shape
 from e2llm_core.supervision import supervised_positions
 
 
@@ -53,7 +55,7 @@ class LanguageFlops:
     def of_model(cls, llm: Any) -> LanguageFlops:
         """Read the sizes from a language model, and from its parameters what trains: all of it, or adapters."""
         named = [(name, parameter) for name, parameter in llm.named_parameters() if parameter.requires_grad]
-        adapter = sum(getattr(p, "ds_numel", p.numel()) for name, p in named if "lora_" in name)
+        adapter = sum(math.prod(whole_shape(p)) for name, p in named if "lora_" in name)
         return cls.of(llm.config, adapter, any("lora_" not in name for name, _ in named))
 
     def forward(self, tokens: float, supervised: float, pairs: float) -> float:
