@@ -108,7 +108,7 @@ def memory(work: Workload, gpus: int) -> Memory:
         kept |= dict.fromkeys(away, 0)
     if train.offload == "nvme":
         nvme = host.pop("parameters", 0)
-    step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * (work.value_bytes + 8)
+    step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * 12
     in_backward = sum(passing.values()) >= step
     moving = passing if in_backward else {"optimizer step": step}
     moving = {name: math.ceil(value * (1 + FRAGMENTATION)) for name, value in moving.items()}
@@ -123,9 +123,9 @@ def partitioned(part: Part, gpus: int, sharded: bool) -> int:
 
 
 def gradient_bytes(work: Workload, gpus: int) -> int:
-    """Bytes of the gradients that one GPU keeps: in bfloat16 runs bfloat16, as DeepSpeed accumulates them."""
+    """Bytes of the gradients that one GPU keeps: float32, as DeepSpeed adds them up also in bfloat16 runs."""
     sharded = work.train.zero_stage >= 2
-    return work.value_bytes * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
+    return 4 * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
 
 
 def optimizer_bytes(work: Workload, gpus: int) -> int:

@@ -65,3 +65,9 @@ class TrainConfig(BaseModel):
         if self.zero_stage < lowest:
             raise ValueError(f"offload {self.offload} needs zero_stage {lowest} or more, not {self.zero_stage}")
         return self
+
+    @model_validator(mode="after")
+    def _gradients_add_up_in_float32(self) -> Self:
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision bf16 needs zero_stage 1 or more, not 0: without ZeRO gradients add up in bf16")
+        return self

@@ -1,4 +1,4 @@
-"""The only place that touches DeepSpeed."""
+"""The only place that trains by DeepSpeed; what is private to it is in `e2llm_core.deepspeed_private`."""
 
 import contextlib
 import logging
@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from e2llm_core import deepspeed_private
 from e2llm_core.training.config import PATIENCE, TrainConfig
+from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.extensions import build_communication
 from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
@@ -21,6 +23,7 @@ from e2llm_core.training.world import World, host_group
 from storage.errors import InputError
 
 _TAG = "zero"
+_GROUPS = "groups.pt"
 
 
 def start_distributed(world: World) -> None:
@@ -59,6 +62,7 @@ def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
         "train_batch_size": world.size,
         "gradient_clipping": config.gradient_clip,
         "bf16": {"enabled": config.precision == "bf16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
         "zero_optimization": {"stage": config.zero_stage, **offload_settings(config, world)},
         "zero_allow_untested_optimizer": True,
         "optimizer": {
@@ -131,14 +135,15 @@ class Engine:
         warmup = round(config.warmup_fraction * config.max_steps)
         self._engine, *_ = deepspeed.initialize(
             model=model,
-            model_parameters=[{"params": g.parameters, "lr": rates[g.name], "name": g.name} for g in groups],
+            model_parameters=optimizer_groups(model, groups, rates, config.weight_decay),
             config=deepspeed_config(config, world),
             lr_scheduler=lambda optimizer: get_scheduler(
                 "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
             ),
         )
         self._writer = BackgroundCheckpointEngine(written)
-        self._engine.checkpoint_engine = self._writer
+        self._plain = [[group.name, config.weight_decay] for group in groups]
+        deepspeed_private.replace_writer(self._engine, self._writer)
         self.model: nn.Module = self._engine.module
         self._trainable_names = [name for name, p in self.model.named_parameters() if p.requires_grad]
 
@@ -171,13 +176,13 @@ class Engine:
         """
         if self._config.zero_stage == 0 and not self._gradients_are_finite():
             return False
-        skipped = self._engine.skipped_steps
+        skipped = deepspeed_private.skipped_steps(self._engine)
         self._engine.step()
-        return bool(self._engine.skipped_steps == skipped)
+        return deepspeed_private.skipped_steps(self._engine) == skipped
 
     def _gradients_are_finite(self) -> bool:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+        return bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
 
     def learning_rates(self) -> dict[str, float]:
         """Current rate of every group."""
@@ -191,6 +196,8 @@ class Engine:
     def save(self, folder: Path) -> None:
         """Begin a checkpoint that `load` resumes; frozen parameters stay at their source. A collective call."""
         (folder / _TAG).mkdir(parents=True, exist_ok=True)  # DeepSpeed makes it on rank 0's node only
+        if self._world.is_first:
+            self._writer.save(self._layout(), str(folder / _GROUPS))
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
 
     @property
@@ -202,8 +209,38 @@ class Engine:
         """Wait until this rank has written what `save` began; raises what kept it from it."""
         self._writer.finish()
 
+    def _layout(self) -> dict[str, Any]:
+        """Of what DeepSpeed's files are: its optimizer, and name and weight decay of every group."""
+        groups = [[group["name"], group["weight_decay"]] for group in self._engine.optimizer.param_groups]
+        return {"optimizer": type(self._engine.optimizer).__name__, "groups": groups}
+
+    def _require_layout(self, folder: Path) -> None:
+        """Refuse a checkpoint of other parameter groups, which DeepSpeed would load in part or not at all."""
+        own, path = self._layout(), folder / _GROUPS
+        if path.exists():
+            fits = torch.load(path, weights_only=True) == own
+        else:  # written when every name was one group, and ZeRO-1 had another optimizer for bf16
+            fits = own["groups"] == self._plain and own["optimizer"] != deepspeed_private.BF16_OPTIMIZER
+        if not fits:
+            raise InputError(
+                str(folder),
+                "its optimizer has other parameter groups: since it was written, weight decay leaves out norms, biases "
+                "and positions, and gradients add up in float32",
+                "Begin anew with another `run:`, or finish this one with the version that began it.",
+            )
+
     def load(self, folder: Path) -> None:
-        """Resume from a checkpoint of the same number of workers. A collective call."""
+        """Resume from a checkpoint of the same number of workers. A collective call.
+
+        Raises
+        ------
+        InputError
+            When its optimizer has other parameter groups, as those of earlier versions may.
+        """
+        self._require_layout(folder)
+        self._load(folder)
+
+    def _load(self, folder: Path) -> None:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
         if path is None:
             raise RuntimeError(f"{folder}: DeepSpeed found no checkpoint in a folder marked complete")
@@ -221,7 +258,7 @@ class Engine:
         Raises
         ------
         InputError
-            When the run does not use ZeRO-3.
+            When the run does not use ZeRO-3, or the checkpoint has other parameter groups.
         RuntimeError
             When DeepSpeed cannot convert it.
         """
@@ -231,13 +268,13 @@ class Engine:
                 f"was written by another number of workers, and train.zero_stage is {self._config.zero_stage}",
                 "Resume with as many workers as wrote it; runs with train.zero_stage=3 go on with any number.",
             )
+        self._require_layout(folder)
         settings = group_settings(self._engine)
-        with universal_form(folder, _TAG, self._world, converts=converts) as converted:
-            self._engine._config.load_universal_checkpoint = True
-            try:
-                self.load(converted)
-            finally:
-                self._engine._config.load_universal_checkpoint = False
+        with (
+            universal_form(folder, _TAG, self._world, converts=converts) as converted,
+            deepspeed_private.universal_loading(self._engine),
+        ):
+            self._load(converted)
         repair_groups(self._engine, settings)
 
     def gathered_state(self) -> dict[str, Tensor]:

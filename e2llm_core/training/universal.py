@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from e2llm_core.deepspeed_private import TO_UNIVERSAL, optimizer_states
 from e2llm_core.training.world import World
 
 _CONVERTED = ".universal-"
@@ -61,7 +62,7 @@ def _convert(source: Path, target: Path) -> str:
     """Run DeepSpeed's conversion; the end of what it said if it failed."""
     target.mkdir(parents=True)
     folders = ["--input_folder", str(source), "--output_folder", str(target)]
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *folders]
+    command = [sys.executable, "-m", TO_UNIVERSAL, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr or "no message")[-2000:] if done.returncode else ""
 
@@ -87,17 +88,18 @@ def repair_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
     rates = engine.lr_scheduler.get_last_lr()
     for group, own, rate in zip(engine.optimizer.param_groups, settings, rates, strict=True):
         group.update(own | {"lr": rate})
-    for state in engine.optimizer.optimizer.state.values():
+    for state in optimizer_states(engine):
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].clone()
     _require_own(engine, settings)
 
 
 def _require_own(engine: Any, settings: list[dict[str, Any]]) -> None:
-    names = [group.get("name") for group in engine.optimizer.param_groups]
-    if names != [own.get("name") for own in settings]:
-        raise RuntimeError(f"after resharding the parameter groups are {names}")
-    counters = [state["step"] for state in engine.optimizer.optimizer.state.values() if "step" in state]
+    kept = ("name", "weight_decay")
+    found = [[group.get(key) for key in kept] for group in engine.optimizer.param_groups]
+    if found != [[own.get(key) for key in kept] for own in settings]:
+        raise RuntimeError(f"after resharding the parameter groups are {found}")
+    counters = [state["step"] for state in optimizer_states(engine) if "step" in state]
     tensors = [counter for counter in counters if isinstance(counter, torch.Tensor)]
     if len({counter.data_ptr() for counter in tensors}) != len(tensors):
         raise RuntimeError("after resharding parts of the optimizer share a step counter")

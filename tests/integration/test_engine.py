@@ -13,6 +13,7 @@ from transformers import get_scheduler
 from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
+from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
 from e2llm_core.training.sharding import MicroBatch
@@ -37,6 +38,7 @@ TRAIN = {
     "global_batch": 5,
     "micro_batch": 4,
     "learning_rate": 5e-3,
+    "weight_decay": 0.5,
     "warmup_fraction": 0.2,
     "log_every": 1,
     "validate_every": 100,
@@ -131,14 +133,8 @@ def plain_run(content: dict) -> tuple[list[float], torch.nn.Module]:
     known = {id(parameter) for parameter in trainable}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in known)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": group.parameters, "lr": config.learning_rates.get(group.name, config.learning_rate)}
-            for group in groups
-        ],
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-    )
+    rates = {group.name: config.learning_rates.get(group.name, config.learning_rate) for group in groups}
+    optimizer = torch.optim.AdamW(optimizer_groups(model, groups, rates, config.weight_decay), betas=config.betas)
     warmup = round(config.warmup_fraction * config.max_steps)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps)
     order, found = SampleOrder(stage.size, config.seed), []

@@ -20,6 +20,7 @@ def test_deepspeed_divides_by_no_accumulation_of_its_own(size):
         ({"zero_stage": 1}, ("zero_optimization", "stage"), 1),
         ({}, ("bf16", "enabled"), False),
         ({"precision": "bf16"}, ("bf16", "enabled"), True),
+        ({"precision": "bf16"}, ("data_types", "grad_accum_dtype"), "fp32"),
         ({"gradient_clip": 0.3}, ("gradient_clipping",), 0.3),
         ({"learning_rate": 0.02}, ("optimizer", "params", "lr"), 0.02),
         ({"weight_decay": 0.5}, ("optimizer", "params", "weight_decay"), 0.5),
@@ -47,3 +48,8 @@ def test_without_offload_nothing_is_offloaded():
 def test_parameters_stay_where_zero_3_does_not_part_them():
     found = deepspeed_config(TrainConfig(zero_stage=1, offload="cpu"), World())["zero_optimization"]
     assert set(found) == {"stage", "offload_optimizer"}
+
+
+def test_bf16_needs_zero_to_add_gradients_up_in_float32():
+    with pytest.raises(ValueError, match="precision bf16 needs zero_stage 1 or more"):
+        TrainConfig(precision="bf16", zero_stage=0)

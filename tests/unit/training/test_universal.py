@@ -11,12 +11,12 @@ from e2llm_core.training.world import World
 from storage.errors import InputError
 
 
-def engine_with_two_groups() -> SimpleNamespace:
-    """What is left of two groups after DeepSpeed loaded a universal checkpoint."""
+def engine_with_two_groups(rates: tuple[float, ...] = (5e-4, 2e-4)) -> SimpleNamespace:
+    """What is left of two groups, or more, after DeepSpeed loaded a universal checkpoint."""
     shared = torch.tensor(6.0)
-    groups = [{"params": [], "lr": 1e-3, "name": "projector", "weight_decay": 0.1} for _ in range(2)]
-    inner = SimpleNamespace(state={"first": {"step": shared}, "second": {"step": shared}})
-    scheduler = SimpleNamespace(get_last_lr=lambda: [5e-4, 2e-4])
+    groups = [{"params": [], "lr": 1e-3, "name": "projector", "weight_decay": 0.1} for _ in rates]
+    inner = SimpleNamespace(state={name: {"step": shared} for name in ("first", "second", "third", "fourth")})
+    scheduler = SimpleNamespace(get_last_lr=lambda: list(rates))
     return SimpleNamespace(optimizer=SimpleNamespace(param_groups=groups, optimizer=inner), lr_scheduler=scheduler)
 
 
@@ -28,6 +28,17 @@ def test_every_group_gets_its_own_settings_and_the_scheduled_rate():
     first, second = engine.optimizer.param_groups
     assert (first["name"], first["weight_decay"], first["lr"]) == ("projector", 0.1, 5e-4)
     assert (second["name"], second["weight_decay"], second["lr"]) == ("lora", 0.0, 2e-4)
+
+
+def test_names_that_are_two_groups_each_keep_their_decay_and_rate():
+    engine = engine_with_two_groups((5e-4, 5e-4, 2e-4, 2e-4))
+    before = group_settings(engine)
+    wanted = [("projector", 0.1, 5e-4), ("projector", 0.0, 5e-4), ("llm", 0.1, 2e-4), ("llm", 0.0, 2e-4)]
+    for group, (name, decay, _) in zip(before, wanted, strict=True):
+        group |= {"name": name, "weight_decay": decay}
+    repair_groups(engine, before)
+    found = [(group["name"], group["weight_decay"], group["lr"]) for group in engine.optimizer.param_groups]
+    assert found == wanted
 
 
 def test_step_counters_are_separate():
