@@ -59,6 +59,26 @@ class ShownSample:
         """The same sample as filler: it counts nothing."""
         return ShownSample(self.tokens.without_weight(), self.windows, self.seeds)
 
+    def numbers(self) -> np.ndarray:
+        """All but the seeds as int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
+        tokens, windows = self.tokens, np.array(self.windows, dtype=np.int64).view(np.int32)
+        head = np.array([len(tokens), len(self.windows), tokens.kind], dtype=np.int32)
+        return np.concatenate([head, windows, tokens.ids.astype(np.int32), tokens.weights.view(np.int32)])
+
+    @classmethod
+    def of_numbers(cls, numbers: np.ndarray, seed: int, position: int) -> tuple["ShownSample", np.ndarray]:
+        """Read a sample of a position in the order of training, and return the numbers that follow it."""
+        length, count, kind = numbers[:3].tolist()
+        windows, ids, weights, rest = np.split(numbers[3:], np.cumsum([2 * count, length, length]))
+        tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), kind)
+        shown = cls(tokens, tuple(windows.copy().view(np.int64).tolist()), augmentation_seeds(seed, position, count))
+        return shown, rest
+
+
+def augmentation_seeds(seed: int, position: int, count: int) -> tuple[tuple[int, ...], ...]:
+    """One seed for each of a training sample's windows, by its position in the order of training."""
+    return tuple((seed, position, place) for place in range(count))
+
 
 class DescribedWindows:
     """Windows of one side of the split with their labels, and the claims that hold for each."""
@@ -141,13 +161,32 @@ class LanguageStage(Stage):
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
         """Rows packed from the whole global batch, dealt to the ranks; a rank reads the EEG of its own rows only."""
         mine = np.arange(world.rank, len(ids), world.size)
-        samples: list[Any] = [None] * len(ids)
-        for rank, share in enumerate(world.exchange(self.show(ids[mine], first_position + mine))):
-            samples[rank :: world.size] = share
-        lengths = [len(sample.tokens) for sample in samples]
-        filler = [samples[int(np.argmin(lengths))].without_weight()]
-        rows = pack(lengths, config.micro_tokens, config.micro_batch, world.size)[world.rank]
-        return [self.row(self.training, [samples[place] for place in row] or filler) for row in rows]
+        shown = dict(zip(mine.tolist(), self.show(ids[mine], first_position + mine), strict=True))
+        lengths = shared_lengths([len(sample.tokens) for sample in shown.values()], len(ids), world)
+        shares = pack(lengths, config.micro_tokens, config.micro_batch, world.size)
+        shortest = int(np.argmin(lengths))
+        wanted = [sorted({place for row in rows for place in row or [shortest]}) for rows in shares]
+        samples = self._dealt(shown, wanted, first_position, world)
+        filler = [samples[shortest].without_weight()] if [] in shares[world.rank] else []
+        return [self.row(self.training, [samples[place] for place in row] or filler) for row in shares[world.rank]]
+
+    def _dealt(
+        self, shown: dict[int, ShownSample], wanted: list[list[int]], first_position: int, world: World
+    ) -> dict[int, ShownSample]:
+        """Send samples, by place, to the ranks that pack them, and to nobody else; a rank keeps its own."""
+        others = [place for place in wanted[world.rank] if place not in shown]
+        empty = np.zeros(0, dtype=np.int32)
+        parcels = [
+            np.concatenate([empty, *(shown[place].numbers() for place in places if place in shown)])
+            if rank != world.rank
+            else empty
+            for rank, places in enumerate(wanted)
+        ]
+        found = dict(shown)
+        for rank, parcel in enumerate(world.deal_beside(parcels)):
+            for place in [place for place in others if place % world.size == rank]:
+                found[place], parcel = ShownSample.of_numbers(parcel, self.train.seed, first_position + place)
+        return found
 
     def prepare(self, micro: MicroBatch) -> Batch:
         """The samples as one packed row."""
@@ -162,7 +201,7 @@ class LanguageStage(Stage):
         shown = []
         for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
             sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
-            seeds = tuple((self.train.seed, position, place) for place in range(len(sample.windows)))
+            seeds = augmentation_seeds(self.train.seed, position, len(sample.windows))
             shown.append(ShownSample(self._tokens(sample), sample.windows, seeds))
         return shown
 
@@ -226,6 +265,14 @@ class LanguageStage(Stage):
     def _validation_sample(self, source: DescribedWindows, number: int) -> ShownSample:
         sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
         return ShownSample(self._tokens(sample), sample.windows, None)
+
+
+def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:
+    """Lengths of the `size` samples of a global batch, of which each rank knows its residue class; collective."""
+    padded = np.zeros(-(-size // world.size), dtype=np.int64)
+    padded[: len(own)] = own
+    found: list[int] = world.gather_beside(padded).T.ravel()[:size].tolist()
+    return found
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -58,7 +58,8 @@ class StepMeter:
     Notes
     -----
     A step lasts from `begin`, which follows the wait for its batch, to `end`, plus that wait. Validation and
-    checkpoints lie between steps and are not counted.
+    checkpoints lie between steps and are not counted. Neither waits for the device: `begin` is called while it has
+    nothing to do, and `end` after the step's one exchange, which has waited for it.
     """
 
     def __init__(self, world: World, precision: Literal["fp32", "bf16"] = "fp32", sample_every: int = 100) -> None:
@@ -74,7 +75,6 @@ class StepMeter:
         since = self._step - _FIRST_SAMPLE
         if self._every and since >= 0 and since % self._every == 0:
             self._profiler = _start_profiler(self._world.device)
-        self._synchronise()
         self._started = time.perf_counter()
 
     def end(self, samples: float, tokens: float, loader_wait: float, flops: float | None = None) -> None:
@@ -89,7 +89,6 @@ class StepMeter:
         flops
             Model FLOPs of this rank's forward and backward passes, see `e2llm_core.training.flops`; None if unknown.
         """
-        self._synchronise()
         seconds = time.perf_counter() - self._started
         if self._profiler is not None:
             self._share = _share(self._profiler, seconds)
@@ -136,10 +135,6 @@ class StepMeter:
             row["communication_share"] = sum(shares) / len(shares)
         row["memory_gb"] = max(rank[-2] for rank in ranks) / 1e9
         return row
-
-    def _synchronise(self) -> None:
-        if self._world.device.type == "cuda":
-            torch.cuda.synchronize(self._world.device)
 
 
 def peak_flops(device: torch.device, precision: Literal["fp32", "bf16"]) -> float | None:

@@ -4,7 +4,7 @@ import contextlib
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,16 @@ _AHEAD = 1
 """Steps that wait prepared while one is being prepared."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A step's micro-batches on this rank, and what those of all ranks add up to."""
+
+    batches: list[Batch]
+    units: float
+    samples: float
+    tokens: float
+
+
 class Trainer:
     """Trains one stage in one run folder, going on from the newest complete checkpoint.
 
@@ -43,7 +53,7 @@ class Trainer:
     world : World
         This rank's place.
     stop : callable, optional
-        Asked before every step on every rank: True ends training after a checkpoint at the step before.
+        Asked at the start and at the end of every step on every rank: True ends training with a checkpoint there.
     watchdog : Watchdog, optional
         Times the steps.
     """
@@ -96,15 +106,16 @@ class Trainer:
                 file.write(f"[{self.stage.name}] resumed at step {self.state.step}\n")
         log = MetricsLog(self.run, self.stage.name, self.config.max_steps, self.state.step, self.world)
         self._last = self.config.max_steps
+        self._exchange([], [])
         prepared = Prefetcher(self._prepare, self._steps(first), depth=_AHEAD)
         try:
-            for step, batches in enumerate(prepared, first):
-                if self._wants_stop():
+            for step, ready in enumerate(prepared, first):
+                if self._stops:
                     self._save()
                     self.checkpoints.finish(self.engine)
                     self._drain(step, prepared)
                     return "stopped"
-                self._step(step, batches, prepared.last_wait_seconds, log)
+                self._step(step, ready, prepared.last_wait_seconds, log)
                 if self._watchdog:
                     self._watchdog.feed()
         finally:
@@ -121,21 +132,25 @@ class Trainer:
             yield step
             step += 1
 
-    def _drain(self, step: int, prepared: Prefetcher[int, list[Batch]]) -> None:
-        """Let all ranks prepare up to one and the same step: one that ended before would leave others waiting."""
+    def _drain(self, step: int, prepared: Prefetcher[int, Prepared]) -> None:
+        """Let all ranks prepare up to one and the same step: one that ended before would leave others waiting.
+
+        What cannot be read any more is not needed any more, nor is what a rank that left would have sent.
+        """
         self._last = min(self._last, step + _AHEAD + 1)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(OSError, InputError, RuntimeError):  # the last is of torch.distributed
             for _ in prepared:
                 pass
 
-    def _step(self, step: int, batches: list[Batch], loader_wait: float, log: MetricsLog) -> None:
+    def _step(self, step: int, ready: Prepared, loader_wait: float, log: MetricsLog) -> None:
         """One optimizer step and what is due after it: metrics, validation, a checkpoint."""
         config, best = self.config, self.state.best_score
         self.state = replace(self.state, step=step, world_size=self.world.size)
-        metrics = self._train_step(step, batches, loader_wait)
+        metrics = self._train_step(step, ready, loader_wait)
         last = step == config.max_steps
         if step % config.log_every == 0 or step == 1 or last:
-            log.write(step, "train", metrics | self.meter.row())
+            norm = self.engine.gradient_norm()
+            log.write(step, "train", metrics | ({} if norm is None else {"gradient_norm": norm}) | self.meter.row())
         better = False
         if step % config.validate_every == 0 or last:
             validation = self._validate()
@@ -146,46 +161,49 @@ class Trainer:
         if step % config.checkpoint_every == 0 or last or better:
             self._save()
 
-    def _wants_stop(self) -> bool:
-        """Agree on stopping, and mark a checkpoint as complete once all ranks have written it."""
-        stop, written = self.world.sum([self._stop(), self.checkpoints.is_written(self.engine)])
-        if written == self.world.size:
-            self.checkpoints.finish(self.engine)
-        return stop > 0
+    def _exchange(self, totals: list[Tensor], counts: list[float]) -> tuple[list[float], list[float]]:
+        """Sum losses over all ranks, agree on stopping, and learn whether all have written what is being saved.
+
+        The one exchange of a step, and the one time that it waits for the device.
+        """
+        flags = [self._stop(), self.checkpoints.is_written(self.engine)]
+        *sums, stop, written = self.world.sum([*counts, *flags], torch.stack(totals) if totals else None)
+        self._stops, self._all_written = stop > 0, written == self.world.size
+        return sums[: len(totals)], sums[len(totals) :]
 
     def _save(self) -> None:
         if self.state.step != self._saved_step:
             self.checkpoints.save(self.engine, self.state)
             self._saved_step = self.state.step
 
-    def _prepare(self, step: int) -> list[Batch]:
+    def _prepare(self, step: int) -> Prepared:
         """Read this rank's micro-batches of global batch number `step`; runs ahead of training, in a thread."""
         first = (step - 1) * self.config.global_batch
         ids = self.order.batch(step - 1, self.config.global_batch)
         batches = self.stage.batches(ids, first, self.config, self.world)
-        return [batch.pinned() for batch in batches] if self.world.device.type == "cuda" else batches
+        work = [sum(getattr(batch, name) for batch in batches) for name in ("units", "samples", "tokens")]
+        units, samples, tokens = self.world.sum_beside(work)
+        if self.world.device.type == "cuda":
+            batches = [batch.pinned() for batch in batches]
+        return Prepared(batches, units, samples, tokens)
 
-    def _train_step(self, step: int, prepared: list[Batch], loader_wait: float) -> dict[str, float]:
+    def _train_step(self, step: int, ready: Prepared, loader_wait: float) -> dict[str, float]:
         """One optimizer step on global batch number `step`; returns means over the step's units."""
         self.meter.begin()
-        units, samples, tokens = self.world.sum(
-            [sum(getattr(batch, name) for batch in prepared) for name in ("units", "samples", "tokens")]
-        )
         model, rates = self.engine.forward_model(), self.engine.learning_rates()
-        batches = self.stage.look_ahead(model, [batch.to(self.world.device) for batch in prepared])
+        batches = self.stage.look_ahead(model, [batch.to(self.world.device) for batch in ready.batches])
         totals: dict[str, Tensor] = {}
         counts: dict[str, float] = {}
         for place, batch in enumerate(batches, 1):
             losses = self.stage.losses(model, batch)
-            self.engine.backward(losses.total, units, last=place == len(batches))
+            self.engine.backward(losses.total, ready.units, last=place == len(batches))
             for name, part in {"loss": Part(losses.total, batch.units), **losses.parts}.items():
                 totals[name] = totals.get(name, 0) + part.total.detach().double()
                 counts[name] = counts.get(name, 0) + part.units
         is_finite = self.engine.step()
-        sums = self.world.sum([*torch.stack(list(totals.values())).tolist(), *counts.values()])
-        shares = zip(counts, sums[: len(counts)], sums[len(counts) :], strict=True)
-        self._measure(prepared, loader_wait)
-        metrics = {name: total / count for name, total, count in shares if count}
+        summed = self._exchange(list(totals.values()), list(counts.values()))
+        self._measure(ready.batches, loader_wait)
+        metrics = {name: total / count for name, total, count in zip(counts, *summed, strict=True) if count}
         if not np.isfinite(metrics["loss"]) or not is_finite:
             with contextlib.suppress(InputError):
                 self.checkpoints.finish(self.engine)
@@ -195,16 +213,16 @@ class Trainer:
                 f"the loss is {metrics['loss']:g}{'' if is_finite else ', its gradients are not finite'}",
                 "Lower train.learning_rate or train.gradient_clip, with another `run:`; this one would end here again.",
             )
+        if self._all_written:
+            self.checkpoints.finish(self.engine)
         metrics |= {f"lr/{name}": rate for name, rate in rates.items()}
-        if (norm := self.engine.gradient_norm()) is not None:
-            metrics["gradient_norm"] = norm
-        return metrics | {"units": units, "samples": samples, "tokens": tokens}
+        return metrics | {"units": ready.units, "samples": ready.samples, "tokens": ready.tokens}
 
-    def _measure(self, prepared: list[Batch], loader_wait: float) -> None:
+    def _measure(self, batches: list[Batch], loader_wait: float) -> None:
         """Tell the meter what this rank has done in the step."""
-        samples, tokens = (sum(getattr(batch, name) for batch in prepared) for name in ("samples", "tokens"))
-        flops = [count for count in map(self.stage.flops, prepared) if count is not None]
-        self.meter.end(samples, tokens, loader_wait, sum(flops) if len(flops) == len(prepared) else None)
+        samples, tokens = (sum(getattr(batch, name) for batch in batches) for name in ("samples", "tokens"))
+        flops = [count for count in map(self.stage.flops, batches) if count is not None]
+        self.meter.end(samples, tokens, loader_wait, sum(flops) if len(flops) == len(batches) else None)
 
     def _validate(self) -> dict[str, float]:
         self.engine.model.eval()

@@ -2,13 +2,15 @@
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from e2llm_core.training.config import PATIENCE
 
@@ -45,15 +47,56 @@ class World:
         """Where this rank computes."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def sum(self, values: Iterable[float]) -> list[float]:
-        """Sum float64 values over all ranks; a collective call."""
+    def sum(self, values: Iterable[float], computed: Tensor | None = None) -> list[float]:
+        """Sum float64 values over all ranks; waits for the device, once. A collective call.
+
+        Parameters
+        ----------
+        values : iterable of float
+            What this rank knows.
+        computed : Tensor, optional
+            (n,) what its device computes; comes before `values` in the result.
+        """
         total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        if computed is not None:
+            total = torch.cat([computed.detach().double(), total])
         if self.size > 1:
             dist.all_reduce(total)
         return total.tolist()
 
+    def sum_beside(self, values: Iterable[float]) -> list[float]:
+        """Sum float64 values over all ranks, over the CPU.
+
+        A collective call, as all that say `beside`, for the one thread that prepares batches.
+        """
+        total = torch.tensor(list(values), dtype=torch.float64)
+        if self.size > 1:
+            dist.all_reduce(total, group=host_group())
+        return total.tolist()
+
+    def gather_beside(self, numbers: np.ndarray) -> np.ndarray:
+        """Everybody's (n,) int64 numbers, (ranks, n), over the CPU; a collective call, beside."""
+        if self.size == 1:
+            return numbers[None]
+        found = [torch.empty(len(numbers), dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(found, torch.from_numpy(numbers), group=host_group())
+        return torch.stack(found).numpy()
+
+    def deal_beside(self, parcels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Send to each rank its own int32 numbers, (any length,), and to nobody else; return what each rank sent here.
+
+        Over the CPU; a collective call, beside.
+        """
+        if self.size == 1:
+            return list(parcels)
+        sizes = self.gather_beside(np.array([len(parcel) for parcel in parcels]))[:, self.rank].tolist()
+        found = torch.empty(sum(sizes), dtype=torch.int32)
+        sent = torch.from_numpy(np.concatenate(parcels))
+        dist.all_to_all_single(found, sent, sizes, [len(parcel) for parcel in parcels], group=host_group())
+        return [part.numpy() for part in found.split(sizes)]
+
     def exchange(self, item: T) -> list[T]:
-        """Everybody's items by rank, over the CPU; a collective call, for the one thread that prepares batches."""
+        """Everybody's items by rank, over the CPU; a collective call."""
         if self.size == 1:
             return [item]
         found: list[Any] = [None] * self.size

@@ -1,4 +1,5 @@
-import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -172,20 +173,62 @@ def test_packed_batches_of_all_ranks_hold_the_global_batch_once(make, name, work
 
 
 def ranks_batches(stage, ids, config, workers):
-    """Every rank's batches; what they exchange is gathered one rank after the other."""
-    given: list = []
+    """Every rank's batches; a thread is a rank, and what ranks exchange is left on a table."""
+    return ranks_batches_and_bytes(stage, ids, config, workers)[0]
+
+
+def ranks_batches_and_bytes(stage, ids, config, workers):
+    table, met = {}, threading.Barrier(workers, timeout=30)
+    moved = [0] * workers
+    alone = threading.Lock()
 
     class Rank(World):
-        def exchange(self, item):
-            given.append(item)
-            if len(given) < workers:
-                raise StopIteration
-            return given[:workers]
+        def laid_out(self, item):
+            table[self.rank] = item
+            alone.release()
+            met.wait()
+            found = [table[rank] for rank in range(workers)]
+            met.wait()
+            alone.acquire()
+            return found
 
-    shares = []
-    for rank in range(workers):
-        with contextlib.suppress(StopIteration):
-            shares.append(stage.batches(ids, 20, config, Rank(rank, workers)))
-    for rank in range(workers - len(shares)):
-        shares.insert(rank, stage.batches(ids, 20, config, Rank(rank, workers)))
-    return shares
+        def gather_beside(self, numbers):
+            moved[self.rank] += numbers.nbytes * (workers - 1)
+            return np.stack(self.laid_out(numbers))
+
+        def deal_beside(self, parcels):
+            assert not len(parcels[self.rank])
+            moved[self.rank] += sum(parcel.nbytes for parcel in parcels)
+            return [parcels[self.rank] for parcels in self.laid_out(parcels)]
+
+    def batches(rank):
+        with alone:  # a stage has one thread that prepares batches
+            return stage.batches(ids, 20, config, Rank(rank, workers))
+
+    with ThreadPoolExecutor(workers) as threads:
+        shares = list(threads.map(batches, range(workers)))
+    return shares, moved
+
+
+@pytest.mark.parametrize("name", ["stage2", "stage3"])
+def test_ranks_send_lengths_and_each_sample_to_the_rank_that_packs_it(make, name):
+    """What all ranks send is less than one copy of the tokens: they once sent all of them to all."""
+    stage, ids = make[name](), np.arange(12)
+    config = TrainConfig(global_batch=12, micro_batch=6, micro_tokens=4096)
+    shares, moved = ranks_batches_and_bytes(stage, ids, config, 4)
+    tokens = sum(batch.tokens for share in shares for batch in share)
+    assert 0 < sum(moved) < 8 * tokens + 12 * 40
+    for batch in (batch for share in shares for batch in share):
+        assert batch.tensors["eeg"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["stage2", "stage3"])
+def test_a_rank_packs_what_others_tokenised_as_its_own(make, name):
+    """Rows of one rank, and of three: the same rows of the same samples, augmented alike."""
+    stage, ids = make[name](), np.array([4, 0, 2, 3, 1, 5])
+    config = TrainConfig(global_batch=6, micro_batch=2, micro_tokens=4096)
+    (alone,) = ranks_batches(stage, ids, config, 1)
+    dealt = ranks_batches(stage, ids, config, 3)
+    by_turns = [share[turn] for turn in range(len(dealt[0])) for share in dealt]
+    assert len(alone) == len(by_turns) == 3
+    assert all(same(one, other) for one, other in zip(alone, by_turns, strict=True))
