@@ -9,7 +9,8 @@ from pathlib import Path
 
 import deepspeed  # noqa: F401
 import sklearn.metrics  # noqa: F401
-import torch._dynamo  # noqa: F401  by torch's optimizers, when the first is made
+import torch
+import torch._dynamo
 import transformers.integrations.deepspeed  # noqa: F401
 from pydantic import TypeAdapter
 
@@ -17,8 +18,8 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F40
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
-from e2llm_core.training.stage import Batch, Stage
-from e2llm_core.training.trainer import Trainer
+from e2llm_core.training.stage import Stage
+from e2llm_core.training.trainer import Prepared, Trainer
 from e2llm_core.training.world import World
 
 INHERITED = ("AWS_", "E2LLM_")
@@ -33,12 +34,12 @@ class KilledTrainer(Trainer):
 
     last: int | None = None
 
-    def _train_step(self, step: int, prepared: list[Batch], loader_wait: float) -> dict[str, float]:
+    def _train_step(self, step: int, ready: Prepared, loader_wait: float) -> dict[str, float]:
         if self.last is not None and step == self.last + 1:
             self.checkpoints.finish(self.engine)
             self.world.barrier()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._train_step(step, prepared, loader_wait)
+        return super()._train_step(step, ready, loader_wait)
 
 
 def stops(trainer: Trainer, stop_after: int | None) -> bool:
@@ -64,6 +65,7 @@ def main(rank: int, job: str, variables: dict[str, str]) -> None:
     stderr = Path(job).with_suffix(f".{rank}.stderr")
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
     content = json.loads(Path(job).read_text())
+    torch.set_num_threads(content.get("threads", 1))
     world = World.from_environment()
     for run, given in content["plans"].items():
         plan = TypeAdapter(Plan).validate_python(given)

@@ -36,17 +36,21 @@ def train(
     kill_after: int | None = None,
     stop_after: int | None = None,
     fault: str = "",
+    threads: int = 1,
 ) -> Ended:
     """Train plans one after another, each in its run folder, and return how that ended.
 
     With `kill_after`, the ranks kill themselves once that step of the first plan and its checkpoint are written;
-    with `stop_after`, every run is asked to stop after that step; `fault` is one of `tests/faulty`.
+    with `stop_after`, every run is asked to stop after that step; `fault` is one of `tests/faulty`; `threads`
+    are those of a rank.
     """
     _import_everything_once()
     with TemporaryDirectory() as folder, _store() as port:
         job = Path(folder) / "job.json"
         plans = {str(run): plan for run, plan in runs.items()}
-        job.write_text(json.dumps({"plans": plans, "kill_after": kill_after, "stop_after": stop_after}))
+        job.write_text(
+            json.dumps({"plans": plans, "kill_after": kill_after, "stop_after": stop_after, "threads": threads})
+        )
         variables = {
             "WORLD_SIZE": str(workers),
             "MASTER_ADDR": "127.0.0.1",
