@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import deepspeed  # noqa: F401
@@ -18,9 +20,11 @@ from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F40
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
+from e2llm_core.training.faults import Watchdog
 from e2llm_core.training.stage import Stage
 from e2llm_core.training.trainer import Prepared, Trainer
 from e2llm_core.training.world import World
+from storage.workspace import Workspace
 
 INHERITED = ("AWS_", "E2LLM_")
 """Beginnings of variables that tests change; those of the process that ranks are forked from are the first test's."""
@@ -57,21 +61,29 @@ def build(plan: Plan) -> Stage:
     return misbehaving(stage)
 
 
-def main(rank: int, job: str, variables: dict[str, str]) -> None:
-    """Train the plans of a job, in one process group."""
+def main(rank: int, stderr: str, variables: dict[str, str], function: str, argument: str) -> None:
+    """Be one rank: call a function, given as `module:name`, with an argument."""
     for name in [name for name in os.environ if name.startswith(INHERITED)]:
         del os.environ[name]
     os.environ |= variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    stderr = Path(job).with_suffix(f".{rank}.stderr")
-    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    os.dup2(os.open(f"{stderr}.{rank}.stderr", os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    module, _, name = function.partition(":")
+    getattr(import_module(module), name)(argument)
+
+
+def train(job: str) -> None:
+    """Train the plans of a job, in one process group."""
     content = json.loads(Path(job).read_text())
-    torch.set_num_threads(content.get("threads", 1))
-    world = World.from_environment()
+    torch.set_num_threads(content["threads"])
+    world, seconds = World.from_environment(), content["hang_seconds"]
     for run, given in content["plans"].items():
-        plan = TypeAdapter(Plan).validate_python(given)
-        trainer = KilledTrainer(build(plan), plan.train, Path(run), world)
-        trainer._stop = partial(stops, trainer, content["stop_after"])
-        trainer.last = content["kill_after"]
-        outcome = trainer.fit()
+        plan, workspace = TypeAdapter(Plan).validate_python(given), Workspace(run, world.node_rank)
+        with Watchdog(workspace.folder, world.rank, seconds) if seconds else nullcontext() as watchdog:
+            trainer = KilledTrainer(build(plan), plan.train, workspace, world, watchdog=watchdog)
+            trainer._stop = partial(stops, trainer, content["stop_after"])
+            trainer.last = content["kill_after"]
+            outcome = trainer.fit()
         assert outcome == ("stopped" if content["stop_after"] else "finished")
+        if trainer.checkpoints.leads:
+            workspace.discard()
     stop_distributed()
