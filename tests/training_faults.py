@@ -136,6 +136,19 @@ class TwoNodes:
         self._mark.with_suffix(".go").touch()
 
     @contextlib.contextmanager
+    def connected(self, env: dict[str, str] | None = None) -> Iterator[None]:
+        """Have this process connected while the block runs, with variables for all that works for it."""
+        import ray
+
+        variables = {"PYTHONPATH": f"{ROOT}:{FAULTY}", "OMP_NUM_THREADS": "1", **(env or {})}
+        ray.init(self._cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
+        wait(lambda: ray.cluster_resources().get("CPU") == 2)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    @contextlib.contextmanager
     def training(
         self,
         run: Path | str,
@@ -145,29 +158,16 @@ class TwoNodes:
         **resources: Any,
     ) -> Iterator[Future[None]]:
         """Train in a thread while the block runs; waits for its end, which is left in the future."""
-        import ray
-
         self._mark = Path(self._marks.name, secrets.token_hex(4))
-        variables = {
-            "PYTHONPATH": f"{ROOT}:{FAULTY}",
-            "E2LLM_TEST_FAULT": fault,
-            "E2LLM_TEST_MARK": str(self._mark),
-            "OMP_NUM_THREADS": "1",
-            **(env or {}),
-        }
+        faults = {"E2LLM_TEST_FAULT": fault, "E2LLM_TEST_MARK": str(self._mark)}
         asked = TrainingResources.model_validate({"workers": 2, **resources})
-        ray.init(self._cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
-        wait(lambda: ray.cluster_resources().get("CPU") == 2)
-        try:
-            with ThreadPoolExecutor(1) as thread:
-                ended = thread.submit(train, plan or tiny(), run, asked)
-                try:
-                    yield ended
-                except BaseException:
-                    self.let_go()  # or the thread would be waited for without end
-                    raise
-        finally:
-            ray.shutdown()
+        with self.connected(faults | (env or {})), ThreadPoolExecutor(1) as thread:
+            ended = thread.submit(train, plan or tiny(), run, asked)
+            try:
+                yield ended
+            except BaseException:
+                self.let_go()  # or the thread would be waited for without end
+                raise
 
     def trained(self, run: Place, plan: Plan | None = None, fault: str = "", **settings: Any) -> Place:
         """Train to the end."""
@@ -282,28 +282,33 @@ def s3_process(bucket: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
         server.wait()
 
 
-def make_store(place: str | Path) -> None:
-    """Write noise of four subjects."""
-    store = create_store(place, dataset="noise", label_set=LabelSet(name="two", names=("rest", "task")))
-    channels = ("FP1", "FP2", "C3", "C4")
+def make_store(
+    place: str | Path,
+    labels: tuple[str, ...] = ("rest", "task"),
+    channels: tuple[str, ...] = ("FP1", "FP2", "C3", "C4"),
+    trials: int = 8,
+    clip: int = 512,
+) -> None:
+    """Write noise of four subjects; each label is that of two trials in a row, then the next one's turn comes."""
+    store = create_store(place, dataset="noise", label_set=LabelSet(name="some", names=labels))
+    spans = tuple(
+        Trial(trial=n, position=n, clip=n, start=(n - 1) * clip, stop=n * clip, label=labels[n // 2 % len(labels)])
+        for n in range(1, trials + 1)
+    )
     for subject in range(4):
-        trials = tuple(
-            Trial(trial=n, position=n, clip=n, start=(n - 1) * 512, stop=n * 512, label=("rest", "task")[n % 2])
-            for n in range(1, 9)
-        )
         info = RecordingInfo(
             recording_id=f"sub-{subject}",
             subject=f"s{subject}",
             session="1",
             channels=channels,
             sfreq_hz=256.0,
-            n_times=8 * 512,
+            n_times=trials * clip,
             source_sha256="0" * 64,
             ingest_digest=f"{subject}" * 64,
             provenance={},
-            trials=trials,
+            trials=spans,
         )
-        store.write_recording(info, np.random.default_rng(subject).normal(0, 20, (len(channels), 8 * 512)))
+        store.write_recording(info, np.random.default_rng(subject).normal(0, 20, (len(channels), trials * clip)))
     store.write_index()
 
 

@@ -4,11 +4,15 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
 ADDRESSES = ("10.78.0.1", "10.78.0.2")
 _READY = "ready"
 _ENTER = ("--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--propagation", "private")
@@ -84,3 +88,57 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
         for host in pair:
             host.open_link()
         yield first, second
+
+
+class OneOfTwo:
+    """A host with a state folder and a temporary folder."""
+
+    def __init__(self, host: Host, folder: Path, temporary: Path) -> None:
+        self._host, self.folder, self.temporary = host, folder, temporary
+        self.address = host.address
+        self.state = folder / "state"
+        temporary.mkdir()
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.env |= {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return self._host.run(words, self.env)
+
+    def cluster(self, *words: str) -> str:
+        """Output of `e2llm cluster` with these words, which must succeed."""
+        done = self.run(str(BIN / "e2llm"), "cluster", *words, "--dir", str(self.state))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@contextlib.contextmanager
+def places_on_two_hosts(folder: Path) -> Iterator[list[OneOfTwo]]:
+    """Have two hosts to work on while the block runs, their states in a folder."""
+    with (
+        two_hosts() as pair,
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="h-", dir="/tmp") as short,  # for the names of sockets
+    ):
+        patch.chdir(ROOT)
+        names = [str(number) for number, _ in enumerate(pair, 1)]
+        for name in names:
+            (folder / name).mkdir()
+        yield [OneOfTwo(host, folder / name, Path(short) / name) for name, host in zip(names, pair, strict=True)]
+
+
+def join(head: OneOfTwo, node: OneOfTwo) -> tuple[str, str]:
+    """Start a cluster as a person would, doing what the head says; returns the head's and the node's words."""
+    said = head.cluster("up", "--host", head.address, "--num-cpus", "1", "--ports", "21000-21099")
+    (line,) = [line for line in said.splitlines() if "e2llm cluster join" in line]
+    words = line.removeprefix("#").split()
+    assert words == ["e2llm", "cluster", "join", f"{head.address}:21000", "--token", "e2llm.token"]
+    token = node.folder / "e2llm.token"
+    shutil.copy(head.state / "token", token)
+    assert token.stat().st_mode & 0o777 == 0o600
+    answer = node.cluster("join", words[3], "--token", str(token), "--num-cpus", "1", "--ports", "21000-21099")
+    head.env |= dict(
+        line.removeprefix("export ").replace("'", "").split("=", 1)
+        for line in said.splitlines()
+        if line.startswith("export ")
+    )
+    return said, answer

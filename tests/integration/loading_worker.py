@@ -1,7 +1,6 @@
-"""One process of a loading test: loads checkpoints under ZeRO-3, as `torchrun` starts it, and writes what it saw."""
+"""One process of a loading test: loads checkpoints under ZeRO-3, and writes what it saw."""
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -116,7 +115,9 @@ def memory(folder: str, small: str, world: World) -> dict[str, Any]:
     return {**peaks, "own": own, "largest": max(parameter.ds_numel * 4 for parameter in parameters)}
 
 
-def main(job: Path) -> None:
+def main(place: str) -> None:
+    """Do what the job at a place says, on this rank."""
+    job = Path(place)
     world = World.from_environment()
     start_distributed(world)
     content = json.loads(job.read_text())
@@ -128,7 +129,3 @@ def main(job: Path) -> None:
         result = memory(content["folder"], content["small"], world)
     job.with_suffix(f".{world.rank}.out").write_text(json.dumps(result))
     stop_distributed()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

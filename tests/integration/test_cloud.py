@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +16,12 @@ import yaml
 from cluster.plans import ScoringPlan
 from cluster.scoring import score
 from cluster.session import Resources
-from e2llm_core.stages.config import Stage2Plan
 from jobs.__main__ import main
 from storage.location import locate
 from tests import ranks
 from tests.tiny_llm import save_tiny_llm
 from tests.training_faults import (
-    FAULTY,
     PATIENCE_SECONDS,
-    ROOT,
     SPEC,
     STEPS,
     TRAIN,
@@ -36,7 +30,6 @@ from tests.training_faults import (
     curve,
     make_store,
     resumptions,
-    rows,
     s3_process,
     stage1,
     text,
@@ -113,18 +106,16 @@ def test_models_are_read_from_the_bucket(nodes: TwoNodes, trained: str, tmp_path
     llm = save_tiny_llm(tmp_path / "llm", ("rest", "task"))
     for path in llm.iterdir():
         locate(LLM).write(f"model/{path.name}", path.read_bytes())
-    plan = Stage2Plan.model_validate(
-        {
-            "data": stage1(STORE).data.model_dump(),
-            "model": {"tower": f"{trained}/model", "llm": f"{LLM}/model"},
-            "train": {**TRAIN, "max_steps": 2},
-        }
-    )
+    plan = {
+        "data": stage1(STORE).data.model_dump(mode="json"),
+        "model": {"tower": f"{trained}/model", "llm": f"{LLM}/model"},
+        "train": {**TRAIN, "max_steps": 2},
+    }
     run = "s3://eeg/runs/stage2"
-    with nodes.training(run, plan) as ended:
-        ended.result()
-        source = json.loads(text(run, "model/config.json"))["llm_source"]
-        assert (source["kind"], source["name"]) == ("url", f"{LLM}/model")
+    ranks.train({run: plan}, workers=1)
+    source = json.loads(text(run, "model/config.json"))["llm_source"]
+    assert (source["kind"], source["name"]) == ("url", f"{LLM}/model")
+    with nodes.connected():
         scores = score(ScoringPlan(store=STORE, model=f"{run}/model"), "s3://eeg/runs/score", Resources())
     found = [pd.read_parquet(tmp_path / key) for key in fetched(scores, tmp_path)]
     assert sum(map(len, found)) == len(found[0]) > 0
@@ -148,32 +139,18 @@ def job(run: str, folder: Path, **settings: object) -> Path:
 def test_a_job_stops_goes_on_and_is_done(server: psutil.Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = "s3://eeg/runs/job"
     spec = job(run, tmp_path)
-    faulty = {"PYTHONPATH": str(FAULTY), "E2LLM_TEST_MARK": str(tmp_path / "mark")}
+    with ranks.instead_of_ray(stop_after=5), pytest.raises(SystemExit) as ended:
+        main([str(spec)])
+    assert ended.value.code == os.EX_TEMPFAIL
+    stopped = capsys.readouterr()
+    assert "start the job again" in stopped.err
+    assert checkpoints(run)[-1] == "step-000005"
 
-    def start(fault: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobs", str(spec), "--local"],
-            cwd=ROOT,
-            env=os.environ | faulty | {"E2LLM_TEST_FAULT": fault, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    first = start("slow:1")
-    wait(lambda: rows(run) or first.poll() is not None)
-    first.send_signal(signal.SIGTERM)
-    output, _ = first.communicate(timeout=PATIENCE_SECONDS)
-    assert first.returncode == os.EX_TEMPFAIL, output
-    assert "start the job again" in output
-    stopped = checkpoints(run)[-1]
-    assert stopped != f"step-{STEPS:06d}"
-
-    second = start("")
-    said, _ = second.communicate(timeout=PATIENCE_SECONDS)
-    assert second.returncode == 0, said
-    assert f"step {STEPS}/{STEPS}" in said, "progress is shown"
-    assert [f"step-{step:06d}" for step in resumptions(run)] == [stopped]
+    with ranks.instead_of_ray():
+        main([str(spec)])
+    finished = capsys.readouterr()
+    assert f"step {STEPS}/{STEPS}" in finished.out, "progress is shown"
+    assert resumptions(run) == [5]
     assert len(curve(run)) == STEPS
 
     main([str(spec)])
@@ -186,7 +163,7 @@ def test_a_job_stops_goes_on_and_is_done(server: psutil.Process, tmp_path: Path,
 
     digests = json.loads(text(run, "environment.json"))["digests"]
     assert digests["run"] == json.loads(text(run, "DONE.json"))["digest"]
-    told = [output, said, *(locate(run).read(key).decode(errors="replace") for key in locate(run).files())]
+    told = [*stopped, *finished, *(locate(run).read(key).decode(errors="replace") for key in locate(run).files())]
     assert not [one for one in told if SECRET in one]
 
 

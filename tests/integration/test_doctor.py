@@ -1,11 +1,11 @@
 """The doctor on a real Ray: two nodes, and this machine alone."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,22 +38,16 @@ def test_every_node_is_examined_and_the_sum_over_both_measured(two_nodes, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def doctor(place: Path) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, "-c", "from jobs.cli import app; app()", "doctor", "--storage", str(place)]
-    variables = environment | {"COLUMNS": "120"}
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
-
-
-def test_this_machine_without_a_cluster(tmp_path):
-    done = doctor(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "gloo over 2 ranks on 1 node" in done.stdout
+def test_this_machine_without_a_cluster(connected, tmp_path):
+    done = CliRunner().invoke(app, ["doctor", "--storage", str(tmp_path)], env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    assert "gloo over 2 ranks on 1 node" in done.output
     assert not list(tmp_path.iterdir())
 
 
-def test_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+def test_storage_that_cannot_be_written_is_refused_in_one_line(connected, tmp_path):
     (tmp_path / "file").touch()
-    done = doctor(tmp_path / "file")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/file: cannot be written: ")
+    done = CliRunner().invoke(app, ["doctor", "--storage", str(tmp_path / "file")])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/file: cannot be written: ")

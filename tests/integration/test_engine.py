@@ -19,15 +19,14 @@ from e2llm_core.training.metrics import read_metrics
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.trainer import seed_everything
 from e2llm_core.training.world import World
-from storage.labels import LabelSet
 from storage.sampling.order import SampleOrder
-from storage.store import RecordingInfo, Trial, create_store
 from tests import ranks
 from tests.tiny_llm import save_tiny_llm
+from tests.training_faults import make_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
+LABELS = ("sad", "happy", "fear")
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
 STEPS = 5
 TOLERANCE = 1e-4
@@ -53,27 +52,8 @@ WHOLE = {"lora": None, "learning_rates": {"llm": 1e-3}}
 def folder(tmp_path_factory) -> Path:
     """Store of four subjects, and a language model that nobody trained."""
     folder = tmp_path_factory.mktemp("engine")
-    store = create_store(folder / "store.zarr", dataset="synthetic", label_set=LABELS)
-    for subject in range(4):
-        trials = tuple(
-            Trial(trial=n, position=n, clip=n, start=(n - 1) * 512, stop=n * 512, label=LABELS.names[n // 2 % 3])
-            for n in range(1, 9)
-        )
-        info = RecordingInfo(
-            recording_id=f"sub-{subject}",
-            subject=f"s{subject}",
-            session="1",
-            channels=CHANNELS,
-            sfreq_hz=256.0,
-            n_times=8 * 512,
-            source_sha256="0" * 64,
-            ingest_digest=f"{subject}" * 64,
-            provenance={},
-            trials=trials,
-        )
-        signal = np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), 8 * 512))
-        store.write_recording(info, signal)
-    save_tiny_llm(folder / "llm", LABELS.names)
+    make_store(folder / "store.zarr", LABELS, CHANNELS)
+    save_tiny_llm(folder / "llm", LABELS)
     return folder
 
 

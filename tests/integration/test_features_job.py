@@ -1,10 +1,5 @@
-"""The features job on a real Ray: killed with -9 in the middle, refused by a damaged block, and finished each time."""
+"""The features job on a real Ray: refused by a damaged block, finished, and stages 2 and 3 trained on the result."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,66 +8,36 @@ import torch
 
 from cluster.features import compute_features
 from cluster.plans import FeaturesPlan
-from cluster.session import Resources, ray_session
+from cluster.session import Resources
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.tower import EEGSettings, EEGTower, load_tower, save_tower
+from e2llm_core.training.metrics import read_metrics
 from storage.errors import InputError
 from storage.features import COMPLETE, FEATURES, VALUES, Features
-from storage.labels import LabelSet
-from storage.store import RecordingInfo, Trial, create_store, open_store
+from storage.store import open_store
 from storage.windows import WindowConfig, Windows
+from tests import ranks
+from tests.tiny_llm import save_tiny_llm
+from tests.training_faults import TRAIN, make_store
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-ROOT = Path(__file__).resolve().parents[2]
-JOB = Path(__file__).with_name("features_job.py")
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("private_ray")]
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
-NUM_TRIALS, CLIP = 40, 1024
-NUM_BLOCKS = 2 * NUM_TRIALS * 4
+NUM_TRIALS, CLIP = 20, 1024
+NUM_BLOCKS = 4 * NUM_TRIALS * 4
+WINDOWS = WindowConfig(window_seconds=1.0, stride_seconds=1.0)
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> FeaturesPlan:
     folder = tmp_path_factory.mktemp("inputs")
-    labels = LabelSet(name="two", names=("rest", "task"))
-    store = create_store(folder / "store.zarr", dataset="synthetic", label_set=labels)
-    trials = tuple(
-        Trial(trial=n + 1, position=n + 1, clip=n + 1, start=n * CLIP, stop=(n + 1) * CLIP, label=None)
-        for n in range(NUM_TRIALS)
-    )
-    for subject in ("s0", "s1"):
-        info = RecordingInfo(
-            recording_id=subject,
-            subject=subject,
-            session="1",
-            channels=CHANNELS,
-            sfreq_hz=256.0,
-            n_times=NUM_TRIALS * CLIP,
-            source_sha256="0" * 64,
-            ingest_digest="1" * 64,
-            provenance={},
-            trials=trials,
-        )
-        signal_uv = np.random.default_rng(0).normal(0, 20, (len(CHANNELS), NUM_TRIALS * CLIP))
-        store.write_recording(info, signal_uv)
-    store.write_index()
+    make_store(folder / "store.zarr", channels=CHANNELS, trials=NUM_TRIALS, clip=CLIP)
     torch.manual_seed(0)
     encoder = {"name": "eegpt", "dim": 16, "depth": 1, "num_heads": 2}
     eeg = EEGSettings(CHANNELS, window_seconds=1.0)
     tower = EEGTower.build(eeg, encoder=encoder, temporal={"dim": 16, "depth": 1, "num_heads": 2})
     fourier_start(tower.encoder)
     save_tower(tower, folder / "tower")
-    windows = WindowConfig(window_seconds=1.0, stride_seconds=1.0)
-    return FeaturesPlan(store=str(folder / "store.zarr"), windows=windows, model=folder / "tower", variants=2, block=1)
-
-
-def start(plan: FeaturesPlan, run: Path) -> subprocess.Popen[str]:
-    run.mkdir(exist_ok=True)
-    (run / "plan.json").write_text(plan.model_dump_json())
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(JOB), str(run / "plan.json"), str(run)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return FeaturesPlan(store=str(folder / "store.zarr"), windows=WINDOWS, model=folder / "tower", variants=2, block=1)
 
 
 def shards(run: Path) -> dict[Path, int]:
@@ -80,37 +45,52 @@ def shards(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (run / FEATURES / VALUES).glob("c/*/0/0/0")}
 
 
-def test_a_killed_job_goes_on_and_so_does_one_with_a_damaged_block(plan, tmp_path, capfd):
-    job = start(plan, tmp_path)
-    deadline = time.monotonic() + 240
-    while len(shards(tmp_path)) < 5:
-        assert job.poll() is None, job.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-    time.sleep(3)  # its workers end with it
-    before = shards(tmp_path)
-    assert 5 <= len(before) < NUM_BLOCKS
-    with pytest.raises(InputError, match="not complete"):
-        Features.open(tmp_path / FEATURES)
-
-    (shard,) = Path(plan.store).glob("recordings/s1/signal-*/c/0/0")
+@pytest.fixture(scope="module")
+def run(plan, tmp_path_factory) -> Path:
+    """A job that met a damaged block, and was started again when that was repaired."""
+    run = tmp_path_factory.mktemp("features")
+    (shard,) = Path(plan.store).glob("recordings/sub-3/signal-*/c/0/0")
     whole = shard.read_bytes()
     shard.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    with ray_session(ROOT, local=True):
-        with pytest.raises(InputError, match="s1"):
-            compute_features(plan, tmp_path, Resources(workers=1))
-        assert len(before) < len(shards(tmp_path)) < NUM_BLOCKS
-        assert not (tmp_path / FEATURES / COMPLETE).exists()
-        shard.write_bytes(whole)
-        compute_features(plan, tmp_path, Resources(workers=1))
-    assert f"of {NUM_BLOCKS} blocks are there" in capfd.readouterr().out
-    after = shards(tmp_path)
-    assert before.items() <= after.items()
-    assert len(after) == NUM_BLOCKS
+    with pytest.raises(InputError, match="sub-3"):
+        compute_features(plan, run, Resources(workers=1))
+    before = shards(run)
+    assert 0 < len(before) < NUM_BLOCKS
+    assert not (run / FEATURES / COMPLETE).exists()
+    with pytest.raises(InputError, match="not complete"):
+        Features.open(run / FEATURES)
 
+    shard.write_bytes(whole)
+    compute_features(plan, run, Resources(workers=1))
+    after = shards(run)
+    assert before.items() <= after.items(), "what is there is not computed again"
+    assert len(after) == NUM_BLOCKS
+    return run
+
+
+def test_the_features_are_the_towers(plan, run):
     windows, ids = Windows(open_store(plan.store), plan.windows), np.array([0, 7, NUM_BLOCKS // 2, NUM_BLOCKS - 1])
     with torch.no_grad():
         expected = load_tower(plan.model)(torch.from_numpy(windows.read(ids))).numpy()
-    np.testing.assert_allclose(Features.open(tmp_path / FEATURES).read(ids), expected, atol=1e-5)
+    np.testing.assert_allclose(Features.open(run / FEATURES).read(ids), expected, atol=1e-5)
+
+
+def test_stages_2_and_3_train_on_features_computed_once(plan, run, tmp_path):
+    tower, llm = Path(plan.model), save_tiny_llm(tmp_path / "llm", ("rest", "task"))
+    split = {"train": 2, "validation": 1, "test": 1}
+    features, windows = str(run / FEATURES), WINDOWS.model_dump(mode="json")
+    data = {"store": plan.store, "windows": windows, "split": split, "features": features}
+    train = {**TRAIN, "max_steps": 2, "validate_every": 2}
+    lora = {"lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}}
+    stage2, stage3 = tmp_path / "stage2", tmp_path / "stage3"
+    plans = {
+        stage2: {"data": data, "model": {"tower": str(tower), "llm": str(llm)}, "train": train},
+        stage3: {"data": data, "model": {"start": str(stage2 / "model")}, "tasks": ["IED"], "train": train | lora},
+    }
+    ranks.train(plans, workers=1)
+    handed_on = (tower / "tower.safetensors").read_bytes()
+    for stage in plans:
+        rows = read_metrics(stage / "metrics.jsonl")
+        assert [row["split"] for row in rows] == ["train"] * 2 + ["validation"]
+        assert (stage / "model/tower.safetensors").read_bytes() == handed_on
+    assert (stage3 / "model/adapter/adapter_model.safetensors").exists()

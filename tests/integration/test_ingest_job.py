@@ -2,10 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mne
@@ -14,7 +11,8 @@ import pytest
 import yaml
 
 from cluster.ingest import REFUSED, IngestPlan, ingest
-from cluster.session import Resources, ray_session
+from cluster.session import Resources
+from jobs.__main__ import main
 from storage.damage import verify
 from storage.errors import InputError
 from storage.labels import LabelSet
@@ -26,8 +24,7 @@ from storage.signal import SignalConfig
 from storage.store import open_store
 from tests.ingest_loop import ArraySource, write_sources
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("private_ray")]
 PATTERN = r"(?P<subject>s\d)_(?P<label>rest|task)\.(fif|edf)"
 LABELS = LabelSet(name="two", names=("rest", "task"))
 NUM_GOOD = 4
@@ -59,12 +56,6 @@ class WatchedSource(ArraySource):
         time.sleep(0.4)
         (self.root / f"{ref.recording_id}.times").write_text(f"{began} {time.time()}")
         return super().read(ref)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with ray_session(ROOT, local=True):
-        yield
 
 
 @pytest.fixture
@@ -181,7 +172,7 @@ def test_a_locked_store_is_refused_before_any_task(tmp_path: Path) -> None:
     assert not (root / "log").exists()
 
 
-def test_exit_statuses(recordings: Path, tmp_path: Path) -> None:
+def test_exit_statuses(recordings: Path, tmp_path: Path, connected, monkeypatch, capsys) -> None:
     spec = tmp_path / "ingest.yaml"
     content = {
         "kind": "ingest",
@@ -193,21 +184,16 @@ def test_exit_statuses(recordings: Path, tmp_path: Path) -> None:
         "resources": {"workers": 2},
     }
     spec.write_text(yaml.safe_dump(content))
-
-    def run() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "jobs", str(spec), "--local"]
-        environment = os.environ | {"E2LLM_ROOT": str(tmp_path)}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-    bad = run()
-    assert bad.returncode == 2, bad.stderr
-    (line,) = [line for line in bad.stderr.splitlines() if line.startswith("error:")]
+    monkeypatch.setenv("E2LLM_ROOT", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main([str(spec)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error:")
     assert "1 of 5 recordings refused" in line
-    assert "Traceback" not in bad.stderr
     assert not (tmp_path / "run/DONE.json").exists()
     (recordings / "s9_rest.edf").unlink()
     write_fif(recordings / "s8_rest.fif", seed=8)
-    good = run()
-    assert good.returncode == 0, good.stderr
-    assert f"[ingest] 1 written, {NUM_GOOD} unchanged, 0 refused" in good.stdout
+    main([str(spec)])
+    assert f"[ingest] 1 written, {NUM_GOOD} unchanged, 0 refused" in capsys.readouterr().out
     assert (tmp_path / "run/DONE.json").exists()

@@ -8,9 +8,7 @@ import http.client
 import os
 import random
 import re
-import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,22 +18,16 @@ import pytest
 import ray
 import yaml
 
-from cluster import local
 from cluster.ports import HEAD_NAMES, HEAD_VARIABLES
 from e2llm_core.stages.config import Stage1Plan
 from storage.store import open_store
 from tests import ranks
 from tests.processes import command_lines, listening
 from tests.stops import StoppableJob, curve, wait_until_nothing_runs
-from tests.tiny_jobs import RAY, ROOT, TinyJobs, finish, submit
+from tests.tiny_jobs import RAY, TinyJobs, finish, submit
 from tests.training_faults import FAULTY, make_store, stage1
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
-SECRETS = {
-    "E2LLM_SERVE_TOKEN": f"serve-{secrets.token_hex(12)}",
-    "AWS_SECRET_ACCESS_KEY": f"aws-{secrets.token_hex(12)}",
-    "HF_TOKEN": f"hf-{secrets.token_hex(12)}",
-}
 PUBLIC = {
     "/",
     "/favicon.ico",
@@ -62,15 +54,12 @@ _ROUTE = re.compile(r"""(?:@\w+\.|web\.|add_)(get|post|put|delete)\(\s*f?"(/[^"]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(one_cluster, told_secrets):
+    """Where jobs are submitted by a shell that has secrets, too."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in SECRETS.items():
+        for name, value in told_secrets.items():
             patch.setenv(name, value)
-        directory = tmp_path_factory.mktemp("state")
-        try:
-            yield local.up(directory, num_cpus=2, root=ROOT)
-        finally:
-            local.down(directory)
+        yield one_cluster
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +212,8 @@ def test_sockets_and_logs_are_the_users_alone(cluster):
     assert cluster.temp_dir.stat().st_mode & 0o077 == 0
 
 
-def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, training, jobs):
-    hidden = [*SECRETS.values(), cluster.token_path.read_text().strip()]
+def test_no_secret_is_in_a_command_line_a_log_or_a_run(cluster, told_secrets, training, jobs):
+    hidden = [*told_secrets.values(), cluster.token_path.read_text().strip()]
     for line in command_lines():
         assert not [secret for secret in hidden if secret in line], line.split()[0]
     read = 0
@@ -244,38 +233,7 @@ def test_a_stop_loses_no_step_and_does_not_change_the_curve(cluster, training, j
     assert "stopped with a checkpoint, start the job again to go on" in training.output
     wait_until_nothing_runs(cluster, jobs.folder)
 
-    again = StoppableJob(cluster, spec)
-    again.wait(lambda: len(curve(run)) >= last + 5)
-    assert again.stop() == "stopped"
-    assert f"resumed at step {last}" in (run / "progress.log").read_text()
     plan = {key: value for key, value in yaml.safe_load(spec.read_text()).items() if key in Stage1Plan.model_fields}
-    ranks.train({undisturbed: plan}, stop_after=last + 5)
-    assert curve(run)[: last + 5] == curve(undisturbed)
-
-
-OWN_RAY = """
-import contextlib, os, stat, sys
-from pathlib import Path
-import psutil
-from cluster.session import ray_session
-with ray_session(Path(sys.argv[1]), local=True):
-    import ray
-    ray.get([ray.remote(lambda: 1).remote() for _ in range(2)])
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            for each in process.net_connections("inet"):
-                if each.status == psutil.CONN_LISTEN:
-                    print("listens", each.laddr.ip.removeprefix("::ffff:"))
-    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
-    print("modes", oct(stat.S_IMODE(token.stat().st_mode)), oct(stat.S_IMODE(token.parent.stat().st_mode)))
-print("left", token.parent.exists())
-"""
-
-
-def test_the_ray_of_one_job_alone_is_as_closed():
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, "-c", OWN_RAY, str(ROOT)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    said = done.stdout.splitlines()
-    assert {line for line in said if line.startswith("listens")} == {"listens 127.0.0.1"}
-    assert said[-2:] == ["modes 0o600 0o700", "left False"]
+    ranks.train({run: plan, undisturbed: plan}, stop_after=last + 5)
+    assert f"resumed at step {last}" in (run / "progress.log").read_text()
+    assert curve(run) == curve(undisturbed)

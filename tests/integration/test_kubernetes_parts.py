@@ -10,41 +10,38 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
-from cluster import local
 from tests.processes import command_lines, listening
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-TOKEN = "a token of the test"
-JOB = """#!/usr/bin/env python
+JOB = """
 import pathlib, signal, sys, time
 import ray
+folder = pathlib.Path(__file__).parent
 def stop(*_):
     time.sleep(1)
-    pathlib.Path("saved").write_text("checkpoint")
+    folder.joinpath("saved").write_text("checkpoint")
     sys.exit(75)
 ray.init(logging_level="error")
 signal.signal(signal.SIGTERM, stop)  # ray.init sets one of its own
-pathlib.Path("ready").touch()
+folder.joinpath("ready").touch()
 time.sleep(120)
 """
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    directory, root = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("root")
-    (root / "job.py").write_text(JOB)
-    (root / "job.py").chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:  # as in the image, nodes have the code and the Secret's token
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("E2LLM_SERVE_TOKEN", TOKEN)
-        try:
-            yield local.up(directory, num_cpus=2, root=root)
-        finally:
-            local.down(directory)
+def cluster(one_cluster):
+    return one_cluster
+
+
+@pytest.fixture(scope="module")
+def token(told_secrets):
+    """Of the service, which the nodes have from their Secret."""
+    return told_secrets["E2LLM_SERVE_TOKEN"]
 
 
 def wait_for(what, seconds=240.0):
@@ -67,12 +64,13 @@ def call(url, token=None):
         return 0, None
 
 
-def test_the_hook_of_the_head_gives_a_job_time_and_ray_sees_that_it_failed(cluster):
+def test_the_hook_of_the_head_gives_a_job_time_and_ray_sees_that_it_failed(cluster, tmp_path):
     """Failed, not stopped: that is what KubeRay tries again."""
     env = cluster.env()
-    submit = [str(BIN / "ray"), "job", "submit", "--no-wait", "--submission-id", "held", "--", "./job.py"]
-    subprocess.run(submit, env=env, check=True, capture_output=True)
-    wait_for((cluster.root / "ready").exists)
+    (tmp_path / "job.py").write_text(JOB)
+    submit = [str(BIN / "ray"), "job", "submit", "--no-wait", "--submission-id", "held", "--"]
+    subprocess.run([*submit, "python", str(tmp_path / "job.py")], env=env, check=True, capture_output=True)
+    wait_for((tmp_path / "ready").exists)
     hook = [
         sys.executable,
         "-m",
@@ -86,7 +84,7 @@ def test_the_hook_of_the_head_gives_a_job_time_and_ray_sees_that_it_failed(clust
     begin = time.monotonic()
     subprocess.run(hook, env=env | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, check=True)
     assert time.monotonic() - begin < 100
-    assert (cluster.root / "saved").read_text() == "checkpoint"
+    assert (tmp_path / "saved").read_text() == "checkpoint"
     status = [str(BIN / "ray"), "job", "status", "held"]
     wait_for(lambda: "FAILED" in subprocess.run(status, env=env, capture_output=True, text=True).stdout.upper())
 
@@ -142,9 +140,22 @@ def model(tmp_path_factory):
     return folder
 
 
-def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(cluster, model, tmp_path):
+@pytest.fixture
+def serving(cluster, tmp_path):
+    """Deploy a configuration until the test's end."""
+    address = ["--address", cluster.dashboard_url]
+
+    def deploy(config):
+        (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+        command = [str(BIN / "serve"), "deploy", str(tmp_path / "serve.yaml"), *address]
+        subprocess.run(command, env=cluster.env(), check=True, capture_output=True)
+
+    yield deploy
+    subprocess.run([str(BIN / "serve"), "shutdown", "-y", *address], env=cluster.env(), check=True, capture_output=True)
+
+
+def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(cluster, token, model, serving):
     import grpc
-    import yaml
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -153,12 +164,10 @@ def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(c
     config = yaml.safe_load(yaml.safe_load(folder.read_text())["spec"]["serveConfigV2"])
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     config["applications"][0]["args"] |= {"model": str(model), "cpus_per_replica": 1}
-    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
-    deploy = [str(BIN / "serve"), "deploy", str(tmp_path / "serve.yaml"), "--address", cluster.dashboard_url]
-    subprocess.run(deploy, env=cluster.env(), check=True, capture_output=True)
+    serving(config)
     url = f"http://127.0.0.1:{port}"
     try:
-        described = wait_for(lambda: (got := call(f"{url}/v1/model", TOKEN))[0] == 200 and got[1])
+        described = wait_for(lambda: (got := call(f"{url}/v1/model", token))[0] == 200 and got[1])
     except AssertionError:
         status = [str(BIN / "serve"), "status", "--address", cluster.dashboard_url]
         pytest.fail(subprocess.run(status, env=cluster.env(), capture_output=True, text=True).stdout)
@@ -166,7 +175,7 @@ def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(c
     assert call(f"{url}/v1/model")[0] == call(f"{url}/v1/model", "wrong")[0] == 401
     windows = [[[0.0] * described["n_times"]] * len(described["channels"])]
     body = json.dumps({"windows": windows}).encode()
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/emotion", body, headers), timeout=120) as response:
         (answer,) = json.loads(response.read())["answers"]
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
@@ -179,4 +188,4 @@ def test_a_model_is_served_on_the_loopback_address_to_those_who_have_the_token(c
     (serves,) = [number for number, status in answers.items() if status == grpc.StatusCode.UNAUTHENTICATED]
     ours = grpc_status(serves, cluster.token_path.read_text())
     assert ours not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
-    assert not [line for line in command_lines() if TOKEN in line]
+    assert not [line for line in command_lines() if token in line]

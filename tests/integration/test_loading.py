@@ -1,10 +1,7 @@
-"""Partitioned loading: against plain `from_pretrained`, tensor by tensor, and against the memory it may take."""
+"""Partitioned loading against plain `from_pretrained`, tensor by tensor; the memory that it takes is a drill's."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,11 +17,10 @@ from transformers import (
 )
 
 from e2llm_core.weight_files import INDEX, SINGLE
+from tests import ranks
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-WORKER = Path(__file__).with_name("loading_worker.py")
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {
     "vocab_size": 131,
     "hidden_size": 32,
@@ -36,17 +32,13 @@ SMALL = {
 """131 embedding rows and the odd widths below do not divide by the ranks: the last partitions are padded."""
 MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8}
 LOST = "model.layers.1.mlp.experts.2.up_proj.weight"
-MIB = 1 << 20
 
 
 def launch(job: Path, content: dict, workers: int = 2) -> list[dict]:
     """Run the worker on every rank; return what each wrote."""
     job.write_text(json.dumps(content))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
-    command = [*launcher, str(WORKER), str(job)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
+    ended = ranks.run("tests.integration.loading_worker:main", str(job), workers)
+    assert not ended.failure, f"{ended.failure}\n{ended.stderr[:4000]}"
     return [json.loads(job.with_suffix(f".{rank}.out").read_text()) for rank in range(workers)]
 
 
@@ -114,29 +106,3 @@ def test_partitioned_loading_gives_what_from_pretrained_gives(loaded, name):
 def test_a_checkpoint_that_is_not_whole_is_refused_on_every_rank(loaded):
     for rank in loaded[1:]:
         assert f"cut/{INDEX}: missing [{LOST}]." in rank["refused"]
-
-
-def test_no_rank_holds_more_than_its_share(tmp_path):
-    """126 million parameters, stored in bfloat16 (252 MB, several files), loaded as float32 (504 MB).
-
-    The bound is the own half, the largest tensor and 40 MiB for the allocator. Seen: 241 MiB for a half of 240 MiB;
-    transformers' way takes 571 MiB on rank 0 and 710 MiB on rank 1.
-    """
-    config = Qwen3Config(
-        vocab_size=8192,
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=12,
-        head_dim=64,
-    )
-    torch.manual_seed(0)
-    folder = save(Qwen3ForCausalLM(config).to(torch.bfloat16), tmp_path / "large", "40MB")
-    small = save(Qwen3ForCausalLM(Qwen3Config(**SMALL)), tmp_path / "small", "20KB")
-    assert len(list((tmp_path / "large").glob("*.safetensors"))) > 5
-    ranks = launch(tmp_path / "job.json", {"do": "memory", "folder": folder, "small": small})
-    for rank in ranks:
-        bound = rank["own"] + rank["largest"] + 40 * MIB
-        assert rank["own"] * 0.9 < rank["ours"] <= bound, "measured amiss, or too much was held"
-    assert ranks[0]["theirs"] > bound

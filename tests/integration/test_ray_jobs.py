@@ -15,7 +15,6 @@ from cluster.local import ClusterInfo
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import PROGRESS, read_metrics
 from tests import ranks
-from tests.tiny_llm import save_tiny_llm
 from tests.training_faults import make_store
 from tests.training_faults import stage1 as stage1_plan
 
@@ -31,7 +30,6 @@ scripts.main()
 """
 """`ray start`, without its refusal to join a cluster that listens on the loopback address only."""
 WORKER = "RayTrainWorker"
-WINDOWS = {"window_seconds": 1.0, "stride_seconds": 1.0}
 TRAIN = {"global_batch": 8, "micro_batch": 4, "log_every": 1, "checkpoint_every": 4, "validate_every": 40}
 STEPS = 60
 
@@ -113,7 +111,7 @@ def plan(folder) -> dict:
     """Of stage 1."""
     make_store(folder / "store.zarr")
     settings = stage1_plan(folder / "store.zarr").model_dump(mode="json")
-    return settings | {"data": data(folder), "train": {**TRAIN, "max_steps": STEPS}}
+    return settings | {"train": {**TRAIN, "max_steps": STEPS}}
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +142,6 @@ def killed(cluster, folder, stage1) -> Path:
     assert all(str(REPOSITORY) not in environment["PYTHONPATH"].split(os.pathsep) for environment in environments)
     assert f"[stage1] step {STEPS}/{STEPS}" in finish(job)
     return run
-
-
-def data(folder: Path, **more) -> dict:
-    split = {"train": 2, "validation": 1, "test": 1}
-    return {"store": str(folder / "store.zarr"), "windows": WINDOWS, "split": split, **more}
 
 
 def train_workers(cluster: ClusterInfo) -> list[psutil.Process]:
@@ -182,54 +175,8 @@ def test_a_killed_worker_costs_no_step(killed, undisturbed):
     assert (killed / "model/tower.safetensors").read_bytes() == (undisturbed / "model/tower.safetensors").read_bytes()
 
 
-def test_what_is_done_is_another_or_too_large_is_not_run(cluster, killed, folder, stage1):
-    def content() -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in killed.rglob("*") if path.is_file()}
-
-    before = content()
-    done = submit(cluster, stage1("killed"))
-    another = submit(cluster, stage1("killed"), "train.learning_rate=1e-4")
-    too_large = submit(cluster, stage1("too-large"), "resources.workers=99")
-    assert "already done" in finish(done)
-    line = refusal(another)
-    assert str(killed) in line
-    assert "different spec" in line
-    assert content() == before
-    line = refusal(too_large)
+def test_a_job_that_is_too_large_is_refused_by_the_cluster(cluster, stage1, folder):
+    line = refusal(submit(cluster, stage1("too-large"), "resources.workers=99"))
     assert "resources.workers" in line
     assert "99 CPUs, the cluster has 2" in line
     assert not (folder / "too-large/DONE.json").exists()
-
-
-def test_stages_2_and_3_train_on_features_computed_once(cluster, undisturbed, folder, spec):
-    tower, llm = undisturbed / "model", save_tiny_llm(folder / "llm", ("rest", "task"))
-    features = spec(
-        "features",
-        kind="features",
-        store=str(folder / "store.zarr"),
-        windows=WINDOWS,
-        model=str(tower),
-        variants=2,
-        resources={"workers": 2},
-    )
-    finish(submit(cluster, features))
-    stage2 = spec(
-        "stage2",
-        kind="stage2",
-        data=data(folder, features=str(folder / "features/features.zarr")),
-        model={"tower": str(tower), "llm": str(llm)},
-        train={**TRAIN, "max_steps": 4, "validate_every": 4},
-    )
-    finish(submit(cluster, stage2))
-    assert [row["split"] for row in curve(folder / "stage2")] == ["train"] * 4 + ["validation"]
-    handed_on = folder / "stage2/model/tower.safetensors"
-    assert handed_on.read_bytes() == (tower / "tower.safetensors").read_bytes()
-    stage3 = {
-        "data": data(folder, features=str(folder / "features/features.zarr")),
-        "model": {"start": str(folder / "stage2/model")},
-        "tasks": ["IED"],
-        "train": {**TRAIN, "max_steps": 2, "lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}},
-    }
-    ranks.train({folder / "stage3": stage3}, workers=1)
-    assert (folder / "stage3/model/tower.safetensors").read_bytes() == handed_on.read_bytes()
-    assert (folder / "stage3/model/adapter/adapter_model.safetensors").exists()

@@ -1,20 +1,16 @@
 """Models of several runs behind one Ray Serve: none answers for another, and none ends another."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from cluster.serve import ServeClient, deployed, listen_on_this_node
-from cluster.session import Resources, ray_session
+from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import EEG, Request
 from e2llm_core.inference import Question
 from e2llm_core.stages.config import DataConfig
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("private_ray")]
 HALF = Resources(workers=1, cpus_per_worker=0.5)
 
 
@@ -29,13 +25,6 @@ class NamedReplica:
         return np.full((len(request.items), 1), self._answer)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, ray_session(ROOT, local=True):
-        patch.setattr("cluster.serve.Replica", NamedReplica)
-        yield
-
-
 def plan(model: str) -> EvaluationPlan:
     return EvaluationPlan(data=DataConfig(store="store.zarr"), model=model)
 
@@ -46,9 +35,10 @@ def answers(client: ServeClient) -> list[int]:
     return [int(each) for each in found[:, 0]]
 
 
-def test_runs_have_models_of_their_own():
+def test_runs_have_models_of_their_own(monkeypatch: pytest.MonkeyPatch):
     from ray import serve
 
+    monkeypatch.setattr("cluster.serve.Replica", NamedReplica)
     with deployed(plan("a"), "runs/first", HALF) as first:
         with deployed(plan("bb"), "runs/second", HALF) as second:
             assert answers(first) == [1, 1, 1]
