@@ -20,13 +20,14 @@ export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format drills bench clean cluster-down .venv
+.PHONY: help demo test lint format drills drills-short bench clean cluster-down .venv
 
 help:
 	@echo "make demo          everything once, on synthetic data, with a report to look at"
 	@echo "make test          lint, types and all tests"
 	@echo "make lint format   the checks alone; let ruff repair what it can"
-	@echo "make bench drills  benchmarks; fault drills in their long form"
+	@echo "make bench         benchmarks"
+	@echo "make drills        fault drills in their long form; make drills-short: one fault each"
 	@echo "make cluster-down  end a local cluster that was left running"
 	@echo "make clean         remove caches and runs/demo (keeps .venv)"
 
@@ -59,8 +60,13 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+DRILLS = $(BIN)/python -m pytest tests/drills --override-ini=timeout=3600 --durations=0 --durations-min=1 --results=benchmarks/results/drills.json
+
 drills: $(STAMP)
-	$(BIN)/python -m pytest tests/drills --override-ini=timeout=3600
+	$(DRILLS)
+
+drills-short: $(STAMP)
+	DRILL_FAULTS=1 $(DRILLS) -m 'not long'
 
 bench: $(STAMP)
 	@test -n "$(BENCHMARKS)" || { echo "error: benchmarks/: holds no benchmark. Add benchmarks/<name>.py." >&2; exit 2; }

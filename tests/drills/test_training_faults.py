@@ -79,6 +79,7 @@ def kill_worker(nodes: TwoNodes) -> None:
             worker.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [kill_worker, TwoNodes.lose, announce_loss, TwoNodes.hang])
 def test_the_second_node(fault: Callable[[TwoNodes], None], nodes: TwoNodes, undisturbed: Path, tmp_path: Path) -> None:
     run, rng, log = tmp_path / "run", random.Random(7), list[str]()
@@ -127,6 +128,7 @@ def test_stops(nodes: TwoNodes, undisturbed: Path, tmp_path: Path) -> None:
     write_log("stops", [*log, "at the end: the undisturbed curve"])
 
 
+@pytest.mark.long
 def test_full_disks(nodes: TwoNodes, undisturbed: Path, tmp_path: Path) -> None:
     run, rng, log = tmp_path / "disk/run", random.Random(9), list[str]()
     nodes.repair()
