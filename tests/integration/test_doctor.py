@@ -49,5 +49,6 @@ def test_storage_that_cannot_be_written_is_refused_in_one_line(connected, tmp_pa
     (tmp_path / "file").touch()
     done = CliRunner().invoke(app, ["doctor", "--storage", str(tmp_path / "file")])
     assert done.exit_code == 2
-    (line,) = done.stderr.splitlines()
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: {tmp_path}/file: cannot be written: ")
+    assert "Traceback" not in done.stderr
