@@ -30,17 +30,19 @@ MACHINES = ("again", "two threads", "two workers", "older processor")
 STAGES = ("stage1", "stage3")
 FIRST, TENTH, LAST = 1e-5, 1e-3, 0.05
 """The most by which a loss may differ, relative to it, at the first, the tenth and the last step."""
-_PROGRAM = "import json, sys; from tests.one_rank import main; main(0, sys.argv[1], json.loads(sys.argv[2]))"
+_PROGRAM = """
+import sys
+from tests.one_rank import main
+main(0, sys.argv[1], {"WORLD_SIZE": "1", "E2LLM_TEST_FAULT": ""}, "tests.one_rank:train", sys.argv[1])
+"""
 
 
 def train_on_older(runs: dict[Path, dict], job: Path) -> None:
     """Train plans in a process whose libraries take this for an older processor."""
-    content = {"plans": {str(run): plan for run, plan in runs.items()}, "kill_after": None, "stop_after": None}
-    job.write_text(json.dumps(content))
-    variables = {"WORLD_SIZE": "1", "E2LLM_TEST_FAULT": ""}
+    options = {"kill_after": None, "stop_after": None, "hang_seconds": None, "threads": 1}
+    job.write_text(json.dumps({"plans": {str(run): plan for run, plan in runs.items()}, **options}))
     environment = os.environ | ranks._ENVIRONMENT | OLDER
-    command = [sys.executable, "-c", _PROGRAM, str(job), json.dumps(variables)]
-    subprocess.run(command, env=environment, check=True, timeout=600)
+    subprocess.run([sys.executable, "-c", _PROGRAM, str(job)], env=environment, check=True, timeout=600)
 
 
 def longer(plan: dict) -> dict:
