@@ -87,7 +87,7 @@ def test_main_memory_that_does_not_suffice_is_refused_with_its_largest_item(plan
     for row in ("main memory: optimizer", "main memory: checkpoint copy", "NVMe, per GPU"):
         assert row in result.stdout
     (line,) = result.stderr.splitlines()
-    assert "needs 272.9 GB of main memory per GPU, of which 121.6 GB can be used" in line
+    assert "needs 291.1 GB of main memory per GPU, of which 121.6 GB can be used" in line
     assert "the largest item is optimizer with 109.2 GB" in line
 
 

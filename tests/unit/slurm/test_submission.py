@@ -64,7 +64,6 @@ def test_it_submits_what_the_dry_run_shows(repository):
         (["jobs/stage3.yaml", "data.split={protocol: official-folds, fold: {task}}", "--array", "1-5"], "<= 4, got 5"),
         (["jobs/stage3.yaml", "--array", "a-b"], "--array a-b: 'a-b' is no number or range"),
         (["jobs/demo/stage1.yaml", "--gpus-per-node", "8"], "use no GPU. Add resources.gpus_per_worker=1."),
-        (["jobs/stage3.yaml", "--gpus-per-node", "8"], "model.llm: is not given"),
         ([*STAGE2, "--gpus-per-node", "8", "--gpu", "abacus"], "--gpu abacus: unknown GPU"),
         ([*STAGE2], "--gpus-per-node: is not given, and each worker asks for 1 GPUs. Add it"),
         (["jobs/features.yaml"], "--gpus-per-node: is not given, and each worker asks for 1 GPUs. Add it"),
