@@ -1,11 +1,16 @@
-"""Real EEG through the whole chain, with a few steps of training, which need no Ray; ingest and evaluation have one."""
+"""Real EEG through the whole chain, with a few steps of training, which need no Ray; the other jobs join a cluster."""
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cluster.local import ClusterInfo
+from cluster.ray_log import RAY_LOG
 from e2llm_core.evaluation.summary import ResultRow
 from jobs.load import load_spec
 from jobs.run import run
@@ -28,19 +33,46 @@ STAGES = {
 }  # fmt: skip
 
 
+SCORE = """\
+kind: score
+run: runs/eegmat/scores
+store: runs/eegmat/store.zarr
+model: runs/eegmat/stage3/model
+split: {train: ["00", "01", "06"], validation: ["27"], test: ["29"]}
+side: test
+resources: {workers: 1}
+"""
+OURS = re.compile(r"\[[A-Za-z][\w -]*\] |ships ")
+"""How a line begins that this project prints."""
+
+
 def run_job(kind: str, *overrides: str) -> None:
+    """Train in processes of their own, without Ray."""
     run(load_spec(SPECS / f"{kind}.yaml", overrides, JOBS), local=True)
 
 
+def run_on(cluster: ClusterInfo, root: Path, spec: Path, *overrides: str) -> None:
+    """Run a job on a cluster as `ray job submit` does; all that its user sees is ours."""
+    environment = cluster.env() | {"E2LLM_ROOT": str(root), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "jobs", str(spec), *overrides]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{spec.name}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert [line for line in done.stdout.splitlines() if not OURS.match(line)] == []
+    assert done.stderr == ""
+
+
 @pytest.fixture(scope="module")
-def root(private_ray, shared_data, tmp_path_factory) -> Iterator[Path]:
+def root(one_cluster, shared_data, tmp_path_factory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("eegmat")
-    with ranks.instead_of_ray(), pytest.MonkeyPatch.context() as patch:  # which is connected for the other jobs
+    score = root / "score.yaml"
+    score.write_text(SCORE)
+    with ranks.instead_of_ray(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2LLM_ROOT", str(root))
-        run_job("ingest", f"source.root={shared_data / 'eegmat'}")
+        run_on(one_cluster, root, SPECS / "ingest.yaml", f"source.root={shared_data / 'eegmat'}", "resources.workers=1")
         for kind, overrides in STAGES.items():
             run_job(kind, *overrides)
-        run_job("evaluate")
+        run_on(one_cluster, root, SPECS / "evaluate.yaml")
+        run_on(one_cluster, root, score)
         yield root
 
 
@@ -64,6 +96,10 @@ def test_every_job_is_marked_done_and_a_second_run_does_nothing(root, capsys):
     run_job("stage3", *STAGES["stage3"])
     assert "already done" in capsys.readouterr().out
     assert (runs / "stage3/DONE.json").read_bytes() == before
+
+
+def test_what_ray_says_is_in_a_log_beside_the_run(root):
+    assert all((root / "runs/eegmat" / name / RAY_LOG).is_file() for name in ("ingest", "evaluation", "scores"))
 
 
 def test_the_summary_follows_its_schema_and_names_the_held_out_subject(root):
