@@ -171,11 +171,13 @@ def score(plan: ScoringPlan, run: str | Path, resources: Resources) -> str:
         with watch("score", total, lambda: len(_scored(place)), 5 * place.seconds_between_looks):
             for _ in scored.iter_batches():
                 pass
+    for left in place.files(SCORES).keys() - _scored(place):  # by a writer that was killed and started again
+        place.remove(left)
     return f"{place}/{SCORES}"
 
 
-def _scored(place: Location) -> list[str]:
-    return [key for key in place.files(SCORES) if key.endswith(".parquet")]
+def _scored(place: Location) -> set[str]:
+    return {key for key in place.files(SCORES) if key.endswith(".parquet")}
 
 
 def _made_from(plan: ScoringPlan, count: int) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """What a spec builds on: checked before any worker starts, and part of the run's identity."""
 
+import json
 import posixpath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from storage.location import is_url, locate
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
 from storage.store import Store, open_store
-from storage.windows import WindowConfig, Windows
+from storage.windows import Windows
 
 if TYPE_CHECKING:
     from e2llm_core.stages.probe import Origin
@@ -71,8 +72,8 @@ def check_inputs(spec: Job) -> dict[str, str]:
             return inputs
         case FeaturesSpec():
             inputs = _model(spec.model, "model") | {"store": open_store(spec.store).digest}
-            _same_windows(spec.windows, "windows", spec.model, "model")
             windows = Windows(open_store(spec.store), spec.windows)
+            _same_windows(windows, "windows", spec.model, "model")
             return inputs | ({"damage": damage_digest(windows.store)} if spec.windows.damaged == "skip" else {})
         case ScoreSpec():
             return {"store": open_store(spec.store).digest} | _model(spec.model, "model")
@@ -127,31 +128,55 @@ def _features(spec: Stage2Spec | Stage3Spec, tower: str) -> dict[str, str]:
     """Digest of the features that a stage reads, when it reads some."""
     if spec.data.features is None:
         return {}
-    from e2llm_core.stages.features import open_features
+    from e2llm_core.stages.data import EEGData
 
-    every = Windows(open_store(spec.data.store), spec.data.windows)
-    return {"data.features": open_features(spec.data.features, every, fetched(tower)).digest}
+    features = EEGData.open(spec.data, fetched(tower)).features
+    assert features is not None
+    return {"data.features": features.digest}
 
 
-def _same_windows(windows: WindowConfig, place: str, model: str, field: str) -> "Origin":
-    """The model was trained on windows that were cut so; the stride is free."""
+def _same_windows(windows: Windows, place: str, model: str, field: str) -> "Origin":
+    """The model was trained on windows of these channels and this rate that were cut so; the stride is free."""
     from e2llm_core.stages.probe import load_origin
 
     folder = fetched(model, SETTINGS)
     if not (folder / "probe.json").exists():
         raise InputError(f"{field}: {model}", "no probe.json here", "Name the `model` folder of a run of this project.")
     origin = load_origin(folder)
-    if windows.model_copy(update={"stride_seconds": origin.windows.stride_seconds}) != origin.windows:
+    free = origin.windows.model_dump(include={"stride_seconds", "channels"})
+    if windows.config.model_copy(update=free) != origin.windows:
         raise InputError(
             place, f"differ from those that {model} was trained on", "Copy `data.windows` from its spec.yaml."
         )
+    eeg = _eeg(folder)
+    if windows.sfreq_hz != eeg["sfreq_hz"]:
+        raise InputError(
+            str(windows.store.root),
+            f"is sampled at {windows.sfreq_hz:g} Hz, {model} takes {eeg['sfreq_hz']:g} Hz",
+            f"Ingest with signal.sfreq_hz={eeg['sfreq_hz']:g}.",
+        )
+    if list(windows.channels) != eeg["channels"]:
+        raise InputError(
+            f"{place}.channels",
+            f"are {listed(windows.channels)}; {model} takes {listed(eeg['channels'])}, in this order",
+            f"Name them in {place}.channels.",
+        )
     return origin
+
+
+def _eeg(folder: Path) -> dict[str, Any]:
+    """What a model's segments are."""
+    path = next(folder / name for name in ("config.json", "tower.json") if (folder / name).exists())
+    return dict(json.loads(path.read_text())["eeg"])
 
 
 def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: str, field: str) -> None:
     """The model takes these windows, and has not seen what this spec tests on."""
     store = open_store(spec.data.store)
-    trials, origin = store.trials, _same_windows(spec.data.windows, "data.windows", model, field)
+    trials = store.trials
+    train = resolve_split(spec.data.split, trials).train
+    windows = Windows(store, spec.data.windows, train.rows(trials))
+    origin = _same_windows(windows, "data.windows", model, field)
     if origin.store_digest == store.digest and (seen := _seen(origin, resolve_split(spec.data.split, trials), trials)):
         raise InputError(
             "data.split", f"tests on {seen} that {model} was trained or selected on", "Use the split of its spec.yaml."
@@ -194,8 +219,6 @@ def _llm(name: str) -> dict[str, str]:
 def _same_llm(spec: Stage3Spec) -> None:
     if spec.model.llm is None:
         return
-    import json
-
     from e2llm_core.model_io import llm_place
 
     start = fetched(spec.model.start, SETTINGS)

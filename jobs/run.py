@@ -54,6 +54,8 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
             print(f"[{name}] what Ray says is in {log}", flush=True)
             with stderr_in(log), ray_session(CODE, local=local):
                 _WORK.get(name, _train)(spec, facts)
+        if isinstance(spec, EvaluateSpec):
+            _discard_answers(spec)
     print(f"[{name}] done: {spec.run}", flush=True)
 
 
@@ -102,6 +104,12 @@ def _evaluate(spec: EvaluateSpec, facts: dict[str, Any]) -> None:
     from cluster.evaluation import evaluate
 
     print(f"[evaluate] report: {evaluate(spec, spec.run, spec.resources, facts)}", flush=True)
+
+
+def _discard_answers(spec: EvaluateSpec) -> None:
+    from e2llm_core.evaluation.answers import discard_answers
+
+    discard_answers(spec.run)
 
 
 def _score(spec: ScoreSpec, facts: dict[str, Any]) -> None:

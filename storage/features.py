@@ -216,7 +216,7 @@ class Features:
         Raises
         ------
         InputError
-            When values are not finite in the precision on disk, or the folder cannot be written.
+            When values (in the precision on disk) or measures are not finite, or the folder cannot be written.
         """
         rows = self.manifest.rows(block)
         if values.shape != (len(rows), *self.manifest.shape[1:]):
@@ -231,6 +231,12 @@ class Features:
                 str(self.place),
                 f"features of windows {rows[0]}..{rows[-1]} are not finite in {self.manifest.precision}",
                 "Choose precision: fp32; if that does not help, the tower's weights are broken.",
+            )
+        if not np.isfinite(measures).all():
+            raise InputError(
+                str(self.place),
+                f"signal measures of windows {rows[0]}..{rows[-1]} are not finite",
+                "Look at these recordings with e2llm info; leave them out of the store.",
             )
         here = slice(int(rows[0]), int(rows[-1]) + 1)
         with self.place.writing(f"block {block} of the features"):

@@ -60,8 +60,9 @@ class Parts:
         self._place.write(f"{self._folder}/{name}", content)
         self._there.add(name)
 
-    def remove(self) -> None:
-        """Remove all of them and the note."""
-        self._place.remove(self._folder)
-        self._place.remove(self._note)
-        self._there.clear()
+
+def discard_parts(run: str | Path | Location, folder: str) -> None:
+    """Remove all parts below a folder of a run, and the note of what they were made from."""
+    place = locate(run)
+    place.remove(folder)
+    place.remove(f"{folder}.json")

@@ -20,10 +20,10 @@ from e2llm_core.evaluation.summary import Readout
 from e2llm_core.inference import Generated, Predictor, Question
 from e2llm_core.stages.data import EEGData
 from storage.damage import damage_digest
-from storage.parts import Parts
+from storage.parts import Parts, discard_parts
 
 ANSWERS = "answers"
-"""Folder of the kept answers in the run's; gone when the report is written."""
+"""Folder of the kept answers in the run's; gone when the run is done."""
 ITEMS_PER_REQUEST = 50
 
 
@@ -160,12 +160,13 @@ class KeptAnswers:
             self._parts.write(key, to_parquet(make()))
         return from_parquet(self._parts.read(key))
 
-    def remove(self) -> None:
-        """Remove them all."""
-        self._parts.remove()
-
     def _missing(self, one: AnswerSet) -> dict[str, Request]:
         return {name: request for name, request in one.parts().items() if name not in self._parts}
+
+
+def discard_answers(run: str | Path) -> None:
+    """Remove what was kept for a run that is done."""
+    discard_parts(run, ANSWERS)
 
 
 def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[str, str]:

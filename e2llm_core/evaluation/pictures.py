@@ -6,20 +6,14 @@ import pandas as pd
 from e2llm_core.evaluation.report_inputs import Example, Topomaps
 from e2llm_core.stages.data import EEGData
 from storage.signal.bands import BANDS
-from storage.windows import WindowConfig, Windows
+from storage.windows import Windows
 
 _READ = 64
 
 
 def class_topomaps(data: EEGData) -> Topomaps:
-    """Mean session-relative log band power by class over the test subjects' windows, all channels of the store."""
-    config = WindowConfig(
-        window_seconds=data.config.windows.window_seconds,
-        stride_seconds=data.config.windows.stride_seconds,
-        normalisation="session-whitening",
-        adaptation="transductive-unlabelled",
-    )
-    source = Windows(data.store, config, data.split.test.rows(data.store.trials))
+    """Mean session-relative log band power by class over the test subjects' windows, of the model's channels."""
+    source = data.measured(data.split.test)
     freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
     groups = source.table.groupby(["subject", "session", "label"])
     group, keys = groups.ngroup().to_numpy(), groups.size()
@@ -43,7 +37,7 @@ def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
 
 def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
     """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
-    plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
+    plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
     source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
     right = predictions[predictions["answer"] == predictions["truth"]]
     wrong = predictions[predictions["answer"] != predictions["truth"]]

@@ -44,7 +44,7 @@ class Baseline:
     def __init__(self, data: EEGData, seed: int) -> None:
         self._data, self._seed = data, seed
         self._sides = with_validation(data.split)
-        plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
+        plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
         self._windows = Windows(data.store, plain, _whole_sessions(data, self._sides))
 
     @cached_property

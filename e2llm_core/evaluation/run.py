@@ -114,6 +114,7 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
 
     A run that was killed goes on: answers and references that are there are not computed again, and the result is that
     of an undisturbed run. Only tables are held here; signals are read where they are used, a few windows at a time.
+    Whoever marks the run as done calls `e2llm_core.evaluation.answers.discard_answers` afterwards.
 
     Parameters
     ----------
@@ -137,7 +138,6 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
         for left in folder.glob("*.partial"):  # by a writer that was killed
             left.unlink()
         report = _evaluate(evaluation, kept, deploy, folder, environment)
-    kept.remove()
     return f"{run}/{report.name}"
 
 
@@ -148,12 +148,13 @@ def _evaluate(
     items = _items(plan, data)
     questions = {"IED": Question.emotion(data.labels), "EPC": Question.pair()}
     sets = [one for task, asked in items.items() for one in answer_sets(task, asked, questions[task])]
+    baseline = Baseline(data, plan.seed)  # which refuses a split before the model is asked
     with evaluation.timed("model"):
         kept.ask(sets, deploy)
     for one in sets:
         evaluation.add(kept.rows(one, plan.seed))
     with evaluation.timed("references"):
-        _add_references(evaluation, kept, items)
+        _add_references(evaluation, kept, items, baseline)
     with evaluation.timed("pictures"):
         _draw(evaluation, folder)
     predictions = pd.concat(evaluation.predictions, ignore_index=True)
@@ -169,11 +170,10 @@ def _items(plan: EvaluationPlan, data: EEGData) -> dict[str, Items]:
     return {task: made[task]() for task in plan.tasks}
 
 
-def _add_references(evaluation: Evaluation, kept: KeptAnswers, items: dict[str, Items]) -> None:
+def _add_references(evaluation: Evaluation, kept: KeptAnswers, items: dict[str, Items], baseline: Baseline) -> None:
     """Classical baseline, probe, oracle, controls without EEG, and claim accuracy."""
     plan, data = evaluation.plan, evaluation.data
     print("[evaluate] baseline and controls", flush=True)
-    baseline = Baseline(data, plan.seed)
     if "IED" in items:
         evaluation.add(kept.reference("IED/baseline", baseline.windows))
         probe = partial(probe_predictions, evaluation.model, data, items["IED"], plan.seed)

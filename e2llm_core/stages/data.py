@@ -1,7 +1,7 @@
 """The EEG that a stage sees: a store, how its windows are cut, and who is on which side of the split."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from e2llm_core.training.world import World
 from storage.features import Features
 from storage.splits import Side, Split, resolve_split
 from storage.store import Store, open_store
-from storage.windows import Windows
+from storage.windows import WindowConfig, Windows
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class EEGData:
         InputError
             When one of them does not fit.
         """
-        store = open_store(config.store)
+        data = cls(config, open_store(config.store))
         folder = config.features if isinstance(config, CachedDataConfig) else None
         if folder is None or tower is None:
-            return cls(config, store)
-        return cls(config, store, open_features(folder, Windows(store, config.windows), tower))
+            return data
+        return replace(data, features=open_features(folder, data.every_window, tower))
 
     def __post_init__(self) -> None:
         self.store.require_labels()
@@ -68,7 +68,7 @@ class EEGData:
     def settings(self) -> EEGSettings:
         """What a segment is, for the model."""
         windows = self.windows(self.split.train)
-        config = self.config.windows
+        config = windows.config
         return EEGSettings(
             channels=windows.channels,
             sfreq_hz=windows.sfreq_hz,
@@ -78,16 +78,27 @@ class EEGData:
             adaptation=config.adaptation,
         )
 
+    @cached_property
+    def cut(self) -> WindowConfig:
+        """How windows are cut on every side: channels are named, in the order of the first training recording."""
+        config, trials = self.config.windows, self.split.train.rows(self.store.trials)
+        return config.model_copy(update={"channels": Windows(self.store, config, trials).channels})
+
+    @property
+    def every_window(self) -> Windows:
+        """Windows of the whole store."""
+        return Windows(self.store, self.cut)
+
     def windows(self, side: Side) -> Windows:
         """Windows of one side of the split, as the model sees them."""
-        return Windows(self.store, self.config.windows, side.rows(self.store.trials))
+        return Windows(self.store, self.cut, side.rows(self.store.trials))
 
     def segments(self, side: Side) -> Segments:
         """What the model is shown of one side's windows: their signals, or their features."""
         windows = self.windows(side)
         if self.features is None:
             return WindowSegments(windows)
-        return FeatureSegments(self.features, Windows(self.store, self.config.windows), windows)
+        return FeatureSegments(self.features, self.every_window, windows)
 
     def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them: session-whitened."""

@@ -98,6 +98,11 @@ def test_every_job_is_marked_done_and_a_second_run_does_nothing(root, capsys):
     assert (runs / "stage3/DONE.json").read_bytes() == before
 
 
+def test_kept_answers_go_when_the_run_is_done(root):
+    assert not list((root / "runs/eegmat/evaluation").glob("answers*"))
+    assert list((root / "runs/eegmat/scores/scores").glob("*.parquet"))
+
+
 def test_what_ray_says_is_in_a_log_beside_the_run(root):
     assert all((root / "runs/eegmat" / name / RAY_LOG).is_file() for name in ("ingest", "evaluation", "scores"))
 

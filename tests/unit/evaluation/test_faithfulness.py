@@ -115,8 +115,8 @@ def test_phrases_that_go_with_the_answer_are_at_their_null_and_measuring_is_abov
     assert read.chance == pytest.approx(0.5, abs=0.06)
 
 
-def test_it_takes_as_long_as_there_are_windows():
-    """Every pair of 30,000 windows would be 9 x 10^8."""
+def test_the_windows_of_one_answer_may_be_many():
+    """Every pair of 30,000 windows would be 9 x 10^8: hours of calls, or gigabytes."""
     count = 30_000
     found = row([TRUE] * count, ["sad"] * count, ["1"] * count)
     assert (found.value, found.chance, found.n) == (1.0, 1.0, count)

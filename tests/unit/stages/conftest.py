@@ -31,7 +31,7 @@ CLIP = 512
 TRIALS = 6
 
 
-def write_subject(store, subject: int, unrest: float = 0.0) -> None:
+def write_subject(store, subject: int, unrest: float = 0.0, channels: tuple[str, ...] = CHANNELS) -> None:
     """White noise of 20 uV; with `unrest` every other trial is so many times as loud as e."""
     trials = tuple(
         Trial(trial=n, position=n, clip=n, start=(n - 1) * CLIP, stop=n * CLIP, label=LABELS.names[n // 2 % 3])
@@ -41,7 +41,7 @@ def write_subject(store, subject: int, unrest: float = 0.0) -> None:
         recording_id=f"sub-{subject}",
         subject=f"s{subject}",
         session="1",
-        channels=CHANNELS,
+        channels=channels,
         sfreq_hz=256.0,
         n_times=TRIALS * CLIP,
         source_sha256="0" * 64,
@@ -51,7 +51,7 @@ def write_subject(store, subject: int, unrest: float = 0.0) -> None:
     )
     loudness = np.repeat(np.exp(unrest * (np.arange(TRIALS) % 2)), CLIP)
     noise = np.random.default_rng(subject).normal(0, 20, (len(CHANNELS), TRIALS * CLIP))
-    store.write_recording(info, noise * loudness)
+    store.write_recording(info, (noise * loudness)[[CHANNELS.index(name) for name in channels]])
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +68,16 @@ def data(tmp_path_factory) -> EEGData:
     )
     split = BySubject(train=("s0", "s1"), validation=("s2",), test=("s3",), reserved=1)
     return EEGData.open(DataConfig(store=str(root), windows=windows, split=split))
+
+
+@pytest.fixture(scope="session")
+def reordered(data, tmp_path_factory) -> EEGData:
+    """The same signals and sides; the tested and the validating subject's channels are stored in another order."""
+    root = tmp_path_factory.mktemp("reordered") / "store.zarr"
+    store = create_store(root, dataset="synthetic", label_set=LABELS)
+    for subject in range(4):
+        write_subject(store, subject, channels=CHANNELS if subject < 2 else CHANNELS[::-1])
+    return EEGData.open(data.config.model_copy(update={"store": str(root)}))
 
 
 @pytest.fixture(scope="session")

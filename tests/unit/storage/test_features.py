@@ -162,6 +162,8 @@ def test_what_does_not_fit_the_precision_is_refused(tmp_path):
     features.prepare()
     with pytest.raises(InputError, match="not finite in fp16"):
         features.write(0, np.full((4, 2, 3, 4), 1e6, dtype=np.float32), measures(what)[:4])
+    with pytest.raises(InputError, match=r"signal measures of windows 0\.\.3 are not finite"):
+        features.write(0, np.ones((4, 2, 3, 4), dtype=np.float32), np.full_like(measures(what)[:4], np.nan))
     assert features.missing() == [0, 1, 2]
 
 

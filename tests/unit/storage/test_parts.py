@@ -5,7 +5,7 @@ import json
 import pytest
 
 from storage.location import locate
-from storage.parts import Parts
+from storage.parts import Parts, discard_parts
 
 FROM = {"model": "a", "store": "b"}
 
@@ -52,5 +52,5 @@ def test_what_is_no_part_goes(run):
     again.keep_only({"0.parquet", "5.parquet"})
     assert list(locate(run).files("scores")) == ["scores/0.parquet"]
     assert len(again) == 1
-    again.remove()
+    discard_parts(run, "scores")
     assert not locate(run).files()
