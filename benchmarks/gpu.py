@@ -178,6 +178,11 @@ def roomy(needed: float) -> str:
     )
 
 
+def command(size: str, work: str | Path, results: Path, *cases: str) -> list[str]:
+    """Command that measures cases in one process."""
+    return [sys.executable, str(ROOT / "benchmarks" / "_gpu.py"), size, str(work), str(results), *cases]
+
+
 def main() -> int:
     """Measure, print and write all of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -195,13 +200,7 @@ def main() -> int:
     results.begin(given.size)
     place = roomy(FULL_BYTES) if given.size == "full" else None
     with tempfile.TemporaryDirectory(dir=place) as work:
-        script = str(ROOT / "benchmarks" / "_gpu.py")
-        measure(
-            results,
-            CASES,
-            lambda case: [sys.executable, script, case, given.size, work, str(results.path)],
-            given.budget,
-        )
+        measure(results, CASES, lambda case: command(given.size, work, results.path, case), given.budget)
     content = results.read()
     show("gpu", results.rows())
     for failed in content["failed"]:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks._gpu import CASES as MEASUREMENTS
 from benchmarks._gpu import row
-from benchmarks.gpu import CASES, RANK, ROOT, Results, measure
+from benchmarks.gpu import CASES, RANK, Results, command, measure
 
 ROW = row("case", "seconds", [2.0, 4.0, 1.0], 8.0, "other", "s", "lower")
 
@@ -94,9 +94,8 @@ def test_every_case_has_measurements():
 def test_all_of_it_runs_at_tiny_size(results, tmp_path):
     """In one process, since imports take most of the time."""
     (tmp_path / "work").mkdir()
-    script = ROOT / "benchmarks" / "_gpu.py"
-    command = [sys.executable, str(script), "tiny", str(tmp_path / "work"), str(results.path), *CASES]
-    done = subprocess.run(command, env=os.environ | RANK, capture_output=True, text=True, check=False)
+    measured = command("tiny", tmp_path / "work", results.path, *CASES)
+    done = subprocess.run(measured, env=os.environ | RANK, capture_output=True, text=True, check=False)
     content = json.loads(results.path.read_text())
     assert (done.returncode, content["failed"]) == (0, []), done.stderr[-3000:]
     rows = results.rows()
