@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks._gpu import CASES as MEASUREMENTS
 from benchmarks._gpu import row
-from benchmarks.gpu import CASES, RANK, Results, command, measure
+from benchmarks.gpu import CASES, RANK, ROOT, Results, command, measure
 
 ROW = row("case", "seconds", [2.0, 4.0, 1.0], 8.0, "other", "s", "lower")
 
