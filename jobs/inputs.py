@@ -165,9 +165,9 @@ def _same_windows(windows: Windows, place: str, model: str, field: str) -> "Orig
 
 
 def _eeg(folder: Path) -> dict[str, Any]:
-    """What a model's segments are."""
-    path = next(folder / name for name in ("config.json", "tower.json") if (folder / name).exists())
-    return dict(json.loads(path.read_text())["eeg"])
+    """What the segments of a later stage's model, or of stage 1's tower, are."""
+    name = "config.json" if (folder / "config.json").exists() else "tower.json"
+    return dict(json.loads((folder / name).read_text())["eeg"])
 
 
 def _fits(spec: Stage2Spec | Stage3Spec | EvaluateSpec, model: str, field: str) -> None:

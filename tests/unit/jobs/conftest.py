@@ -59,7 +59,8 @@ def write_model(folder: Path, *, llm: str | None = None) -> Path:
     folder.mkdir(parents=True)
     (folder / "part.safetensors").write_bytes(b"not read by the checks")
     source = None if llm is None else {"kind": "hub", "name": llm, "revision": None, "digest": "0" * 64}
-    (folder / "config.json").write_text(json.dumps({"llm_source": source}))
+    eeg = {"channels": CHANNELS, "sfreq_hz": SFREQ_HZ}
+    (folder / "config.json").write_text(json.dumps({"llm_source": source, "eeg": eeg}))
     return folder
 
 
