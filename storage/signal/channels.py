@@ -16,9 +16,11 @@ SEED_CHANNELS: tuple[str, ...] = tuple(_SEED_ORDER.split())
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _KNOWN = re.compile(
-    r"^(FP[12Z]|AF([1-9]|10|Z)|F([1-9]|10|Z)|FT([7-9]|10)|FC[1-6Z]|T[789]|T10|C[1-6Z]|TP([7-9]|10)|CP[1-6Z]"
-    r"|P([1-9]|10|Z)|PO([1-9]|10|Z)|O[12Z]|I[12Z]|CB[12])$"
+    r"^((AFP?|AFF|F|P|PPO|PO|POO)(([1-9]|10)H?|Z)|(FFT|FT|FTT|T|TTP|TP|TPP)([7-9]|10)H?"
+    r"|(FFC|FC|FCC|C|CCP|CP|CPP)([1-6]H?|Z)|(FP|O|OI|I)([12]H?|Z)|CB[12])$"
 )
+"""The positions of MNE's 10-05 template but for ears and mastoids, and SEED's two over the cerebellum."""
+_NUMBERED = re.compile(r"-\d+$")
 _BIOSEMI = re.compile(r"^(?:EEG )?[ABDG]([3-9]|[12][0-9]|3[0-2])$")
 """Positions of BioSemi's own caps (A1..H32). Their C1, F3 and I1 lie elsewhere than the 10-05 system's."""
 
@@ -29,7 +31,7 @@ def canonical_channel(name: str) -> str | None:
     ``'EEG Fp1-Ref' -> 'FP1'``, ``'Fc5.' -> 'FC5'``, ``'T3' -> 'T7'``. Returns ``None`` for what is not a
     scalp electrode of the 10-05 system (``'EEG A2-A1'``, ``'ECG ECG'``, ``'Status'``).
     """
-    bare = re.sub(r"^EEG\s+", "", name.strip(), flags=re.IGNORECASE).rstrip(".")
+    bare = re.sub(r"^EEG[\s.]+", "", name.strip(), flags=re.IGNORECASE).rstrip(".")
     bare = re.sub(r"-(REF|LE|A1|A2|M1|M2|AVG|AV|CAR)$", "", bare, flags=re.IGNORECASE).upper()
     bare = _OLD_NAMES.get(bare, bare)
     return bare if _KNOWN.match(bare) else None
@@ -78,6 +80,7 @@ def select_eeg(
     if montage is not None:
         shown = rename_connectors(shown, montage, place)
     _assert_no_cap(shown, place)
+    _assert_no_twins(names, rename, place)
     typed = [types is None or types[row] == "eeg" or name in rename for row, name in enumerate(names)]
     pairs = [(row, canonical_channel(name)) for row, name in enumerate(shown) if typed[row]]
     rows = [row for row, channel in pairs if channel is not None]
@@ -94,6 +97,19 @@ def select_eeg(
             place, f"channels named twice: {sorted(double)}", "Give one of each another name in `source.rename`."
         )
     return rows, channels
+
+
+def _assert_no_twins(names: Sequence[str], rename: Mapping[str, str], place: str) -> None:
+    """Refuse equal names, which MNE tells apart as C3-0 and C3-1, unless `rename` says which is which."""
+    stems = [_NUMBERED.sub("", name) for name in names]
+    for stem in dict.fromkeys(stems):
+        twins = [name for name, other in zip(names, stems, strict=True) if other == stem and name not in rename]
+        if len(twins) > 1 and canonical_channel(stem) is not None:
+            raise InputError(
+                place,
+                f"channels named twice: {len(twins)} are called {stem}",
+                f"Say which to leave out: `source.rename: {{'{twins[-1]}': drop, '{twins[0]}': {stem}}}`.",
+            )
 
 
 def _assert_no_cap(shown: Sequence[str], place: str) -> None:
@@ -130,17 +146,17 @@ REGIONS: tuple[str, ...] = (
 
 def region_of(channel: str) -> str:
     """Region of a canonical channel name: by its letters, and by odd (left) or even (right) number."""
-    letters = channel.rstrip("0123456789Z")
-    digits = channel[len(letters) :]
+    parts = re.fullmatch(r"([A-Z]+?)(\d+|Z)H?", channel)
+    letters, digits = parts.groups() if parts else (channel, "")
     left = digits.isdigit() and int(digits) % 2 == 1
-    if letters in {"FP", "AF", "F"}:
+    if letters in {"FP", "AFP", "AF", "AFF", "F", "FFT", "FFC"}:
         if digits == "Z":
             return "central"
         return "left frontal" if left else "right frontal"
-    if letters in {"FT", "T", "TP"} or channel in {"P7", "P9"} or channel in {"P8", "P10"}:
+    if letters in {"FT", "FTT", "T", "TTP", "TP", "TPP"} or channel in {"P7", "P9"} or channel in {"P8", "P10"}:
         return "left temporal" if left else "right temporal"
-    if letters in {"FC", "C"}:
+    if letters in {"FC", "FCC", "C", "CCP"}:
         return "central"
-    if letters in {"CP", "P"}:
+    if letters in {"CP", "CPP", "P", "PPO"}:
         return "parietal"
     return "occipital"
