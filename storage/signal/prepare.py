@@ -13,6 +13,9 @@ from storage.signal.config import SignalConfig
 
 _NEARLY = 1e-5
 _MAX_TERM = 1_000_000
+_FLOAT32 = 2.0**-24
+"""What a header's float32 leaves open of a rate: 241.15 Hz is 241.1499939 in FIF."""
+_MILLIONTH = 1e-6
 
 
 def prepare(
@@ -41,8 +44,7 @@ def prepare(
     ------
     InputError
         When samples are not finite, an edge is not below the Nyquist frequency, a piece is shorter than the filter,
-        a reference channel is missing or bad, too many channels are bad, a trial would lose all its samples, or the
-        two sampling rates have no ratio of small numbers.
+        a reference channel is missing or bad, too many channels are bad, or a trial would lose all its samples.
     """
     from storage.signal.filters import bandpass, notch
     from storage.signal.montage import interpolate, rereference
@@ -99,15 +101,11 @@ def map_trials(trials: Sequence[TrialSpan], ratio: Fraction, place: str) -> list
 
 
 def resample(signal: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
-    """Exact polyphase resampling along the last axis (200 -> 256 Hz is 32/25).
+    """Polyphase resampling along the last axis, exact (200 -> 256 Hz is 32/25) or within a millionth.
 
     Each row's mean is set aside and its ends are continued along its trend, so that an offset leaves no
     transient at the edges.
 
-    Raises
-    ------
-    InputError
-        When the ratio of the rates has terms above 1,000,000.
     """
     from scipy.signal import resample_poly
 
@@ -164,13 +162,26 @@ def _at_whole_rate(raw: RawRecording) -> RawRecording:
 
 
 def _ratio(from_hz: float, to_hz: float, place: str = "signal") -> Fraction:
+    """The ratio of two rates: exact where its terms are small, else within a millionth."""
     if from_hz == to_hz:
         return Fraction(1)
-    ratio = Fraction(to_hz).limit_denominator(10_000) / Fraction(from_hz).limit_denominator(10_000)
-    if max(ratio.numerator, ratio.denominator) > _MAX_TERM:
-        raise InputError(
-            place,
-            f"{from_hz:.10g} to {to_hz:.10g} Hz would be polyphase {ratio.numerator}/{ratio.denominator}",
-            "Export it at a whole number of Hz.",
-        )
-    return ratio
+    if not (from_hz > 0 and to_hz > 0):
+        raise InputError(place, f"a rate of {min(from_hz, to_hz):g} Hz is none", "Check how it was exported.")
+    ratio = Fraction(to_hz).limit_denominator(10_000) / _simplest(from_hz, _FLOAT32)
+    if max(ratio.numerator, ratio.denominator) <= _MAX_TERM:
+        return ratio
+    return _simplest(to_hz / from_hz, _MILLIONTH)
+
+
+def _simplest(value: float, within: float) -> Fraction:
+    """The fraction of the smallest denominator within a relative distance."""
+    exact, low, high = Fraction(value), 0, 1
+    while abs(exact.limit_denominator(high) - exact) > within * exact:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if abs(exact.limit_denominator(middle) - exact) > within * exact:
+            low = middle
+        else:
+            high = middle
+    return exact.limit_denominator(high)
