@@ -28,7 +28,7 @@ from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.layout import write_signal
 from storage.location import Location, locate
-from storage.recording import RecordingInfo, Trial, quantise
+from storage.recording import RecordingInfo, Trial, encode, quantise
 
 __all__ = ["RecordingInfo", "Store", "Trial", "create_store", "open_store", "quantise", "subjects_of"]
 
@@ -176,11 +176,7 @@ class Store:
         return written
 
     def _write_samples(self, info: RecordingInfo, signal_uv: np.ndarray, name: str) -> RecordingInfo:
-        ones, zeros = np.ones(len(info.channels)), np.zeros(len(info.channels))
-        if info.precision == "float32":
-            samples, scale, offset = signal_uv.astype(np.float32), ones, zeros
-        else:
-            samples, scale, offset = quantise(signal_uv)
+        info, samples = encode(info, signal_uv)
         folder = f"recordings/{info.recording_id}"
         try:
             write_signal(self.root.zarr(f"{folder}/{name}"), samples, info.sfreq_hz, info.layout)
@@ -189,8 +185,7 @@ class Store:
             with suppress(OSError, InputError):  # what is to be told is why writing failed
                 self.root.remove(f"{folder}/{name}")
             raise
-        fields = {"signal": name, "scale_uv": tuple(scale.tolist()), "offset_uv": tuple(offset.tolist())}
-        return info.model_copy(update=fields)
+        return info.model_copy(update={"signal": name})
 
     def remove_recording(self, recording_id: str) -> None:
         """Take a recording out of the store; its description goes first."""

@@ -61,7 +61,7 @@ def to_raw(store: Store, recording_id: str) -> "mne.io.RawArray":
         info["highpass"], info["lowpass"] = _pass_band_hz(recording)
     spelled = spell(recording.channels)
     info["bads"] = [spelled[recording.channels.index(channel)] for channel in _bads(recording)]
-    signal = _read_uv(store, recording)
+    signal = read_uv(store, recording)
     signal *= 1e-6
     raw = mne.io.RawArray(signal, info, verbose="error")
     return raw.set_annotations(_annotations(recording))
@@ -146,7 +146,7 @@ def _info(channels: tuple[str, ...], sfreq_hz: float, description: str) -> Any:
     return info
 
 
-def _read_uv(store: Store, recording: RecordingInfo) -> np.ndarray:
+def read_uv(store: Store, recording: RecordingInfo) -> np.ndarray:
     """Read a whole recording, float64 (n_chans, n_times) in µV; missing or damaged samples are an error."""
     import tensorstore as ts
 
