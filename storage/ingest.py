@@ -8,12 +8,12 @@ import numpy as np
 from storage.errors import InputError
 from storage.layout import LayoutConfig
 from storage.quality.measures import measure
-from storage.readers.base import RawRecording, RecordingRef, Source, file_sha256
+from storage.readers.base import RawRecording, RecordingRef, Source, assert_there, file_sha256
 from storage.signal import SignalConfig
 from storage.signal.prepare import prepare
 from storage.store import RecordingInfo, Store, Trial
 
-PROCESSING_VERSION = 2
+PROCESSING_VERSION = 3
 """Raised when the same source and configuration would give other samples: stores are then ingested anew."""
 
 
@@ -49,26 +49,49 @@ def ingest_recording(
         not those of EEG in µV.
     """
     layout = layout or LayoutConfig()
-    for path in source.files_of(ref):
-        if not path.is_file():
-            raise InputError(str(path), "no such file", "Fetch it, or correct `source.root`.")
+    _assert_files(source, ref)
     digest = ingest_digest(source, ref, config)
     known = store.find(ref.recording_id)
     if known is not None and not again and (known.ingest_digest, known.layout) == (digest, layout):
         return False
+    info, signal_uv = described(source, ref, config)
+    store.write_recording(info.model_copy(update={"layout": layout, "ingest_digest": digest}), signal_uv)
+    return True
+
+
+def described(source: Source, ref: RecordingRef, config: SignalConfig) -> tuple[RecordingInfo, np.ndarray]:
+    """Read one recording and prepare it for the store, without writing it.
+
+    Returns
+    -------
+    info : RecordingInfo
+        Its description, but for what only writing tells.
+    signal_uv : np.ndarray
+        (n_chans, n_times) in µV.
+
+    Raises
+    ------
+    InputError
+        As of `ingest_recording`.
+    """
+    _assert_files(source, ref)
     raw = source.read(ref)
     if not raw.trials or any(trial.start >= trial.stop for trial in raw.trials):
         raise InputError(str(ref.path), "holds no trial, or one without samples", "Fetch the file again.")
     quality = measure(raw.pieces, raw.channels, raw.sfreq_hz, bads=raw.bads, place=str(ref.path))
     ready = prepare(raw, config, quality=quality, place=str(ref.path))
-    info = _describe(ref, ready, digest).model_copy(
-        update={"layout": layout, "precision": config.precision, "quality": quality}
-    )
-    store.write_recording(info, np.concatenate(ready.pieces, axis=1))
-    return True
+    info = _describe(ref, ready).model_copy(update={"precision": config.precision, "quality": quality})
+    return info, np.concatenate(ready.pieces, axis=1)
 
 
-def _describe(ref: RecordingRef, raw: RawRecording, digest: str) -> RecordingInfo:
+def _assert_files(source: Source, ref: RecordingRef) -> None:
+    for path in source.files_of(ref):
+        assert_there(path)
+        if not path.exists():
+            raise InputError(str(path), "no such file", "Fetch it, or correct `source.root`.")
+
+
+def _describe(ref: RecordingRef, raw: RawRecording) -> RecordingInfo:
     starts = np.cumsum([0, *(piece.shape[1] for piece in raw.pieces)])
     trials = tuple(
         Trial(
@@ -90,8 +113,9 @@ def _describe(ref: RecordingRef, raw: RawRecording, digest: str) -> RecordingInf
         sfreq_hz=raw.sfreq_hz,
         n_times=int(starts[-1]),
         breaks=tuple(starts[1:-1].tolist()),
+        onsets_seconds=raw.onsets,
         source_sha256=file_sha256(ref.path),
-        ingest_digest=digest,
+        ingest_digest="",
         provenance=raw.provenance,
         trials=trials,
     )

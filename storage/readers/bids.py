@@ -1,33 +1,35 @@
-"""BIDS-EEG through mne-bids."""
+"""BIDS-EEG: recordings by their formats' readers, with what the tables beside them say; names by mne-bids."""
 
+import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storage.errors import InputError
 from storage.labels import LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source
-from storage.readers.companions import assert_brainvision, companions
-from storage.readers.edf import read_header
+from storage.readers.base import Listing, RawRecording, RecordingRef, Source, assert_there, is_there
+from storage.readers.companions import companions
 from storage.readers.files import check_labels, one_trial, require_label
-from storage.readers.mne_file import (
-    ChannelConfig,
-    Continuous,
-    assert_file,
-    at_native_rate,
-    continuous_of,
-    reason_of,
-    select,
-)
+from storage.readers.mne_file import Beside, ChannelConfig, Continuous, assert_file, read_continuous, reason_of
 from storage.readers.naming import assert_distinct, natural
+from storage.readers.notes import Annotation, annotation, breaks_of, in_order
+from storage.readers.text import read_text
+from storage.readers.timeline import cut
 from storage.readers.trials import AnnotationLabels, trials_of
 from storage.signal.caps import Cap
 from storage.signal.channels import check_renames
 from storage.signal.units import Unit
 
 _EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
+_BESIDE_SUBJECTS = ("derivatives", "sourcedata", "code", "stimuli")
+"""Folders of a data set whose files are not of it, by BIDS's rules."""
+_MISSING = ("", "n/a")
+_DESCRIBING = ("trial_type", "stim_type", "value")
+"""Columns that say what an event was; the first that is there counts."""
 
 
 class TaskLabels(BaseModel):
@@ -52,10 +54,11 @@ class ParticipantLabels(BaseModel):
 
 
 class BidsSource(Source):
-    """A BIDS data set's EEG recordings (https://bids-specification.readthedocs.io), as mne-bids reads them.
+    """A BIDS data set's EEG recordings (https://bids-specification.readthedocs.io).
 
     Recordings are named by their entities (``sub-01_ses-1_task-rest_run-1``). Channels whose status is ``bad`` are
-    the recording's bads. Events become trials by `labels_from`: `annotations` matches their ``trial_type``.
+    the recording's bads. Events become trials by `labels_from`: `annotations` matches their ``trial_type`` (or
+    ``trial_type/value``). What lies below ``derivatives``, ``sourcedata``, ``code`` or ``stimuli`` is left out.
     """
 
     format: Literal["bids"] = "bids"
@@ -86,27 +89,43 @@ class BidsSource(Source):
 
     def list_recordings(self) -> list[RecordingRef]:
         """Find the EEG recordings of the data set, derivatives left out."""
+        return self.listing().refs
+
+    def listing(self) -> Listing:
+        """Find the EEG recordings of the data set, and say what else is in it."""
         if not (self.root / "dataset_description.json").is_file():
             raise InputError(
                 str(self.root), "has no dataset_description.json", "Point `source.root` at a BIDS data set."
             )
         refs: list[RecordingRef] = []
-        for path in sorted(self._found(), key=lambda path: natural(str(path.fpath))):
-            subject, session = path.subject, path.session or "1"
+        for path in sorted(self._found(), key=lambda path: natural(str(path))):
+            known = _entities(path)
+            if self.tasks is not None and known["task"] not in self.tasks:
+                continue
+            subject, session = str(known["subject"]), known["session"] or "1"
             position = 1 + sum((ref.subject, ref.session) == (subject, session) for ref in refs)
             entities = {
                 "sub": subject,
-                "ses": path.session,
-                "task": path.task,
-                "acq": path.acquisition,
-                "run": path.run,
+                "ses": known["session"],
+                "task": known["task"],
+                "acq": known["acquisition"],
+                "run": known["run"],
+                "desc": known.get("description"),
             }
             name = "_".join(f"{key}-{value}" for key, value in entities.items() if value)
-            refs.append(RecordingRef(name, subject, session, Path(path.fpath), position))
+            refs.append(RecordingRef(name, subject, session, path, position))
+        left_out = [
+            f"{self.root / folder}: {len(files)} EEG files are no recordings of the data set itself"
+            for folder in _BESIDE_SUBJECTS
+            if (files := _eeg_files(self.root / folder, "**/*_eeg.*"))
+        ]
         if not refs:
-            raise InputError(str(self.root), "holds no EEG recording", "Correct `source.root` or `source.tasks`.")
-        assert_distinct(refs)
-        return refs
+            others = f"; {left_out[0]}" if left_out else ""
+            raise InputError(
+                str(self.root), f"holds no EEG recording{others}", "Correct `source.root` or `source.tasks`."
+            )
+        assert_distinct(refs, "Tell them apart by their entities: session, task, acq, run or desc.")
+        return Listing(refs, tuple(left_out))
 
     def read(self, ref: RecordingRef) -> RawRecording:
         """Read one recording with its side-cars."""
@@ -122,19 +141,20 @@ class BidsSource(Source):
             beside.append(self.root / "participants.tsv")
         return (ref.path, *companions(ref.path), *beside)
 
-    def _found(self) -> list[Any]:
-        from mne_bids import find_matching_paths
-
-        try:
-            found: list[Any] = find_matching_paths(
-                self.root, tasks=self.tasks, suffixes="eeg", extensions=list(_EXTENSIONS), datatypes="eeg"
-            )
-        except (KeyError, ValueError) as error:
-            raise InputError(
-                str(_misnamed(self.root) or self.root),
-                f"is not named as BIDS demands ({reason_of(error)})",
-                "Rename it (sub-01_task-rest_run-1_eeg.edf), or move it out of the data set.",
-            ) from None
+    def _found(self) -> list[Path]:
+        found = _eeg_files(self.root, "sub-*/eeg/*_eeg.*") + _eeg_files(self.root, "sub-*/ses-*/eeg/*_eeg.*")
+        for path in found:
+            try:
+                is_named = path.name.startswith("sub-") and bool(_bids_path(path).task)
+                problem = "" if is_named else "no subject or task"
+            except (KeyError, ValueError) as error:
+                problem = reason_of(error)
+            if problem:
+                raise InputError(
+                    str(path),
+                    f"is not named as BIDS demands ({problem})",
+                    "Rename it (sub-01_task-rest_run-1_eeg.edf), or move it out of the data set.",
+                )
         return found
 
     def _continuous(self, path: Path) -> Continuous:
@@ -142,24 +162,21 @@ class BidsSource(Source):
         if isinstance(self.labels_from, AnnotationLabels):
             needed["events.tsv"] = "event table"
         assert_file(path)
+        tables = {suffix: _sidecar(path, suffix) for suffix in needed}
         for suffix, what in needed.items():
-            if _sidecar(path, suffix) is None:
+            if tables[suffix] is None:
                 raise InputError(str(path), f"its {what} (*_{suffix}) is missing", "Restore it: BIDS demands it.")
-        header = read_header(path)
-        assert_brainvision(path)
-        raw = _by_mne_bids(path)
         config = ChannelConfig(unit=self.unit, montage=self.montage, rename=self.rename)
-        chosen = select(raw, config, str(path))
-        if header is not None:
-            if header.discontinuous:
-                raise InputError(str(path), "is discontinuous (EDF+D)", "Export it as EDF+C, as BIDS demands.")
-            alone = at_native_rate(path, raw, header, chosen)
-            if alone is not raw:
-                alone.set_meas_date(raw.info["meas_date"])
-                alone.set_annotations(raw.annotations)
-                alone.info["bads"] = [name for name in raw.info["bads"] if name in alone.ch_names]
-            raw = alone
-        return continuous_of(raw, chosen, config, path, header)
+        channels = tables["channels.tsv"]
+        assert channels is not None
+        file = read_continuous(path, config, _beside(channels))
+        events = tables.get("events.tsv") or _sidecar(path, "events.tsv")
+        if events is None:
+            return file
+        told = _events(events)
+        if all(piece.sample(piece.start / file.sfreq_hz) == 0 for piece in file.pieces):  # time is counted in samples
+            file = replace(file, pieces=cut(file.pieces, *breaks_of(told, file.sfreq_hz, path)))
+        return replace(file, annotations=told)
 
     def _label(self, ref: RecordingRef) -> str | None:
         if self.labels_from is None or isinstance(self.labels_from, AnnotationLabels):
@@ -173,15 +190,10 @@ class BidsSource(Source):
         return label
 
     def _participant(self, ref: RecordingRef, column: str) -> str:
-        import pandas as pd
-
         path = self.root / "participants.tsv"
         if not path.is_file():
             raise InputError(str(path), "no such table", "Restore it, or label by other means.")
-        try:
-            table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except ValueError:  # pandas' parser errors, and bytes that are no UTF-8
-            raise InputError(str(path), "is no table in UTF-8", "Save it as tab-separated text in UTF-8.") from None
+        table = _table(path)
         if missing := [name for name in ("participant_id", column) if name not in table]:
             raise InputError(str(path), f"lacks the column {missing[0]}", "Correct `source.labels_from.column`.")
         words = table.loc[table["participant_id"] == f"sub-{ref.subject}", column]
@@ -195,17 +207,6 @@ def _entities(path: Path) -> dict[str, str | None]:
 
     found: dict[str, str | None] = get_entities_from_fname(path.name, on_error="ignore")
     return found
-
-
-def _misnamed(root: Path) -> Path | None:
-    """First EEG file whose name mne-bids cannot take apart."""
-    for path in sorted(root.glob("**/eeg/*_eeg.*")):
-        if path.suffix in _EXTENSIONS:
-            try:
-                _bids_path(path)
-            except (KeyError, ValueError):
-                return path
-    return None
 
 
 def _bids_path(path: Path) -> Any:
@@ -223,14 +224,62 @@ def _sidecar(path: Path, suffix: str) -> Path | None:
     return None if found is None else Path(getattr(found, "fpath", found))
 
 
-def _by_mne_bids(path: Path) -> Any:
-    import mne_bids
+def _eeg_files(folder: Path, pattern: str) -> list[Path]:
+    """EEG files below a folder; links to what is not there are among them, so that reading one says so."""
+    return [path for path in folder.glob(pattern) if path.suffix in _EXTENSIONS and is_there(path)]
 
+
+def _table(path: Path) -> pd.DataFrame:
+    """A BIDS table, all of it text; raises `InputError` when it is none."""
+    assert_there(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return mne_bids.read_raw_bids(_bids_path(path), verbose="error")
-    except Exception as error:  # parsers raise whatever the damage leads them to
-        raise InputError(
-            str(path), f"mne-bids cannot read it ({reason_of(error)})", "Check the data set with the BIDS validator."
-        ) from None
+        table = pd.read_csv(io.StringIO(read_text(path)), sep="\t", dtype=str, keep_default_na=False)
+    except ValueError:  # pandas' parser errors, and bytes that are no text
+        raise InputError(str(path), "is no table", "Save it as tab-separated text in UTF-8.") from None
+    return table.rename(columns=str.strip).map(str.strip)
+
+
+def _beside(path: Path) -> Beside:
+    """What ``channels.tsv`` says of channels, by their names, in whatever order."""
+    table = _table(path)
+    if "name" not in table:
+        raise InputError(str(path), "lacks the column name", "Restore it: BIDS demands it.")
+    if twice := table["name"][table["name"].duplicated()].tolist():
+        raise InputError(str(path), f"names {twice[0]} twice", "Give each channel one row.")
+    rows = table.set_index("name")
+    stated = rows["type"].loc[lambda column: ~column.isin(_MISSING)] if "type" in rows else {}
+    types = {name: "eeg" if word.upper() == "EEG" else "misc" for name, word in dict(stated).items()}
+    units = rows["units"].loc[lambda column: ~column.isin(_MISSING)] if "units" in rows else {}
+    bads = rows.index[rows["status"].str.lower() == "bad"] if "status" in rows else []
+    return Beside(types, dict(units), frozenset(bads), tuple(rows.index), str(path))
+
+
+def _events(path: Path) -> tuple[Annotation, ...]:
+    """Annotations of ``events.tsv``: called by ``trial_type``, or by ``trial_type/value``.
+
+    Raises
+    ------
+    InputError
+        When it is no table, lacks a column, or a time is no number.
+    """
+    table = _table(path)
+    for column in ("onset", "duration"):
+        if column not in table:
+            raise InputError(str(path), f"lacks the column {column}", "Restore it: BIDS demands it.")
+    described = next((column for column in _DESCRIBING if column in table), None)
+    found = []
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        if row["onset"] in _MISSING:
+            continue
+        try:
+            onset = float(row["onset"])
+            seconds = 0.0 if row["duration"] in _MISSING else float(row["duration"])
+        except ValueError:
+            raise InputError(f"{path}:{line}", "its onset or duration is no number", "Correct the table.") from None
+        word = row[described] if described is not None else ""
+        if word in _MISSING:
+            continue
+        value = row.get("value", "")
+        both = (f"{word}/{value}",) if described == "trial_type" and value not in _MISSING else ()
+        found.append(annotation(onset, max(0.0, seconds), word, *both))
+    return in_order(found)

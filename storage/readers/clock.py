@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from storage.errors import InputError
+from storage.readers.timeline import Piece
 
 TimeUnit = Literal["s", "ms", "us", "datetime"]
 _PER_SECOND: dict[str, float] = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -15,7 +16,10 @@ _RATE_TOLERANCE = 0.01
 
 
 def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int) -> np.ndarray:
-    """Seconds since the first sample; raises `InputError` at the first value that is no time, naming its line."""
+    """Seconds since the first sample; raises `InputError` at the first value that is no time, naming its line.
+
+    The series is indexed by the rows of the table, from 0.
+    """
     if unit == "datetime":
         stamps = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601")
         seconds: np.ndarray = (stamps - stamps.iloc[0]).dt.total_seconds().to_numpy(np.float64)
@@ -26,7 +30,7 @@ def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int)
     if bad.any():
         raise InputError(
             place,
-            f"{times.name} is no time in {unit} at line {int(np.flatnonzero(bad)[0]) + first_line}",
+            f"{times.name} is no time in {unit} at line {int(times.index[int(np.flatnonzero(bad)[0])]) + first_line}",
             "Correct `source.time_unit`, or repair the file.",
         )
     return seconds
@@ -34,7 +38,7 @@ def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int)
 
 def pieces_by_time(
     seconds: np.ndarray, sfreq_hz: float | None, jitter: float, gap: float | None, place: str
-) -> tuple[float, tuple[tuple[int, int], ...]]:
+) -> tuple[float, tuple[Piece, ...]]:
     """Find the sampling rate and the stretches without a jump in time.
 
     Parameters
@@ -54,8 +58,8 @@ def pieces_by_time(
     -------
     sfreq_hz : float
         The stated rate, or the counted one in whole Hz.
-    pieces : tuple of (start, stop)
-        In samples, `stop` excluded.
+    pieces : tuple of Piece
+        With their times counted from the first sample.
 
     Raises
     ------
@@ -77,17 +81,24 @@ def pieces_by_time(
     longest = gap if gap is not None else 1.5 * period + 2 * jitter
     cuts = np.flatnonzero(steps > longest) + 1
     edges = [0, *cuts.tolist(), len(seconds)]
-    pieces = tuple(pairwise(edges))
-    counted = sum(stop - start - 1 for start, stop in pieces)
-    elapsed = float(sum(seconds[stop - 1] - seconds[start] for start, stop in pieces))
+    stretches = tuple(pairwise(edges))
+    counted = sum(stop - start - 1 for start, stop in stretches)
+    elapsed = float(sum(seconds[stop - 1] - seconds[start] for start, stop in stretches))
     if not counted or elapsed <= 0:
         raise InputError(
             place, "no two samples follow each other", "Correct `source.time_unit` or `source.gap_seconds`."
         )
     if sfreq_hz is None:
         sfreq_hz = _whole(counted / elapsed, place)
-    _assert_rate(seconds, pieces, sfreq_hz, jitter, place)
-    return sfreq_hz, pieces
+    _assert_rate(seconds, stretches, sfreq_hz, jitter, place)
+    return sfreq_hz, tuple(_piece(seconds, start, stop, sfreq_hz, jitter) for start, stop in stretches)
+
+
+def _piece(seconds: np.ndarray, start: int, stop: int, sfreq_hz: float, jitter: float) -> Piece:
+    """A stretch with its times: by the rate, unless the clock shows more than its jitter that it ran otherwise."""
+    onset, expected = float(seconds[start] - seconds[0]), (stop - start) / sfreq_hz
+    found = float(seconds[stop - 1] - seconds[start]) + 1 / sfreq_hz
+    return Piece(start, stop, onset, expected if abs(found - expected) <= 2 * jitter + 0.5 / sfreq_hz else found)
 
 
 def _assert_forward(steps: np.ndarray, jitter: float, place: str) -> None:

@@ -1,20 +1,87 @@
-"""Files that hold the samples or markers of a header file: BrainVision's and EEGLAB's."""
+"""Which files a recording consists of: headers, samples, markers, later parts; and which of them may be named."""
 
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import InputError
+from storage.readers.base import assert_there, is_there
 
 _BYTES_PER_SAMPLE = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
+_HEADER_OF = {".eeg": (".vhdr",), ".dat": (".vhdr",), ".vmrk": (".vhdr",), ".fdt": (".set",)}
+_MAYBE_A_PART = re.compile(r"(.*)(-\d+|_split-\d+)(_\w+)?(\.fif(?:\.gz)?)", re.IGNORECASE)
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """Files that hold the samples or markers of a header file, as far as they are there."""
-    names = [f"{path.stem}.fdt"] if path.suffix.lower() == ".set" else []
-    if path.suffix.lower() == ".vhdr":
-        named = (_setting(_text(path), key) for key in ("DataFile", "MarkerFile"))
-        names = [name.replace("$b", path.stem) for name in named if name]
-    return tuple(beside for name in names if (beside := path.with_name(Path(name).name)).is_file())
+    """Files besides the named one that a recording is read from, as far as they are there or are links.
+
+    BrainVision's samples and markers, EEGLAB's samples, the parts of a split FIF, the files in a folder (.mff).
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file() or file.is_symlink()))
+    if not path.is_file():
+        return ()
+    found: list[Path] = []
+    if suffix == ".vhdr":
+        header = _text(path)
+        found = [beside for key in ("DataFile", "MarkerFile") if (beside := _beside(path, header, key))]
+    elif suffix == ".set":
+        found = _eeglab_samples(path)
+    elif suffix == ".fif" or path.name.lower().endswith(".fif.gz"):
+        found = list(_fif_parts(path, path.stat().st_mtime_ns))
+    return tuple(beside for beside in found if is_there(beside))
+
+
+def marker_file(path: Path) -> Path | None:
+    """A BrainVision header's file of markers; None for other formats."""
+    return _beside(path, _text(path), "MarkerFile") if path.suffix.lower() == ".vhdr" else None
+
+
+def brainvision_units(path: Path) -> list[str]:
+    """Units of a BrainVision header's channels, in order and as they are spelt there; µV where none is stated."""
+    fields = _channels(_text(path))
+    return [(field[3].strip() if len(field) > 3 else "") or "µV" for field in fields]
+
+
+def _channels(header: str) -> list[list[str]]:
+    """Name, reference, resolution and unit of each channel of a BrainVision header."""
+    rows = re.findall(r"^Ch(\d+)=(.*)$", header.partition("[Coordinates]")[0], flags=re.MULTILINE)
+    return [row.strip().split(",") for _, row in sorted(rows, key=lambda row: int(row[0]))]
+
+
+def header_of(path: Path) -> Path | None:
+    """Find the header file that a file of samples or markers belongs to; None where it is none or has none."""
+    for suffix in _HEADER_OF.get(path.suffix.lower(), ()):
+        for header in [path.with_suffix(suffix), *sorted(path.parent.glob(f"*{suffix}"))]:
+            if header.is_file() and path in companions(header):
+                return header
+    return None
+
+
+def first_part(path: Path) -> Path | None:
+    """Find the first file of a split FIF that a file is a later part of; None where it is none."""
+    match = _MAYBE_A_PART.fullmatch(path.name)
+    if match is None:
+        return None
+    for head in [path.with_name(f"{match[1]}{match[3] or ''}{match[4]}"), *sorted(path.parent.glob("*split-01*"))]:
+        if head != path and head.is_file() and path in companions(head):
+            return head
+    return None
+
+
+def whole_of(path: Path) -> Path | None:
+    """Find the file by which a recording is named that this one is a part of; None where it is named itself."""
+    return header_of(path) or first_part(path)
+
+
+def assert_header(path: Path) -> None:
+    """Refuse a file of samples or markers that is named in place of its header, and a later part of a split FIF."""
+    if head := whole_of(path):
+        raise InputError(str(path), f"is a part of the recording {head.name}", f"Name {head.name} instead.")
 
 
 def assert_brainvision(path: Path) -> None:
@@ -25,18 +92,20 @@ def assert_brainvision(path: Path) -> None:
     Raises
     ------
     InputError
-        When a file that the header names is missing, the samples do not end with a whole frame, or a marker lies
-        behind the last sample.
+        When a file that the header names is missing, two channels have one name, the samples do not end with a whole
+        frame, or a marker lies behind the last sample.
     """
     if path.suffix.lower() != ".vhdr":
         return
     header = _text(path)
-    beside = {}
-    for key in ("DataFile", "MarkerFile"):
-        if name := _setting(header, key):
-            beside[key] = path.with_name(Path(name.replace("$b", path.stem)).name)
-            if not beside[key].is_file():
-                raise InputError(str(path), f"its companion {beside[key].name} is missing", "Put it beside the header.")
+    beside = {key: found for key in ("DataFile", "MarkerFile") if (found := _beside(path, header, key))}
+    for file in beside.values():
+        assert_there(file)
+        if not file.is_file():
+            raise InputError(str(path), f"its companion {file.name} is missing", "Put it beside the header.")
+    names = [fields[0] for fields in _channels(header)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(str(path), f"channels named twice: {twice[0]}", "Rename one of them in the header.")
     width = _BYTES_PER_SAMPLE.get(_setting(header, "BinaryFormat").upper())
     count = _setting(header, "NumberOfChannels")
     if width is None or "DataFile" not in beside or not count.isdigit() or int(count) == 0:
@@ -54,8 +123,73 @@ def assert_brainvision(path: Path) -> None:
             )
 
 
+@contextmanager
+def in_utf8(path: Path) -> Iterator[Path]:
+    """A BrainVision header that MNE can open: in UTF-8, as copies in a folder of their own where it is not."""
+    files = [path, marker_file(path)] if path.suffix.lower() == ".vhdr" else []
+    texts = {file: _text(file) for file in files if file is not None and file.is_file()}
+    if all(text.isascii() or text.encode() == file.read_bytes() for file, text in texts.items()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = _beside(path, texts[path], "DataFile")
+        if data is not None:
+            (Path(folder) / f"x{data.suffix}").symlink_to(data.absolute())
+        for file, text in texts.items():
+            for key, name in (("DataFile", f"x{data.suffix if data else ''}"), ("MarkerFile", "x.vmrk")):
+                text = re.sub(rf"^{key}=.*$", f"{key}={name}", text, flags=re.MULTILINE | re.IGNORECASE)
+            text = re.sub(r"^Codepage=.*$", "Codepage=UTF-8", text, flags=re.MULTILINE | re.IGNORECASE)
+            (Path(folder) / f"x{'.vhdr' if file == path else '.vmrk'}").write_text(text, encoding="utf-8", newline="")
+        yield Path(folder) / "x.vhdr"
+
+
+def _beside(path: Path, header: str, key: str) -> Path | None:
+    name = _setting(header, key).replace("$b", path.stem)
+    return path.with_name(Path(name).name) if name else None
+
+
+def _eeglab_samples(path: Path) -> list[Path]:
+    """The .fdt file that a .set file names, as MNE finds it: that name, else its own."""
+    own = path.with_suffix(".fdt")
+    if not any(file.suffix.lower() == ".fdt" for file in path.parent.iterdir()):
+        return []
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=["EEG", "data", "datfile"], squeeze_me=True, struct_as_record=False)
+    except Exception:  # a damaged or MATLAB 7.3 file: its reader says what is wrong with it
+        return [own]
+    fields = content.get("EEG")
+    named = [getattr(fields, key, None) if fields is not None else content.get(key) for key in ("data", "datfile")]
+    for name in named:
+        if isinstance(name, str) and name.lower().endswith(".fdt"):
+            stated = path.with_name(re.split(r"[\\/]", name)[-1])
+            return [stated if is_there(stated) else own]
+    return []
+
+
+@lru_cache(maxsize=1024)
+def _fif_parts(path: Path, mtime_ns: int) -> tuple[Path, ...]:
+    """Later parts of a split FIF, in order; none when the file cannot be read, which its reader says."""
+    import mne
+
+    try:
+        raw = mne.io.read_raw_fif(path, preload=False, on_split_missing="ignore", verbose="error")
+    except Exception:  # its reader says what is wrong with it
+        return ()
+    names = [Path(name).name for name in raw.filenames if name is not None]
+    return tuple(path.with_name(name) for name in names if name != path.name)
+
+
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    """A BrainVision file as text: UTF-8, or else the ANSI code page that older recorders write."""
+    content = path.read_bytes()
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin1")
 
 
 def _setting(header: str, key: str) -> str:

@@ -1,25 +1,42 @@
-"""EDF and BDF as far as MNE passes over it in silence: cut-off files, gaps between records, mixed sampling rates."""
+"""EDF and BDF: header, samples, records and annotations, read by the letter of the format.
+
+https://www.edfplus.info/specs/edf.html and edfplus.html. MNE passes over in silence what a wrong header says (of
+ranges, units, numbers of records), over pauses between records and over annotations that end behind the signal.
+"""
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from storage.errors import InputError
+from storage.readers.timeline import Piece, whole
 
 _FIXED_BYTES = 256
 _BYTES_PER_SIGNAL = 256
-_BEFORE_SAMPLE_COUNTS = 216
-"""Bytes per signal of the header fields that come before the number of samples in a record."""
+_UNIT, _RANGES, _SAMPLES = 96, 104, 216
+"""Bytes per signal of the header fields before the unit, the four limits and the number of samples in a record."""
 _BYTES_PER_SAMPLE = {".edf": 2, ".bdf": 3}
+_BDF_TRIGGERS = 0xFFFF
+"""Bits of a BioSemi Status channel that hold triggers; the others are the amplifier's own."""
 MIN_RATE_HZ, MAX_RATE_HZ = 1, 100_000
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+_TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?)?)?\x14(.*?)\x14?\x00", re.DOTALL)
+
+Note = tuple[float, float, str]
+"""Seconds from the first sample, duration in seconds, description."""
 
 
 @dataclass(frozen=True)
 class EdfHeader:
     """The technical fields of a header; the personal ones are not read.
 
-    `labels` and `samples` (per record) are of every signal in the file's order, annotations included.
+    `labels`, `samples` (per record), `units` and `limits` (physical minimum and maximum, digital minimum and maximum)
+    are of every signal in the file's order, annotations included. `num_records` is what the file holds; `remark` says
+    where the header counts otherwise.
     """
 
     labels: tuple[str, ...]
@@ -28,21 +45,36 @@ class EdfHeader:
     record_seconds: float
     discontinuous: bool
     bytes_per_sample: int
+    units: tuple[str, ...]
+    limits: tuple[tuple[float, float, float, float], ...]
+    remark: str | None = None
+
+    @property
+    def ordinary(self) -> list[int]:
+        """Places of the signals that are no annotations."""
+        return [place for place, label in enumerate(self.labels) if label not in _ANNOTATIONS]
 
     @property
     def rates_hz(self) -> list[float]:
         """Sampling rate of each ordinary signal."""
-        pairs = zip(self.labels, self.samples, strict=True)
-        return [count / self.record_seconds for label, count in pairs if label not in _ANNOTATIONS]
+        return [self.samples[place] / self.record_seconds for place in self.ordinary]
 
     @property
     def header_bytes(self) -> int:
         """Where the first record starts."""
         return _FIXED_BYTES + _BYTES_PER_SIGNAL * len(self.labels)
 
+    @property
+    def record_bytes(self) -> int:
+        """Length of a record."""
+        return sum(self.samples) * self.bytes_per_sample
+
 
 def read_header(path: Path) -> EdfHeader | None:
     """Read the header of a whole EDF or BDF file; None for files of other formats.
+
+    A header that counts fewer records than follow it, or leaves their number open, is overruled by the file's length
+    where that is a whole number of records.
 
     Raises
     ------
@@ -60,25 +92,44 @@ def read_header(path: Path) -> EdfHeader | None:
         try:
             num_records, record_seconds, num_signals = int(fixed[236:244]), float(fixed[244:252]), int(fixed[252:256])
             fields = file.read(_BYTES_PER_SIGNAL * num_signals)
-            labels = tuple(
-                fields[16 * signal : 16 * signal + 16].decode("latin1").strip() for signal in range(num_signals)
-            )
-            counts = fields[_BEFORE_SAMPLE_COUNTS * num_signals :]
-            samples = tuple(int(counts[8 * signal : 8 * signal + 8]) for signal in range(num_signals))
+            labels = tuple(word.decode("latin1").strip() for word in _field(fields, 0, 16, num_signals))
+            units = tuple(_text(word).strip() for word in _field(fields, _UNIT, 8, num_signals))
+            ranges = [_field(fields, _RANGES + 8 * place, 8, num_signals) for place in range(4)]
+            limits = tuple(zip(*([_limit(word) for word in column] for column in ranges), strict=True))
+            samples = tuple(int(word) for word in _field(fields, _SAMPLES, 8, num_signals))
         except ValueError:
             raise InputError(
                 str(path), "its header is not one of EDF or BDF", "Fetch the file again."
             ) from None  # the cause quotes the header, names and all
-    header = EdfHeader(labels, samples, num_records, record_seconds, fixed[196:197] == b"D", width)
-    _assert_whole(path, header)
-    if all(label in _ANNOTATIONS for label in labels):
+    discontinuous = fixed[196:197] == b"D"
+    header = EdfHeader(labels, samples, num_records, record_seconds, discontinuous, width, units, limits)
+    if not header.ordinary:
         raise InputError(str(path), "holds annotations only, no signal", "Name the file with the signal.")
     if not 0 < record_seconds < math.inf:
         raise InputError(str(path), "its header states no record duration", "Fetch the file again.")
     if min(header.rates_hz) <= 0:
         raise InputError(str(path), "its header states a signal without samples", "Export it again.")
-    assert_rate(max(header.rates_hz), str(path))  # MNE brings all signals to the highest rate
+    header = _counted(path, header)
+    assert_rate(max(header.rates_hz), str(path))
     return header
+
+
+def _field(fields: bytes, before: int, width: int, num_signals: int) -> list[bytes]:
+    start = before * num_signals
+    return [fields[start + width * signal : start + width * (signal + 1)] for signal in range(num_signals)]
+
+
+def _limit(word: bytes) -> float:
+    """A limit of a range; some writers leave a null byte or a decimal comma."""
+    return float(word.split(b"\0")[0].replace(b",", b"."))
+
+
+def _text(content: bytes) -> str:
+    """Text that should be ASCII or UTF-8, and often is of one byte a character."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin1")
 
 
 def assert_rate(sfreq_hz: float, place: str) -> None:
@@ -91,40 +142,154 @@ def assert_rate(sfreq_hz: float, place: str) -> None:
         )
 
 
-def _assert_whole(path: Path, header: EdfHeader) -> None:
-    expected = header.header_bytes + header.num_records * sum(header.samples) * header.bytes_per_sample
-    if header.num_records < 0:
+def _counted(path: Path, header: EdfHeader) -> EdfHeader:
+    """Compare the number of records with the file's length."""
+    size, stated = path.stat().st_size, header.num_records
+    expected = header.header_bytes + max(0, stated) * header.record_bytes
+    held, rest = divmod(max(0, size - header.header_bytes), header.record_bytes)
+    if size < expected or not held:
+        problem = f"is cut off: {size:,} of {expected:,} bytes are there, {held:,} of {stated:,} records"
+        raise InputError(str(path), problem, "Fetch the file again.")
+    if held == stated:
+        left = f"{rest:,} bytes behind the last record are left out"
+        return replace(header, remark=left) if rest else header
+    words = "leaves the number of records open" if stated < 0 else f"counts {stated:,} records"
+    if rest:
         raise InputError(
-            str(path), "its header leaves the number of records open: was it recorded to the end?", "Export it again."
+            str(path),
+            f"its header {words}, and it holds {held:,} and a part of one: was it recorded to the end?",
+            "Fetch it again, or have its software repair it.",
         )
-    if (size := path.stat().st_size) < expected:
-        raise InputError(str(path), f"is cut off: {size:,} of {expected:,} bytes are there", "Fetch the file again.")
+    return replace(header, num_records=held, remark=f"the header {words}, the file holds {held:,}: all are read")
 
 
-def record_onsets(path: Path, header: EdfHeader) -> list[float]:
-    """Onset in seconds of each record; in a continuous file they follow each other.
+def assert_ranges(header: EdfHeader, rows: list[int], place: str) -> None:
+    """Refuse signals (places among the ordinary ones) whose scale is not defined.
+
+    Raises
+    ------
+    InputError
+        Naming the first whose physical or digital minimum is its maximum, or whose digital limits are reversed.
+    """
+    for row in rows:
+        signal = header.ordinary[row]
+        low, high, first, last = header.limits[signal]
+        name = header.labels[signal]
+        problem = None
+        if not all(map(math.isfinite, (low, high, first, last))):
+            problem = f"channel {name} has limits that are no numbers"
+        elif first >= last:
+            problem = f"channel {name} has the digital minimum {first:g} and maximum {last:g}"
+        elif low == high:
+            problem = f"channel {name} has the physical minimum and maximum {low:g}"
+        if problem:
+            raise InputError(
+                place,
+                f"{problem}, so its scale is not defined",
+                f"Export it again, or leave the channel out: `source.rename: {{'{name}': drop}}`.",
+            )
+
+
+def read_samples(path: Path, header: EdfHeader, rows: list[int], *, digital: bool = False) -> np.ndarray:
+    """Read signals of one rate.
+
+    Parameters
+    ----------
+    path, header
+        The file.
+    rows : list of int
+        Places among the ordinary signals.
+    digital : bool
+        As stored, not in the unit that the header states.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (rows, n_times).
+    """
+    width, per_record = header.bytes_per_sample, sum(header.samples)
+    shape = (header.num_records, per_record) if width == 2 else (header.num_records, per_record, width)
+    kind = "<i2" if width == 2 else "u1"
+    records = np.memmap(path, dtype=kind, mode="r", offset=header.header_bytes, shape=shape)
+    starts = np.cumsum([0, *header.samples])
+    signals = [header.ordinary[row] for row in rows]
+    out = np.empty((len(rows), header.num_records * header.samples[signals[0]]))
+    for place, signal in enumerate(signals):
+        cell = np.asarray(records[:, starts[signal] : starts[signal + 1]])
+        if width == 3:
+            wide = cell.astype(np.int32)
+            cell = (wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16) << 8 >> 8  # the sign is the highest bit
+        out[place] = cell.reshape(-1)
+        if not digital:
+            low, high, first, last = header.limits[signal]
+            out[place] = (out[place] - first) * ((high - low) / (last - first)) + low
+    return out
+
+
+def triggers(path: Path, header: EdfHeader, row: int) -> tuple[np.ndarray, float]:
+    """Values of a stimulus channel, and its rate in Hz."""
+    values = read_samples(path, header, [row], digital=True)[0].astype(np.int64)
+    return (values & _BDF_TRIGGERS if header.bytes_per_sample == 3 else values), header.rates_hz[row]
+
+
+def read_notes(path: Path, header: EdfHeader) -> tuple[list[Note], list[float]]:
+    """Annotations, and the onset of each record in seconds from the first; without annotations, records follow.
 
     Raises
     ------
     InputError
         When a discontinuous file (EDF+D) does not say when a record begins.
     """
-    if not header.discontinuous:
-        return [record * header.record_seconds for record in range(header.num_records)]
+    follow = [record * header.record_seconds for record in range(header.num_records)]
     timed = [place for place, label in enumerate(header.labels) if label in _ANNOTATIONS]
     if not timed:
-        raise InputError(str(path), "is discontinuous (EDF+D) without onsets of its records", "Export it as EDF+C.")
-    before = sum(header.samples[: timed[0]]) * header.bytes_per_sample
-    record_bytes = sum(header.samples) * header.bytes_per_sample
-    onsets = []
-    with path.open("rb") as file:
-        for record in range(header.num_records):
-            file.seek(header.header_bytes + record * record_bytes + before)
-            onset = file.read(header.samples[timed[0]] * header.bytes_per_sample).split(b"\x14", 1)[0]
-            try:
-                onsets.append(float(onset))
-            except ValueError:
-                raise InputError(
-                    str(path), f"record {record + 1} does not say when it begins", "Export it as EDF+C."
-                ) from None
-    return [onset - onsets[0] for onset in onsets]
+        if header.discontinuous:
+            raise InputError(str(path), "is discontinuous (EDF+D) without onsets of its records", "Export it as EDF+C.")
+        return [], follow
+    starts = np.cumsum([0, *header.samples]) * header.bytes_per_sample
+    shape = (header.num_records, header.record_bytes)
+    records = np.asarray(np.memmap(path, dtype="u1", mode="r", offset=header.header_bytes, shape=shape))
+    columns = {signal: records[:, starts[signal] : starts[signal + 1]].tobytes() for signal in timed}
+    found: list[Note] = []
+    onsets: list[float] = []
+    for record in range(header.num_records):
+        for signal, column in columns.items():
+            width = len(column) // header.num_records
+            text = column[record * width : (record + 1) * width].rstrip(b"\0") + b"\0"
+            lists = [(float(tal[1]), float(tal[2] or 0), tal[3].split(b"\x14")) for tal in _TAL.finditer(text)]
+            if signal == timed[0]:
+                onset = lists[0][0] if lists and not lists[0][2][0] else None
+                if onset is None and header.discontinuous:
+                    raise InputError(
+                        str(path), f"record {record + 1} does not say when it begins", "Export it as EDF+C."
+                    )
+                onsets.append(follow[record] if onset is None else onset)
+            found += [
+                (onset, seconds, words)
+                for onset, seconds, texts in lists
+                for text in texts
+                if (words := _text(text).strip("\0 \t\r\n"))
+            ]
+    zero = onsets[0]
+    notes = [(onset - zero, seconds, words) for onset, seconds, words in found]
+    return notes, [onset - zero for onset in onsets] if header.discontinuous else follow
+
+
+def pieces_of(header: EdfHeader, onsets: list[float], sfreq_hz: float) -> tuple[Piece, ...]:
+    """Pieces of records that follow each other; one begins at each record that comes too late or too early."""
+    if not header.discontinuous:
+        return whole(round(header.num_records * header.record_seconds * sfreq_hz), sfreq_hz)
+    record, per_record = header.record_seconds, round(header.record_seconds * sfreq_hz)
+    off = np.abs(np.diff(onsets) - record)
+    edges = [0, *(np.flatnonzero(off > max(0.5 / sfreq_hz, _rounded(onsets, record))) + 1).tolist(), len(onsets)]
+    return tuple(
+        Piece(first * per_record, last * per_record, onsets[first], onsets[last - 1] - onsets[first] + record)
+        for first, last in pairwise(edges)
+    )
+
+
+def _rounded(onsets: list[float], record_seconds: float) -> float:
+    """By how much onsets may be off since they were written with few digits: 0.333, 0.667 of records of a third."""
+    digits = max(len(f"{onset:.9f}".rstrip("0").partition(".")[2]) for onset in onsets)
+    unit = 10.0**-digits
+    return 0.0 if abs(record_seconds / unit - round(record_seconds / unit)) < 1e-6 else unit

@@ -8,12 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from storage.errors import InputError
 from storage.labels import LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source
+from storage.readers.base import Listing, RawRecording, RecordingRef, Source
 from storage.readers.companions import companions
 from storage.readers.label_table import TableLabels
 from storage.readers.mne_file import ChannelConfig, Continuous, read_continuous, read_file
 from storage.readers.naming import assert_distinct, check_pattern, group_of, list_matching, recording_id
-from storage.readers.trials import AnnotationLabels, Stretch, trials_of
+from storage.readers.trials import AnnotationLabels, Stretch, trials_of, whole_pieces
 from storage.signal.caps import Cap
 from storage.signal.channels import check_renames
 from storage.signal.units import Unit
@@ -77,9 +77,17 @@ class FilesSource(Source):
 
     def list_recordings(self) -> list[RecordingRef]:
         """Match the files of the folder, subfolders included, against the pattern."""
-        refs = list_matching(self.root, self.pattern)
-        if not isinstance(self.labels_from, TableLabels):
-            return refs
+        return self.listing().refs
+
+    def listing(self) -> Listing:
+        """Match the files; what is read together with another file is left out."""
+        found = list_matching(self.root, self.pattern)
+        return (
+            found if not isinstance(self.labels_from, TableLabels) else replace(found, refs=self._by_table(found.refs))
+        )
+
+    def _by_table(self, refs: list[RecordingRef]) -> list[RecordingRef]:
+        assert isinstance(self.labels_from, TableLabels)
         table = self.labels_from
         stated: list[RecordingRef] = []
         for ref in refs:
@@ -138,12 +146,23 @@ def label_by_name(pattern: str, label_of: dict[str, str], labels: LabelSet, path
 def one_trial(
     file: Continuous, ref: RecordingRef, label: str | None, crop_seconds: dict[str, tuple[float, float]]
 ) -> RawRecording:
-    """All of a file as one trial (one per piece), or the stretch that `crop_seconds` names for its label."""
-    n_times = file.signal_uv.shape[1]
-    start, stop = crop_seconds.get(label or "", (0.0, n_times / file.sfreq_hz))
-    first, last = round(start * file.sfreq_hz), round(stop * file.sfreq_hz)
-    if last > n_times:
+    """All of a file as one trial (one per piece), or the stretch of recording time named for its label."""
+    if (label or "") not in crop_seconds:
+        provenance = file.provenance | {"start_seconds": 0.0}
+        return whole_pieces(replace(file, provenance=provenance), label, ref)
+    start, stop = crop_seconds[label or ""]
+    if stop > file.end + 0.5 / file.sfreq_hz:
         raise InputError(str(ref.path), f"ends before {stop} s", f"Shorten `source.crop_seconds` of {label}.")
-    inside = [(max(one, first), min(two, last)) for one, two in file.pieces if max(one, first) < min(two, last)]
+    inside = []
+    for piece in file.pieces:
+        first, last = max(0, piece.sample(start)), min(piece.sample(stop), piece.num_samples)
+        if first < last:
+            inside.append(piece.part(piece.start + first, piece.start + last))
+    if not inside:
+        raise InputError(
+            str(ref.path),
+            f"nothing was recorded from {start} to {stop} s",
+            f"Correct `source.crop_seconds` of {label}.",
+        )
     kept = replace(file, pieces=tuple(inside), provenance=file.provenance | {"start_seconds": start})
-    return trials_of(kept, [Stretch(first, last, label, ref.position)], ref)
+    return trials_of(kept, [Stretch(inside[0].onset, inside[-1].end, label, ref.position)], ref)

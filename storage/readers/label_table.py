@@ -1,5 +1,6 @@
 """Labels in a table beside the recordings: CSV, TSV or Excel."""
 
+import io
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
 from storage.readers.mne_file import Continuous
+from storage.readers.text import read_text
 from storage.readers.trials import Stretch
 
 _OPTIONAL = ("start_seconds", "stop_seconds", "clip", "subject", "session")
@@ -17,15 +19,15 @@ _OPTIONAL = ("start_seconds", "stop_seconds", "clip", "subject", "session")
 class TableLabels(BaseModel):
     """Labels from a table with the columns ``file`` and ``label``, and any of the optional ones.
 
-    ``start_seconds``, ``stop_seconds`` (the whole file without them), ``clip`` (a number: what was shown),
-    ``subject``, ``session`` (in place of the pattern's groups). One row per trial; ``file`` is the file's path below
-    `root`, or its name.
+    ``start_seconds``, ``stop_seconds`` of recording time, pauses counted (the whole file without them), ``clip`` (a
+    number: what was shown), ``subject``, ``session`` (in place of the pattern's groups). One row per trial; ``file``
+    is the file's path below `root`, or its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["table"] = "table"
-    path: Path
+    path: str = Field(min_length=1)
     """CSV, TSV or Excel file; relative to `root`."""
     label_of: dict[str, str] = Field(default_factory=dict)
     """The table's word -> label; a word that is not named is the label."""
@@ -71,22 +73,26 @@ class TableLabels(BaseModel):
         found = []
         for row in rows.to_dict("records"):
             start = _number(row.get("start_seconds") or "0", place, "start_seconds")
-            end = str(file.signal_uv.shape[1] / file.sfreq_hz)
-            stop = _number(row.get("stop_seconds") or end, place, "stop_seconds")
+            stop = _number(row.get("stop_seconds") or str(file.end), place, "stop_seconds")
             if stop <= start:
                 raise InputError(place, f"{path.name}: {start:g}..{stop:g} s is no stretch", "Correct the row.")
             clip = int(_number(row["clip"], place, "clip")) if row.get("clip") else None
             label = self.label_of.get(str(row["label"]), str(row["label"]))
-            samples = round(start * file.sfreq_hz), round(stop * file.sfreq_hz)
-            found.append(Stretch(*samples, label, clip))
+            found.append(Stretch(start, stop, label, clip))
         return found
 
 
 def _number(word: str, place: str, column: str) -> float:
     try:
-        return float(word)
+        return float(word.replace(",", ".") if word.count(",") == 1 and "." not in word else word)
     except ValueError:
         raise InputError(place, f"{column} {word!r} is no number", "Correct the table.") from None
+
+
+def _semicolons(text: str) -> bool:
+    """Whether the first line is separated by semicolons, as where numbers have a decimal comma."""
+    first = text.partition("\n")[0]
+    return first.count(";") > first.count(",")
 
 
 @lru_cache(maxsize=8)
@@ -97,8 +103,9 @@ def _load(path: Path, mtime_ns: int) -> pd.DataFrame:
         if path.suffix.lower() in {".xlsx", ".xls"}:
             table = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+            text = read_text(path)
+            separator = "\t" if path.suffix.lower() == ".tsv" else ";" if _semicolons(text) else ","
+            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except Exception as error:  # pandas lets the errors of its parsers through
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(str(path), f"is no table ({reason})", "Save it as CSV, TSV or Excel.") from error

@@ -1,11 +1,12 @@
 """One file through MNE: scalp EEG in µV, its gaps and annotations, and nothing of the header's personal fields."""
 
+import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,30 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.errors import InputError
-from storage.readers.base import RawRecording, TrialSpan
-from storage.readers.companions import assert_brainvision
-from storage.readers.edf import EdfHeader, assert_rate, read_header, record_onsets
+from storage.readers import edf
+from storage.readers.base import RawRecording, TrialSpan, assert_there
+from storage.readers.cnt_header import sample_format
+from storage.readers.companions import assert_brainvision, assert_header, brainvision_units, in_utf8
+from storage.readers.notes import (
+    Annotation,
+    annotation,
+    breaks_of,
+    in_order,
+    stimulus_channel,
+    tells_events,
+    told_by_mne,
+    triggers,
+)
+from storage.readers.timeline import Piece, cut, whole
 from storage.signal.caps import Cap
-from storage.signal.channels import check_renames, select_eeg
-from storage.signal.units import UV_PER, Unit, assert_plausible
+from storage.signal.channels import canonical_channel, check_renames, select_eeg
+from storage.signal.units import Unit, assert_like_neighbours, assert_plausible, is_other, resolve_units, uv_per
 
-_BREAKS = re.compile(r"(EDGE |BAD[ _])?boundary|New Segment/.*|BAD_ACQ_SKIP", re.IGNORECASE)
-"""Annotations by which MNE, EEGLAB and BrainVision say that the signal was interrupted."""
-_SKIPPED = "BAD_ACQ_SKIP"
-_VOLTS_PER = {"V": 1.0, "n/a": 1.0, "mV": 1e-3, "µV": 1e-6, "uV": 1e-6, "nV": 1e-9}
-_LIKE_VOLTS: dict[str, Unit] = {"V": "V", "n/a": "V", "mV": "mV", "µV": "uV", "uV": "uV"}
+_BRAINVISION_SCALES = {"V": 1.0, "µV": 1e-6, "uV": 1e-6, "mV": 1e-3, "nV": 1e-9, "µS": 1e-6, "uS": 1e-6}
+"""By what MNE multiplies numbers of a BrainVision file, by the unit; by 1 what it does not know."""
+_CUT_SHORT = re.compile(r"\d+ annotation\(s\)")
+_LIKE_VOLTS: dict[float | None, Unit] = {1e6: "V", 1e3: "mV", 1.0: "uV"}
+_FOLDERS = {".mff", ".ds", ".mefd"}
 
 
 class ChannelConfig(BaseModel):
@@ -47,12 +60,38 @@ class ChannelConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Annotation:
-    """A described stretch: first sample and length in samples of the signal as read."""
+class Beside:
+    """What is known of a file's channels from a table beside it (BIDS)."""
 
-    start: int
-    length: int
-    description: str
+    types: Mapping[str, str] = field(default_factory=dict)
+    """MNE's type by name; in place of the file's."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit by name, where the file names none."""
+    bads: frozenset[str] = frozenset()
+    names: tuple[str, ...] | None = None
+    """All channels that the table has."""
+    place: str = ""
+    """The table."""
+
+    def assert_names(self, names: Sequence[str], types: Sequence[str], place: str) -> None:
+        """Refuse a table that speaks of other channels than the file holds; their order does not matter.
+
+        Raises
+        ------
+        InputError
+            Naming a channel that only one of them has; one of the file that is no EEG may be missing in the table.
+        """
+        if self.names is None:
+            return
+        if unknown := [name for name in self.names if name not in names]:
+            raise InputError(
+                self.place, f"names {', '.join(unknown[:3])}, which {place} does not hold", "Correct the table."
+            )
+        missing = [name for name, kind in zip(names, types, strict=True) if kind == "eeg" and name not in self.names]
+        if missing := [name for name in missing if canonical_channel(name) is not None]:
+            raise InputError(
+                self.place, f"does not name {', '.join(missing[:3])}, which {place} holds", "Correct the table."
+            )
 
 
 @dataclass(frozen=True)
@@ -62,15 +101,21 @@ class Continuous:
     channels: tuple[str, ...]
     sfreq_hz: float
     signal_uv: np.ndarray
-    pieces: tuple[tuple[int, int], ...]
+    pieces: tuple[Piece, ...]
     annotations: tuple[Annotation, ...] = ()
     bads: tuple[str, ...] = ()
     provenance: dict[str, str | float | list[str] | None] = field(default_factory=dict)
 
+    @property
+    def end(self) -> float:
+        """Recording time of the end, in seconds."""
+        return max(piece.end for piece in self.pieces)
+
     def cut(self, trials: list[TrialSpan]) -> RawRecording:
         """Hand out the pieces together with trials in them."""
-        pieces = [self.signal_uv[:, start:stop] for start, stop in self.pieces]
-        return RawRecording(self.channels, self.sfreq_hz, pieces, trials, self.bads, self.provenance)
+        pieces = [self.signal_uv[:, piece.start : piece.stop] for piece in self.pieces]
+        onsets = tuple(piece.onset for piece in self.pieces)
+        return RawRecording(self.channels, self.sfreq_hz, pieces, trials, self.bads, self.provenance, onsets)
 
 
 def read_file(path: Path, config: ChannelConfig | None = None) -> RawRecording:
@@ -83,88 +128,60 @@ def read_file(path: Path, config: ChannelConfig | None = None) -> RawRecording:
     """
     file = read_continuous(path, config)
     spans = [
-        TrialSpan(piece, 0, stop - start, trial=piece + 1, position=piece + 1, clip=piece + 1, label=None)
-        for piece, (start, stop) in enumerate(file.pieces)
+        TrialSpan(place, 0, piece.num_samples, trial=place + 1, position=place + 1, clip=place + 1, label=None)
+        for place, piece in enumerate(file.pieces)
     ]
     return file.cut(spans)
 
 
-def read_continuous(path: Path, config: ChannelConfig | None = None) -> Continuous:
-    """Read one recording with MNE.
+def read_continuous(path: Path, config: ChannelConfig | None = None, beside: Beside | None = None) -> Continuous:
+    """Read one recording; what its file says of time, units and names is checked before it is believed.
 
     Channels that are not EEG, by MNE's type or by name, are left out and named in the provenance. EEG channels of
-    EDF and BDF are read at their own rate, whatever the rates of the others.
+    EDF and BDF are read at their own rate, whatever the rates of the others. A file without annotations that has a
+    stimulus channel has its triggers as annotations.
 
     Raises
     ------
     InputError
         When the file is cut off or incomplete, MNE cannot read it, no channel is a scalp electrode, EEG channels have
-        different rates, samples are not finite, or amplitudes are not those of EEG.
-    """
-    config = config or ChannelConfig()
-    assert_file(path)
-    header = read_header(path)
-    assert_brainvision(path)
-    raw = _by_mne(path, preload=True)
-    chosen = select(raw, config, str(path))
-    if header is not None:
-        raw = at_native_rate(path, raw, header, chosen)
-    return continuous_of(raw, chosen, config, path, header)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The scalp EEG among a file's channels: the file's names, their canonical names, and what is left out."""
-
-    names: tuple[str, ...]
-    channels: tuple[str, ...]
-    dropped: tuple[str, ...]
-
-
-def select(raw: Any, config: ChannelConfig, place: str) -> Selection:
-    """Pick the scalp EEG channels of an MNE recording.
-
-    Raises
-    ------
-    InputError
-        When channels have a kind that MNE does not know, or none is a scalp electrode.
-    """
-    try:
-        names, types = raw.ch_names, raw.get_channel_types()
-    except Exception as error:  # a damaged header can hold kinds that MNE does not know
-        raise unreadable(Path(place), error) from None
-    rows, channels = select_eeg(names, place, types=types, montage=config.montage, rename=config.rename)
-    dropped = tuple(name for row, name in enumerate(names) if row not in rows)
-    return Selection(tuple(names[row] for row in rows), tuple(channels), dropped)
-
-
-def continuous_of(
-    raw: Any, chosen: Selection, config: ChannelConfig, path: Path, header: EdfHeader | None
-) -> Continuous:
-    """Take from an MNE recording what the store may know; `header` is that of EDF and BDF.
-
-    Raises
-    ------
-    InputError
-        When samples cannot be read or are not finite, or rate or amplitudes are not those of EEG.
+        different rates, equal names, no voltage as unit or no scale, samples are not finite, or amplitudes are not
+        those of EEG.
     """
     import mne
 
-    sfreq_hz, place = float(raw.info["sfreq"]), str(path)
-    assert_rate(sfreq_hz, place)
-    try:
-        signal_uv = raw.get_data(picks=list(chosen.names)) * 1e6
-    except Exception as error:  # MNE's parsers raise whatever the damage leads them to
-        raise unreadable(path, error) from None
-    taken = _scale(raw, chosen.names, signal_uv, config, place)
+    config, beside, place = config or ChannelConfig(), beside or Beside(), str(path)
+    assert_file(path)
+    header = edf.read_header(path)
+    assert_brainvision(path)
+    raw, limited = _by_mne(path, preload=header is None)
+    types = types_of(raw, path, beside)
+    beside.assert_names(raw.ch_names, types, place)
+    chosen = select(raw.ch_names, types, config, place)
+    told: tuple[Annotation, ...]
+    if header is None:
+        sfreq_hz = float(raw.info["sfreq"])
+        edf.assert_rate(sfreq_hz, place)
+        signal_uv, factors = _volts(raw, chosen, config, beside, path)
+        pieces, told = whole(signal_uv.shape[1], sfreq_hz), told_by_mne(raw, path, limited=limited)
+    else:
+        _assert_one_rate(path, raw, header, chosen)
+        sfreq_hz = header.rates_hz[chosen.rows[0]]
+        signal_uv, factors = _edf_uv(path, header, chosen, config, beside)
+        notes, onsets = edf.read_notes(path, header)
+        pieces, told = edf.pieces_of(header, onsets, sfreq_hz), in_order(annotation(*note) for note in notes)
     _assert_finite(signal_uv, chosen.channels, sfreq_hz, place)
-    onsets, record = (record_onsets(path, header), header.record_seconds) if header is not None else ([], 0.0)
-    told = raw.annotations
-    if header is not None and header.discontinuous:  # MNE drops what lies behind the end of the joined signal
-        told = mne.read_annotations(path)
-    notes = _annotations(raw, told, onsets, record, sfreq_hz)
-    pieces = _pieces(signal_uv.shape[1], notes, _record_breaks(onsets, record, sfreq_hz))
-    assert_plausible([signal_uv[:, start:stop] for start, stop in pieces], sfreq_hz, place, taken=taken)
+    breaks, skipped = breaks_of(told, sfreq_hz, path)
+    pieces = cut(pieces, breaks, skipped)
+    stretches = [signal_uv[:, piece.start : piece.stop] for piece in pieces]
+    taken = config.unit or _LIKE_VOLTS.get(Counter(factors).most_common(1)[0][0])
+    assert_like_neighbours(stretches, factors, chosen.names, sfreq_hz, place)
+    assert_plausible(stretches, sfreq_hz, place, taken=taken)
+    remarks = [header.remark] if header is not None and header.remark else []
+    stimuli = stimulus_channel(raw.ch_names, types)
+    if stimuli is not None and not tells_events(told) and (found := _triggers(raw, path, header, stimuli)):
+        told = in_order([*told, *found])
+        remarks.append(f"annotations are the triggers of {stimuli}")
     provenance: dict[str, str | float | list[str] | None] = {
         "reader": f"mne {mne.__version__}",
         "highpass_hz": float(raw.info["highpass"]),
@@ -172,18 +189,43 @@ def continuous_of(
         "dropped_channels": list(chosen.dropped),
         "stated_unit": config.unit,
         "montage": config.montage,
+        **({"remarks": remarks} if remarks else {}),
     }
-    kept = dict(zip(chosen.names, chosen.channels, strict=True))
-    bads = tuple(kept[name] for name in raw.info["bads"] if name in kept)
-    return Continuous(chosen.channels, sfreq_hz, signal_uv, pieces, notes, bads, provenance)
+    bad = {*raw.info["bads"], *beside.bads}
+    bads = tuple(channel for name, channel in zip(chosen.names, chosen.channels, strict=True) if name in bad)
+    return Continuous(chosen.channels, sfreq_hz, signal_uv, pieces, told, bads, provenance)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The scalp EEG among a file's channels: places, the file's names, canonical names, and what is left out."""
+
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def select(names: Sequence[str], types: Sequence[str], config: ChannelConfig, place: str) -> Selection:
+    """Pick the scalp EEG channels of a recording.
+
+    Raises
+    ------
+    InputError
+        When none is a scalp electrode, or two are the same.
+    """
+    rows, channels = select_eeg(names, place, types=types, montage=config.montage, rename=config.rename)
+    dropped = tuple(name for row, name in enumerate(names) if row not in rows)
+    return Selection(tuple(rows), tuple(names[row] for row in rows), tuple(channels), dropped)
 
 
 def assert_file(path: Path) -> None:
-    """Refuse what is no recording at all: nothing, a folder, an empty file, a web page."""
+    """Refuse what is no recording at all: nothing, a folder, an empty file, a web page, a part of another file."""
+    assert_there(path)
     if not path.exists():
         raise InputError(str(path), "no such file", "Correct the path.")
     if path.is_dir():
-        if path.suffix.lower() in {".mff", ".ds", ".mefd"}:
+        if path.suffix.lower() in _FOLDERS:
             return
         raise InputError(str(path), "is a folder, not a file", "Name the file in it.")
     with path.open("rb") as file:
@@ -192,21 +234,68 @@ def assert_file(path: Path) -> None:
         raise InputError(str(path), "is empty", "Fetch the file again.")
     if b"<!doctype html" in start or b"<html" in start:
         raise InputError(str(path), "is a web page, not a recording", "Fetch the file itself.")
+    if start.startswith((b"/annex/objects/", b"version https://git-lfs")):
+        raise InputError(
+            str(path), "holds a pointer to its content, not the content", "Fetch it (datalad get, git lfs pull)."
+        )
+    assert_header(path)
 
 
-def _by_mne(path: Path, **options: Any) -> Any:
+def _by_mne(path: Path, **options: Any) -> tuple[Any, bool]:
+    """Open a file; also tell whether MNE said that it shortened annotations or left them out."""
     import mne
 
+    suffix = path.suffix.lower()
+    read = mne.io.read_raw
+    if suffix in {".edf", ".bdf"}:
+        options["encoding"] = "latin1"  # any byte is one; the annotations are read elsewhere
+    elif suffix == ".cnt" and (width := sample_format(path)) is not None:
+        read, options["data_format"] = mne.io.read_raw_cnt, width
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return mne.io.read_raw(path, verbose="error", **options)
+        with warnings.catch_warnings(record=True) as said, _unlogged(), in_utf8(path) as readable:
+            warnings.simplefilter("always")
+            raw = read(readable, verbose="warning", **options)
     except Exception as error:  # MNE's parsers raise whatever the damage leads them to
         raise unreadable(path, error) from None
+    return raw, any(_CUT_SHORT.search(str(one.message)) for one in said)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Have MNE's warnings collected and not printed: they may quote a header."""
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("mne")
+    logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(nothing)
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """Say which file a parser gave up on, and why, without quoting the file."""
+    text, suffix = str(error), path.suffix.lower()
+    if suffix == ".set" and "number of trials" in text:
+        return InputError(
+            str(path),
+            "holds epochs, not a continuous recording",
+            "Save the data set as it was before epochs were cut (EEGLAB: File > Save), and name that file.",
+        )
+    if suffix == ".set" and ("v7.3" in text or "HDF reader" in text):
+        return InputError(
+            str(path),
+            "is a MATLAB 7.3 file, for which pymatreader is not installed",
+            "Install it (pip install pymatreader), or save the file again in EEGLAB with -v7.",
+        )
+    if lacking := re.search(r"the module (\w+) is needed", text):
+        return InputError(
+            str(path),
+            f"reading {suffix} takes {lacking[1]}, which is not installed",
+            f"Install it (pip install {lacking[1]}), or have its software export EDF or BrainVision.",
+        )
     return InputError(
         str(path), f"MNE cannot read it ({reason_of(error)})", "Fetch it again, or convert it to EDF or FIF."
     )
@@ -219,37 +308,84 @@ def reason_of(error: Exception) -> str:
     return re.split(r"['\"]", unquoted)[0].strip() or type(error).__name__
 
 
-def at_native_rate(path: Path, raw: Any, header: EdfHeader, chosen: Selection) -> Any:
-    """Read EDF or BDF again with its EEG channels only, unless all channels have one rate."""
+def types_of(raw: Any, path: Path, beside: Beside) -> list[str]:
+    """MNE's type of each channel; a BrainVision channel is EEG unless its unit is known to be of something else.
+
+    Raises
+    ------
+    InputError
+        When channels have a kind that MNE does not know.
+    """
+    try:
+        types = raw.get_channel_types()
+    except Exception as error:  # a damaged header can hold kinds that MNE does not know
+        raise unreadable(path, error) from None
+    if path.suffix.lower() == ".vhdr":
+        units = brainvision_units(path)
+        types = [
+            "eeg" if kind == "misc" and not is_other(unit) else kind for unit, kind in zip(units, types, strict=True)
+        ]
+    return [beside.types.get(name, kind) for name, kind in zip(raw.ch_names, types, strict=True)]
+
+
+def _assert_one_rate(path: Path, raw: Any, header: edf.EdfHeader, chosen: Selection) -> None:
     if len(raw.ch_names) != len(header.rates_hz):
         raise InputError(str(path), "MNE sees other channels than its header names", "Export it again.")
-    rates = dict(zip(raw.ch_names, header.rates_hz, strict=True))
-    by_rate = Counter(rates[name] for name in chosen.names)
+    rates = [header.rates_hz[row] for row in chosen.rows]
+    by_rate = Counter(rates)
+    edf.assert_rate(by_rate.most_common(1)[0][0], str(path))
     if len(by_rate) > 1:
         common = by_rate.most_common(1)[0][0]
-        odd = next(name for name in chosen.names if rates[name] != common)
+        odd = next(place for place, rate in enumerate(rates) if rate != common)
         raise InputError(
             str(path),
-            f"EEG channels have different rates: {odd} {rates[odd]:g} Hz, most others {common:g} Hz",
-            f"Leave it out: `source.rename: {{'{odd}': drop}}`.",
+            f"EEG channels have different rates: {chosen.names[odd]} {rates[odd]:g} Hz, most others {common:g} Hz",
+            f"Leave it out: `source.rename: {{'{chosen.names[odd]}': drop}}`.",
         )
-    if set(rates.values()) == set(by_rate):
-        return raw
-    return _by_mne(path, preload=True, include=list(chosen.names))
 
 
-def _scale(raw: Any, names: Sequence[str], signal_uv: np.ndarray, config: ChannelConfig, place: str) -> Unit | None:
-    """Apply a stated unit in place; return the unit that most channels' numbers were taken to be in."""
-    stated = getattr(raw, "_orig_units", None) or {}
-    default = "V" if type(raw).__module__.split(".")[-2] == "fiff" else "µV"
-    units = [stated.get(name, default) for name in names]
-    if config.unit is None:
-        return _LIKE_VOLTS.get(Counter(units).most_common(1)[0][0])
-    for row, unit in enumerate(units):
-        if unit not in _VOLTS_PER:
-            raise InputError(place, f"its unit {unit} is none of voltage", "Leave the channel out in `source.rename`.")
-        signal_uv[row] *= UV_PER[config.unit] / (_VOLTS_PER[unit] * 1e6)
-    return config.unit
+def _edf_uv(
+    path: Path, header: edf.EdfHeader, chosen: Selection, config: ChannelConfig, beside: Beside
+) -> tuple[np.ndarray, list[float]]:
+    rows, place = list(chosen.rows), str(path)
+    edf.assert_ranges(header, rows, place)
+    named = [header.units[header.ordinary[row]] for row in rows]
+    texts = [text or beside.units.get(name, "") for text, name in zip(named, chosen.names, strict=True)]
+    factors = resolve_units(texts, chosen.names, place, config.unit)
+    signal = edf.read_samples(path, header, rows)
+    signal *= np.array(factors)[:, None]
+    return signal, factors
+
+
+def _volts(
+    raw: Any, chosen: Selection, config: ChannelConfig, beside: Beside, path: Path
+) -> tuple[np.ndarray, list[float]]:
+    """Samples in µV, from MNE's, which are in V as far as it understood the unit; and µV per number of the file."""
+    try:
+        signal = raw.get_data(picks=list(chosen.rows))
+    except Exception as error:  # MNE's parsers raise whatever the damage leads them to
+        raise unreadable(path, error) from None
+    if path.suffix.lower() == ".vhdr":
+        units = brainvision_units(path)
+        texts = [units[row] for row in chosen.rows]
+        scales = [_BRAINVISION_SCALES.get(text.replace("\xc2", ""), 1.0) for text in texts]
+    else:
+        named = getattr(raw, "_orig_units", None) or {}
+        default = "V" if type(raw).__module__.split(".")[-2] == "fiff" else "µV"
+        texts = [named.get(name) or default for name in chosen.names]
+        scales = [(uv_per(text) or 1e6) * 1e-6 for text in texts]
+    pairs = zip(chosen.names, texts, strict=True)
+    known = [beside.units.get(name, text) if text == "n/a" else text for name, text in pairs]
+    factors = resolve_units(known, chosen.names, str(path), config.unit)
+    signal *= np.array([factor / scale for factor, scale in zip(factors, scales, strict=True)])[:, None]
+    return signal, factors
+
+
+def _triggers(raw: Any, path: Path, header: edf.EdfHeader | None, name: str) -> tuple[Annotation, ...]:
+    if header is not None:
+        return triggers(*edf.triggers(path, header, raw.ch_names.index(name)))
+    values = np.rint(raw.get_data(picks=[name])[0]).astype(np.int64)
+    return triggers(values, float(raw.info["sfreq"]))
 
 
 def _assert_finite(signal: np.ndarray, channels: Sequence[str], sfreq_hz: float, place: str) -> None:
@@ -261,29 +397,3 @@ def _assert_finite(signal: np.ndarray, channels: Sequence[str], sfreq_hz: float,
             f"{int((~finite).sum())} samples are NaN or infinite (first: {channels[row]} at {sample / sfreq_hz:.3f} s)",
             "Repair the file, or leave the channel out in `source.rename`.",
         )
-
-
-def _annotations(raw: Any, told: Any, onsets: list[float], record: float, sfreq_hz: float) -> tuple[Annotation, ...]:
-    first = float(raw.first_time)
-    notes = []
-    for note in told:
-        onset = float(note["onset"]) - first
-        if onsets:  # in a file with gaps, time goes on where samples do not
-            place = max(0, int(np.searchsorted(onsets, onset + 1e-6, side="right")) - 1)
-            onset = place * record + min(onset - onsets[place], record)
-        start, length = round(onset * sfreq_hz), round(float(note["duration"]) * sfreq_hz)
-        notes.append(Annotation(start, length, str(note["description"])))
-    return tuple(sorted(notes, key=lambda note: note.start))
-
-
-def _record_breaks(onsets: list[float], record: float, sfreq_hz: float) -> list[int]:
-    late = [place for place in range(1, len(onsets)) if onsets[place] - onsets[place - 1] - record > 0.5 / sfreq_hz]
-    return [round(place * record * sfreq_hz) for place in late]
-
-
-def _pieces(n_times: int, notes: tuple[Annotation, ...], breaks: list[int]) -> tuple[tuple[int, int], ...]:
-    skipped = [(note.start, note.start + note.length) for note in notes if note.description == _SKIPPED]
-    points = [note.start for note in notes if _BREAKS.fullmatch(note.description)] + breaks
-    edges = sorted({0, n_times, *(point for point in points if 0 < point < n_times), *(stop for _, stop in skipped)})
-    pairs = [pair for pair in pairwise(edges) if pair[1] <= n_times]
-    return tuple(pair for pair in pairs if not any(start <= pair[0] < stop for start, stop in skipped))

@@ -5,7 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from storage.errors import InputError
-from storage.readers.base import RecordingRef
+from storage.readers.base import Listing, RecordingRef, is_there
+from storage.readers.companions import whole_of
 
 
 def check_pattern(pattern: str) -> str:
@@ -43,10 +44,12 @@ def recording_id(subject: str, session: str, run: str | int, path: Path) -> str:
     return "_".join(f"{key}-{value}" for key, value in plain.items())
 
 
-def list_matching(root: Path, pattern: str) -> list[RecordingRef]:
+def list_matching(root: Path, pattern: str) -> Listing:
     """Match the files of a folder, subfolders included, against a pattern on their names.
 
     A file's position in its session is its place in the order of the group ``run``, if there is one, and of names.
+    A file that is read together with another one that matches (samples of a header, a later part of a split FIF) is
+    left out. A link to what is not there is a recording, so that reading it says so.
 
     Raises
     ------
@@ -54,9 +57,12 @@ def list_matching(root: Path, pattern: str) -> list[RecordingRef]:
         When nothing matches, or two files would have one id.
     """
     sessions: dict[tuple[str, str], list[tuple[str | None, Path]]] = defaultdict(list)
-    for path in sorted(root.glob("**/*"), key=lambda path: (path.name, path)):
-        match = re.fullmatch(pattern, path.name)
-        if match and path.exists():
+    matching = {path: match for path in root.glob("**/*") if (match := re.fullmatch(pattern, path.name))}
+    left_out = []
+    for path, match in sorted(matching.items(), key=lambda item: (item[0].name, item[0])):
+        if (head := whole_of(path)) is not None and head in matching:
+            left_out.append(f"{path}: is read as a part of {head.name}")
+        elif is_there(path):
             groups = match.groupdict()
             files = sessions[groups["subject"], groups.get("session") or "1"]
             if twins := [other for _, other in files if other.name == path.name]:
@@ -73,10 +79,13 @@ def list_matching(root: Path, pattern: str) -> list[RecordingRef]:
     if not refs:
         raise InputError(str(root), f"no file matches {pattern!r}", "Correct `source.root` or `source.pattern`.")
     assert_distinct(refs)
-    return refs
+    return Listing(refs, tuple(left_out))
 
 
-def assert_distinct(refs: list[RecordingRef]) -> None:
+def assert_distinct(
+    refs: list[RecordingRef],
+    remedy: str = "Tell them apart by the groups subject, session and run of `source.pattern`.",
+) -> None:
     """Refuse two files with one id, naming both."""
     seen: dict[str, RecordingRef] = {}
     for ref in refs:
@@ -84,7 +93,7 @@ def assert_distinct(refs: list[RecordingRef]) -> None:
             raise InputError(
                 str(ref.path),
                 f"has the same id {ref.recording_id} as {other.path}",
-                "Tell them apart by the groups subject, session and run of `source.pattern`.",
+                remedy,
             )
 
 

@@ -1,6 +1,8 @@
 """Samples as text: one row per sample, one column per channel."""
 
 import csv
+import re
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,16 +13,25 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from storage.errors import InputError
 from storage.labels import LabelSet
-from storage.readers.base import RawRecording, RecordingRef, Source
+from storage.readers.base import Listing, RawRecording, RecordingRef, Source, assert_there
 from storage.readers.clock import TimeUnit, pieces_by_time, seconds_of
 from storage.readers.files import check_labels, label_by_name, one_trial, require_label
 from storage.readers.label_table import TableLabels
-from storage.readers.mne_file import Annotation, Continuous
+from storage.readers.mne_file import Continuous
 from storage.readers.naming import check_pattern, list_matching
+from storage.readers.notes import Annotation, annotation
+from storage.readers.text import encoding_of
+from storage.readers.timeline import Piece
 from storage.readers.trials import EventLabels, trials_of
 from storage.signal.caps import Cap
 from storage.signal.channels import check_renames, select_eeg
 from storage.signal.units import UV_PER, Unit, assert_plausible
+
+_LOOKED_AT = 1 << 18
+_MOST_LINES = 200
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_DESCRIBED = re.compile(r"[A-Za-z][\w ]*:.*")
 
 
 class MarkerLabels(EventLabels):
@@ -95,6 +106,10 @@ class CsvSource(Source):
 
     def list_recordings(self) -> list[RecordingRef]:
         """Match the files of the folder, subfolders included, against the pattern."""
+        return list_matching(self.root, self.pattern).refs
+
+    def listing(self) -> Listing:
+        """Match the files, and say what is left out."""
         return list_matching(self.root, self.pattern)
 
     def read(self, ref: RecordingRef) -> RawRecording:
@@ -118,77 +133,160 @@ class CsvSource(Source):
 
     def _continuous(self, path: Path) -> Continuous:
         place = str(path)
-        table = load_table(path, self.separator, self.columns, self.header)
-        needed = [self.time_column, self.labels_from.column if isinstance(self.labels_from, MarkerLabels) else None]
+        marker_column = self.labels_from.column if isinstance(self.labels_from, MarkerLabels) else None
+        layout = look_at(path, self.separator, self.columns, self.header)
+        table = load_table(path, layout, words=marker_column)
+        needed = [self.time_column, marker_column]
         for column in needed:
             if column is not None and column not in table:
                 raise InputError(place, f"has no column {column!r}; there are {list(table)[:8]}", "Correct the column.")
         names = [name for name in table if name not in needed]
         rows, channels = select_eeg(names, place, montage=self.montage, rename=self.rename)
         kept = [names[row] for row in rows]
-        numbers = numeric(table, kept, place, first_line=1 + self.header)
+        is_sample = _holds_samples(table, kept)
+        samples = table if is_sample.all() else table[is_sample]
+        numbers = numeric(samples, kept, place, first_line=layout.first_line)
         signal_uv = np.ascontiguousarray(numbers.to_numpy(np.float64).T) * UV_PER[self.unit]
+        pieces: tuple[Piece, ...]
         if self.time_column is None:
             assert self.sfreq_hz is not None  # the validator's
             sfreq_hz = self.sfreq_hz
-            pieces: tuple[tuple[int, int], ...] = ((0, signal_uv.shape[1]),)
+            pieces = _pieces_by_row(is_sample, sfreq_hz)
         else:
-            seconds = seconds_of(table[self.time_column], self.time_unit, place, first_line=1 + self.header)
+            seconds = seconds_of(samples[self.time_column], self.time_unit, place, first_line=layout.first_line)
             sfreq_hz, pieces = pieces_by_time(seconds, self.sfreq_hz, self.jitter_seconds, self.gap_seconds, place)
-        assert_plausible([signal_uv[:, one:two] for one, two in pieces], sfreq_hz, place, taken=self.unit)
-        notes = _runs(table[needed[1]]) if needed[1] is not None else ()
+        stretches = [signal_uv[:, piece.start : piece.stop] for piece in pieces]
+        assert_plausible(stretches, sfreq_hz, place, taken=self.unit)
+        notes = _runs(table[marker_column], is_sample, pieces) if marker_column is not None else ()
+        lost = len(is_sample) - int(is_sample.sum())
+        remarks = [*layout.remarks, *([f"{lost:,} rows without any sample are left out"] if lost else [])]
         provenance: dict[str, str | float | list[str] | None] = {
             "reader": f"pandas {pd.__version__}",
             "dropped_channels": [name for name in names if name not in kept],
             "stated_unit": self.unit,
             "montage": self.montage,
+            **({"remarks": remarks} if remarks else {}),
         }
         return Continuous(tuple(channels), sfreq_hz, signal_uv, pieces, notes, (), provenance)
 
 
-def load_table(path: Path, separator: str, columns: tuple[str, ...] | None, header: bool) -> pd.DataFrame:
-    """Read a text table; every value stays text unless all of its column are numbers.
+@dataclass(frozen=True)
+class TableLayout:
+    """How a text table is written: its columns, the lines before its rows, its encoding and decimal mark."""
+
+    names: tuple[str, ...]
+    skipped: int
+    separator: str
+    encoding: str
+    decimal: str
+    remarks: tuple[str, ...]
+
+    @property
+    def first_line(self) -> int:
+        """Number of the line of the first row, from 1."""
+        return self.skipped + 1
+
+
+def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header: bool) -> TableLayout:
+    """Find out from its first lines how a table is written.
+
+    Lines that begin with ``%`` or ``#`` (OpenBCI), or hold ``key:value`` (Emotiv), before the names are skipped. A
+    comma is the decimal mark where numbers have one and it does not separate columns.
 
     Raises
     ------
     InputError
-        When there is no such file, it is empty, or its lines have another number of fields than there are names.
+        When there is no such file, it is empty or no text, or its rows have another number of fields than there are
+        names.
     """
     place = str(path)
+    assert_there(path)
     if not path.is_file():
         raise InputError(place, "is a folder" if path.is_dir() else "no such file", "Correct the path.")
+    with path.open("rb") as file:
+        content = file.read(_LOOKED_AT)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, delimiter=separator, skipinitialspace=True)
-            names = [name.strip() for name in next(lines, [])] if header else []
-            first = next(lines, None)
-    except (UnicodeDecodeError, csv.Error):
+        encoding = encoding_of(content)
+        text = content.decode(encoding, errors="ignore")
+        lines = list(csv.reader(text.splitlines()[:_MOST_LINES], delimiter=separator, skipinitialspace=True))
+    except (ValueError, csv.Error):
         raise InputError(place, "is no text table", "Save it as CSV in UTF-8.") from None
-    if first is None:
+    before = _lines_before(lines)
+    rows = lines[before + int(header) :]
+    if not rows:
         raise InputError(place, "holds no sample", "Fetch the file again.")
-    stated = list(columns) if columns is not None else names
-    if len(stated) != len(first):
+    stated = list(columns) if columns is not None else [name.strip() for name in lines[before]]
+    if len(stated) == 1 and (other := next((mark for mark in ";\t,|" if mark in stated[0]), None)):
         raise InputError(
-            place, f"{len(stated)} column names for {len(first)} columns", "State all names in `source.columns`."
+            place,
+            f"its columns are separated by {other!r}, not by {separator!r}",
+            f"State `source.separator: {other!r}`.",
+        )
+    if len(stated) != len(rows[0]):
+        raise InputError(
+            place,
+            f"{len(stated)} column names for {len(rows[0])} columns",
+            "State all names in `source.columns`, or what separates them in `source.separator`.",
         )
     if twice := [name for name in stated if stated.count(name) > 1]:
         raise InputError(place, f"two columns are named {twice[0]!r}", "State other names in `source.columns`.")
+    comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell.strip()) for row in rows for cell in row)
+    remarks = [f"{before} lines before the names are skipped"] if before else []
+    remarks += ["numbers have a decimal comma"] if comma else []
+    skipped = before + int(header)
+    return TableLayout(tuple(stated), skipped, separator, encoding, "," if comma else ".", tuple(remarks))
+
+
+def _lines_before(lines: list[list[str]]) -> int:
+    """Lines that are no part of the table: comments, and what a device says of itself."""
+    before = 0
+    while before < len(lines) and (not lines[before] or lines[before][0].lstrip().startswith(("%", "#"))):
+        before += 1
+    comments = before
+    if before and before < len(lines) and len(lines[before - 1]) == len(lines[before]) > 1:
+        names = [cell.strip() for cell in lines[before]]
+        if any(_NUMBER.fullmatch(cell) for cell in names):
+            return comments - 1  # the names are behind a sign of comment
+    if before < len(lines):
+        cells = [cell.strip() for cell in lines[before] if cell.strip()]
+        described = sum(bool(_DESCRIBED.fullmatch(cell)) for cell in cells)
+        if described >= max(2, len(cells) / 2) and before + 1 < len(lines):
+            before += 1
+    return before
+
+
+def load_table(path: Path, layout: TableLayout, *, words: str | None = None) -> pd.DataFrame:
+    """Read a text table; every value stays text unless all of its column are numbers, as do those of `words`.
+
+    Raises
+    ------
+    InputError
+        When its lines have different numbers of fields.
+    """
     try:
         return pd.read_csv(
             path,
-            sep=separator,
-            names=stated,
-            skiprows=int(header),
+            sep=layout.separator,
+            names=list(layout.names),
+            skiprows=layout.skipped,
             header=None,
             index_col=False,
             skipinitialspace=True,
             skip_blank_lines=False,
-            encoding="utf-8-sig",
+            keep_default_na=False,
+            na_values={name: ["", "NaN", "nan"] for name in layout.names if name != words},
+            dtype={words: str} if words in layout.names else None,
+            decimal=layout.decimal,
+            encoding=layout.encoding,
             low_memory=False,
         )
     except (ValueError, pd.errors.ParserError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(place, f"is no whole table ({reason})", "Fetch the file again.") from None
+        raise InputError(
+            str(path),
+            f"is no whole table ({reason})",
+            "Correct `source.separator` or that line; else fetch the file again.",
+        ) from None
 
 
 def numeric(table: pd.DataFrame, names: list[str], place: str, *, first_line: int) -> pd.DataFrame:
@@ -199,15 +297,50 @@ def numeric(table: pd.DataFrame, names: list[str], place: str, *, first_line: in
         row, column = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
             place,
-            f"{int(bad.sum())} samples are missing or no numbers (first: {names[column]}, line {row + first_line})",
+            f"{int(bad.sum())} samples are missing or no numbers (first: {names[column]}, "
+            f"line {int(table.index[row]) + first_line})",
             "Repair the file, or leave the column out: `source.rename: {column: drop}`.",
         )
     return numbers
 
 
-def _runs(values: pd.Series) -> tuple[Annotation, ...]:
-    words = [f"{value:g}" if isinstance(value, float) else str(value).strip() for value in values.tolist()]
-    edges = [0, *(row for row in range(1, len(words)) if words[row] != words[row - 1]), len(words)]
+def _holds_samples(table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Which rows are samples: a device may put an event into a row of its own (Mind Monitor)."""
+    missing = table[names].isna().to_numpy()
+    alone = missing.all(axis=1)
+    return np.ones(len(table), dtype=bool) if alone.all() else ~alone
+
+
+def _pieces_by_row(is_sample: np.ndarray, sfreq_hz: float) -> tuple[Piece, ...]:
+    """Pieces of a table without times: rows follow each other, and one without samples was not recorded."""
+    rows = np.flatnonzero(is_sample)
+    edges = [0, *(np.flatnonzero(np.diff(rows) > 1) + 1).tolist(), len(rows)]
     return tuple(
-        Annotation(start, stop - start, words[start]) for start, stop in pairwise(edges) if words[start] != "nan"
+        Piece(start, stop, float(rows[start] - rows[0]) / sfreq_hz, (stop - start) / sfreq_hz)
+        for start, stop in pairwise(edges)
     )
+
+
+def _runs(values: pd.Series, is_sample: np.ndarray, pieces: tuple[Piece, ...]) -> tuple[Annotation, ...]:
+    """Runs of one word in a column, from the time of their first sample to the end of their last one."""
+    words = values.fillna("").astype(str).str.strip().to_numpy(dtype=object)
+    edges = [0, *(np.flatnonzero(words[1:] != words[:-1]) + 1).tolist(), len(words)]
+    before = np.concatenate([[0], np.cumsum(is_sample)])
+    found = []
+    for start, stop in pairwise(edges):
+        if words[start] == "":
+            continue
+        first, last = int(before[start]), int(before[stop])
+        onset = _second(pieces, first)
+        found.append(
+            annotation(onset, _second(pieces, last, of_end=True) - onset if last > first else 0.0, words[start])
+        )
+    return tuple(found)
+
+
+def _second(pieces: tuple[Piece, ...], sample: int, *, of_end: bool = False) -> float:
+    """Recording time of a sample of the file, or of the end of the one before."""
+    for piece in pieces:
+        if piece.start <= sample < piece.stop or (of_end and piece.start < sample <= piece.stop):
+            return piece.onset + (sample - piece.start) * piece.seconds / piece.num_samples
+    return pieces[-1].end

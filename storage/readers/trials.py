@@ -21,12 +21,16 @@ _CODE = re.compile(r"((Stimulus|Response|Trigger|Event|Marker)/ *)?[A-Za-z]{0,2}
 
 @dataclass(frozen=True)
 class Stretch:
-    """A labelled stretch of a file as read: `start`..`stop` in samples, `stop` excluded."""
+    """A labelled stretch of recording time: `start`..`stop` in seconds.
 
-    start: int
-    stop: int
+    One of a fixed length is over where the signal is interrupted; what is said to last over a pause goes on behind it.
+    """
+
+    start: float
+    stop: float
     label: str | None
     clip: int | None = None
+    fixed: bool = False
 
 
 class EventLabels(BaseModel):
@@ -37,7 +41,8 @@ class EventLabels(BaseModel):
     label_of: dict[str, str] = Field(min_length=1)
     """Description, or a regular expression for all of it -> label; other annotations are no trials."""
     lasts: Annotated[float, Field(gt=0)] | Literal["duration", "until-next"]
-    """Seconds that a trial lasts; as long as the annotation; until the next of these annotations or the end."""
+    """Seconds that a trial lasts, at most to the next pause; as long as the annotation; until the next of these
+    annotations or the end."""
 
     @field_validator("label_of")
     @classmethod
@@ -49,12 +54,12 @@ class EventLabels(BaseModel):
                 raise ValueError(f"label_of {expression!r} is not a regular expression: {error}") from error
         return label_of
 
-    def label(self, description: str) -> str | None:
-        """Label of a description: by the equal key, or by the first expression that matches all of it."""
-        if description in self.label_of:
-            return self.label_of[description]
-        matching = (label for key, label in self.label_of.items() if re.fullmatch(key, description))
-        return next(matching, None)
+    def label(self, *words: str) -> str | None:
+        """Label of what is called by any of these words: by an equal key, or by the first expression that matches."""
+        known = {key.strip(): label for key, label in self.label_of.items()}
+        equal = next((known[word] for word in words if word in known), None)
+        matching = (label for key, label in self.label_of.items() for word in words if re.fullmatch(key, word))
+        return equal if equal is not None else next(matching, None)
 
     def stretches(self, file: Continuous, place: str) -> list[Stretch]:
         """Find a file's trials.
@@ -64,7 +69,7 @@ class EventLabels(BaseModel):
         InputError
             When no annotation matches, or one that must last has no duration.
         """
-        named = [(note, label) for note in file.annotations if (label := self.label(note.description)) is not None]
+        named = [(note, label) for note in file.annotations if (label := self.label(*note.words)) is not None]
         if not named:
             seen = _shown([note.description for note in file.annotations])
             raise InputError(
@@ -72,19 +77,21 @@ class EventLabels(BaseModel):
                 f"no annotation is one of {', '.join(self.label_of)}; there are {seen}",
                 "Correct `source.labels_from.label_of`.",
             )
-        ends = [note.start for note, _ in named[1:]] + [file.signal_uv.shape[1]]
+        ends = [note.onset for note, _ in named[1:]] + [max(file.end, named[-1][0].onset)]
         found = []
         for (note, label), end in zip(named, ends, strict=True):
-            length = {"duration": note.length, "until-next": end - note.start}.get(str(self.lasts))
-            if length is None:
-                length = round(float(self.lasts) * file.sfreq_hz)
-            if length <= 0:
+            fixed = not isinstance(self.lasts, str)
+            if isinstance(self.lasts, str):
+                seconds = note.seconds if self.lasts == "duration" else end - note.onset
+            else:
+                seconds = self.lasts
+            if round(seconds * file.sfreq_hz) <= 0:
                 raise InputError(
                     place,
-                    f"the annotation at {note.start / file.sfreq_hz:.3f} s has no duration",
+                    f"the annotation at {note.onset:.3f} s has no duration",
                     "Set `source.labels_from.lasts` to seconds or to until-next.",
                 )
-            found.append(Stretch(note.start, note.start + length, label))
+            found.append(Stretch(note.onset, note.onset + seconds, label, fixed=fixed))
         return found
 
 
@@ -107,40 +114,108 @@ class AnnotationLabels(EventLabels):
 def trials_of(file: Continuous, stretches: Sequence[Stretch], ref: RecordingRef) -> RawRecording:
     """Put labelled stretches into a file's pieces.
 
-    A stretch over a gap becomes one trial on each side. One that begins before or ends behind the signal is left out
-    and named in the provenance. Trials of a session's p-th file are numbered from 10,000 · (p - 1) + 1 on, and their
-    number is their position: it increases over the session, however many trials each of its files has.
+    A stretch over a pause becomes one trial on each side, one of a fixed length ends there. One that begins before
+    or ends behind the recording, or of which nothing was recorded, is left out and named in the provenance
+    (`trials_outside`); one of which a part was not recorded is named there as well (`trials_cut`). Trials of a
+    session's p-th file are numbered from 10,000 · (p - 1) + 1 on, and their number is their position: it increases
+    over the session, however many trials each of its files has.
 
     Raises
     ------
     InputError
-        When two stretches overlap or none lies within the signal.
+        When two stretches overlap, none lies within the signal, or one lies at a time that was recorded twice.
     """
-    place, n_times = str(ref.path), file.signal_uv.shape[1]
+    place = str(ref.path)
     ordered = sorted(stretches, key=lambda stretch: stretch.start)
-    for one, two in pairwise(ordered):
-        if two.start < one.stop:
-            raise InputError(
-                place,
-                f"trials overlap: {one.label} until {one.stop / file.sfreq_hz:.3f} s, "
-                f"{two.label} from {two.start / file.sfreq_hz:.3f} s",
-                "Shorten them (`source.labels_from.lasts`), or correct the table.",
-            )
-    whole = [stretch for stretch in ordered if stretch.start >= 0 and stretch.stop <= n_times]
-    outside = [
-        f"{stretch.label} at {stretch.start / file.sfreq_hz:.3f} s" for stretch in ordered if stretch not in whole
-    ]
+    found = [_parts(file, stretch, place) for stretch in ordered]
+    _assert_apart(file, ordered, found, place)
     spans: list[TrialSpan] = []
-    for count, stretch in enumerate(whole, start=1):
-        for piece, (first, last) in enumerate(file.pieces):
-            start, stop = max(first, stretch.start), min(last, stretch.stop)
+    outside, shortened = [], []
+    count = 0
+    for stretch, parts in zip(ordered, found, strict=True):
+        name = f"{stretch.label} at {stretch.start:.3f} s"
+        wanted = round((stretch.stop - stretch.start) * file.sfreq_hz)
+        count += bool(parts)
+        if not parts:
+            outside.append(name)
+        elif (kept := sum(stop - start for _, start, stop in parts)) < wanted - 1:
+            shortened.append(f"{name}: {kept / file.sfreq_hz:.3f} of {wanted / file.sfreq_hz:.3f} s")
+        for piece, start, stop in parts:
+            number = (ref.position - 1) * _TRIALS_PER_FILE + len(spans) + 1
+            clip = stretch.clip if stretch.clip is not None else (ref.position - 1) * _TRIALS_PER_FILE + count
+            if spans and spans[-1].piece == piece:  # rounding may have them share a sample
+                start = max(start, spans[-1].stop)
             if start < stop:
-                number = (ref.position - 1) * _TRIALS_PER_FILE + len(spans) + 1
-                clip = stretch.clip if stretch.clip is not None else (ref.position - 1) * _TRIALS_PER_FILE + count
-                spans.append(TrialSpan(piece, start - first, stop - first, number, number, clip, stretch.label))
+                spans.append(TrialSpan(piece, start, stop, number, number, clip, stretch.label))
     if not spans:
         raise InputError(
-            place, f"none of its {len(ordered)} trials lies within its {n_times / file.sfreq_hz:g} s", "Shorten them."
+            place, f"none of its {len(ordered)} trials lies within its {file.end:g} s", "Shorten or correct them."
         )
-    provenance = file.provenance | {"trials_outside": [*outside[:_NOTED], *(["..."] if outside[_NOTED:] else [])]}
+    provenance = file.provenance | {"trials_outside": _noted(outside)}
+    if shortened:
+        provenance |= {"trials_cut": _noted(shortened)}
     return replace(file, provenance=provenance).cut(spans)
+
+
+def whole_pieces(file: Continuous, label: str | None, ref: RecordingRef) -> RawRecording:
+    """All of a file as one trial: one for each of its pieces, whatever times these have."""
+    first = (ref.position - 1) * _TRIALS_PER_FILE + 1
+    spans = [
+        TrialSpan(number, 0, piece.num_samples, first + number, first + number, ref.position, label)
+        for number, piece in enumerate(file.pieces)
+    ]
+    return replace(file, provenance=file.provenance | {"trials_outside": []}).cut(spans)
+
+
+def _parts(file: Continuous, stretch: Stretch, place: str) -> list[tuple[int, int, int]]:
+    """Where a stretch lies: (piece, start, stop) in samples of the piece; nothing when it is to be left out."""
+    half = 0.5 / file.sfreq_hz
+    found = []
+    for number, piece in enumerate(file.pieces):
+        first = piece.sample(stretch.start)
+        if stretch.fixed:
+            if not 0 <= first < piece.num_samples:
+                continue
+            last = first + round((stretch.stop - stretch.start) * file.sfreq_hz)
+            is_last = piece.end >= file.end - half
+            if is_last and last > piece.num_samples:
+                return []
+        else:
+            last = first + round((stretch.stop - stretch.start) * piece.num_samples / piece.seconds)
+        start, stop = max(0, first), min(last, piece.num_samples)
+        if start < stop:
+            found.append((number, start, stop))
+    beginning = min(piece.onset for piece in file.pieces)
+    if not stretch.fixed and (stretch.start < beginning - half or stretch.stop > file.end + half):
+        return []
+    touched = sorted((file.pieces[number].onset, file.pieces[number].end) for number, _, _ in found)
+    for (_, end), (onset, _) in pairwise(touched):
+        if onset < end - 1.5 / file.sfreq_hz:
+            raise InputError(
+                place,
+                f"its time goes back, and {stretch.label} at {stretch.start:.3f} s was recorded twice",
+                "Split it where its clock was set, or label it by other means.",
+            )
+    return found
+
+
+def _assert_apart(
+    file: Continuous, ordered: Sequence[Stretch], found: Sequence[list[tuple[int, int, int]]], place: str
+) -> None:
+    for (one, parts), (two, others) in pairwise(zip(ordered, found, strict=True)):
+        stop = one.stop
+        if one.fixed and parts:  # it may have ended before, where the signal is interrupted
+            number, _, last = parts[0]
+            piece = file.pieces[number]
+            stop = min(stop, piece.part(piece.start, piece.start + last).end)
+        doubled = {(piece, start) for piece, start, _ in parts} & {(piece, start) for piece, start, _ in others}
+        if two.start < stop - 1.01 / file.sfreq_hz or doubled:
+            raise InputError(
+                place,
+                f"trials overlap: {one.label} until {stop:.3f} s, {two.label} from {two.start:.3f} s",
+                "Shorten them (`source.labels_from.lasts`), or correct the table.",
+            )
+
+
+def _noted(names: Sequence[str]) -> list[str]:
+    return [*names[:_NOTED], *(["..."] if names[_NOTED:] else [])]

@@ -133,7 +133,7 @@ def test_damage(root: Path, tmp_path: Path) -> None:
     ref = files.list_recordings()[0]
     table = root / "sub-01" / "eeg" / "sub-01_task-rest_run-1_channels.tsv"
     table.write_text(table.read_text().replace("Oz", "Pz"))
-    with pytest.raises(InputError, match="mne-bids cannot read it"):
+    with pytest.raises(InputError, match=r"channels\.tsv: names Pz, which .* does not hold"):
         files.read(ref)
     (root / "dataset_description.json").unlink()
     with pytest.raises(InputError, match=r"has no dataset_description\.json"):
@@ -171,6 +171,5 @@ def test_a_stray_name_is_one_line(name: str, root: Path) -> None:
 def test_a_participants_table_in_another_encoding(root: Path) -> None:
     (root / "participants.tsv").write_bytes(b"participant_id\tgroup\nsub-01\tJos\xe9\n")
     files = source(root, labels_from={"kind": "participants", "column": "group"})
-    with pytest.raises(InputError, match=r"participants\.tsv: is no table in UTF-8") as caught:
+    with pytest.raises(InputError, match=r"participants\.tsv: label 'José' is not in"):
         files.read(files.list_recordings()[0])
-    assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.labels import LabelSet
 from storage.readers import FilesSource, read_file
-from storage.readers.mne_file import ChannelConfig, select
+from storage.readers.mne_file import Beside, ChannelConfig, types_of
 from storage.signal import SignalConfig
 from storage.store import create_store
 
@@ -70,7 +70,7 @@ def test_what_is_no_recording(content: bytes, problem: str, suffix: str, tmp_pat
 @pytest.mark.parametrize("suffix", ["edf", "bdf", "fif", "vhdr", "set", "cnt", "mff"])
 def test_a_folder_with_the_name_of_a_file(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"x.{suffix}").mkdir()
-    with pytest.raises(InputError, match=r"is a folder, not a file|MNE cannot read it"):
+    with pytest.raises(InputError, match=r"is a folder, not a file|reading \.mff takes mffpy"):
         read_file(tmp_path / f"x.{suffix}")
 
 
@@ -138,7 +138,11 @@ def test_a_recording_that_was_not_ended(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[236:244] = b"-1      "
     path.write_bytes(content)
-    with pytest.raises(InputError, match="leaves the number of records open"):
+    assert read_file(path).provenance["remarks"] == [
+        "the header leaves the number of records open, the file holds 5: all are read"
+    ]
+    path.write_bytes(content[:-50])
+    with pytest.raises(InputError, match="leaves the number of records open, and it holds 4 and a part of one"):
         read_file(path)
 
 
@@ -243,4 +247,4 @@ def test_a_kind_of_channel_that_mne_does_not_know() -> None:
     raw = mne.io.RawArray(np.zeros((1, 10)), mne.create_info(["Cz"], 100.0, "eeg"), verbose="error")
     raw.info["chs"][0]["kind"] = 9999
     with pytest.raises(InputError, match=r"x\.fif: MNE cannot read it"):
-        select(raw, ChannelConfig(), "x.fif")
+        types_of(raw, Path("x.fif"), Beside())

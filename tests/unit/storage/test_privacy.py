@@ -1,6 +1,7 @@
 """Who was recorded, and when, is in no file of the store, no log, no output and no error."""
 
 import logging
+import re
 from pathlib import Path
 
 import edfio
@@ -104,7 +105,9 @@ def test_nothing_of_a_person_is_kept_or_said(make, said, tmp_path: Path) -> None
     assert len(written) > 3
     kept = {"1951", "2003", "1052"}  # four digits may well come about in compressed samples
     for file in written:
-        hits = found_in(file.read_bytes())
+        hits = found_in(
+            re.sub(rb"[0-9a-f]{64}|\"crc32c\": \d+", b"", file.read_bytes())
+        )  # digits of a digest may be a year
         assert not (set(hits) if file.suffix == ".json" else set(hits) - kept), file
     assert not found_in(said())
 
