@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 from cluster.progress import gather
 from cluster.session import Resources
 from e2llm_core.training.metrics import clock
+from storage.account import Account, changes
 from storage.damage import forget_damage, known_damaged
 from storage.errors import InputError
-from storage.ingest import ingest_recording
+from storage.ingest import described, ingest_recording
 from storage.layout import LayoutConfig
 from storage.location import locate
 from storage.lock import only_ingest, writing
 from storage.readers import AnySource, RecordingRef
+from storage.readers.base import Listing
+from storage.recording import RecordingInfo, encode
 from storage.signal import SignalConfig
 from storage.store import Store, create_store, open_store
 from storage.twin import TwinConfig, write_subject, write_tables
@@ -51,6 +54,8 @@ class _Outcome:
     kind: str
     error: InputError | None = None
     detail: str = ""
+    info: RecordingInfo | None = None
+    """What was written."""
 
 
 def make_twin(root: Path, config: TwinConfig) -> None:
@@ -80,12 +85,14 @@ def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
         Before any task when the store cannot be written or another ingest writes to it; after everything else is
         in when recordings were refused, naming the first.
     """
-    refs = plan.source.list_recordings()
+    listing = plan.source.listing()
+    refs = listing.refs
     store = create_store(plan.store, dataset=plan.dataset, label_set=plan.source.label_set)
     with only_ingest(store.root) as token:
         prepare_writing(store)
         damaged = frozenset(known_damaged(store))
         print(f"[ingest] {len(refs)} recordings into {store.root}, {resources.workers} at once", flush=True)
+        show_left_out(listing)
         outcomes = _work(replace(plan, damaged=damaged), token, refs, resources)
         forget_damage(store, {name for name in damaged if name in outcomes and outcomes[name].kind == "written"})
         names = [ref.recording_id for ref in refs]
@@ -94,6 +101,7 @@ def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
         with store.root.writing("the index"):
             store.write_index()
     counts = Counter(outcome.kind for outcome in outcomes.values())
+    _show_account(outcomes.values())
     print(f"[ingest] {', '.join(f'{counts[kind]} {kind}' for kind in ('written', 'unchanged', 'refused'))}", flush=True)
     _refuse([outcome for outcome in outcomes.values() if outcome.error], len(refs), run)
     return open_store(plan.store)
@@ -158,13 +166,82 @@ def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
     except InputError as error:
         return _Outcome("refused", error)
     except Exception as error:
-        # Its text may hold what a header says of a person; where it was raised does not.
-        frames = traceback.extract_tb(error.__traceback__)
-        detail = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-        problem = f"{ref.recording_id} failed unexpectedly ({type(error).__name__} at {place})"
-        return _Outcome("refused", InputError(str(ref.path), problem, "Fetch it again, or report this."), detail)
-    return _Outcome("written" if written else "unchanged")
+        return _failed(ref, error)
+    return _Outcome("written", info=store.find(ref.recording_id)) if written else _Outcome("unchanged")
+
+
+def _failed(ref: RecordingRef, error: Exception) -> _Outcome:
+    """Refuse a recording whose reader failed; the error's text may hold what a header says of a person."""
+    frames = traceback.extract_tb(error.__traceback__)
+    detail = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    problem = f"{ref.recording_id} failed unexpectedly ({type(error).__name__} at {place})"
+    return _Outcome("refused", InputError(str(ref.path), problem, "Fetch it again, or report this."), detail)
+
+
+def _rehearse_one(plan: IngestPlan, ref: RecordingRef) -> _Outcome:
+    """Read and prepare a recording as an ingest would, and write nothing."""
+    try:
+        return _Outcome("written", info=encode(*described(plan.source, ref, plan.signal))[0])
+    except InputError as error:
+        return _Outcome("refused", error)
+    except Exception as error:
+        return _failed(ref, error)
+
+
+def show_left_out(listing: Listing) -> None:
+    """Print what lies beside a source's recordings and is not read by itself."""
+    for words in listing.left_out[:_MOST_LINES]:
+        print(f"[ingest] left out: {words}", flush=True)
+    if (more := len(listing.left_out) - _MOST_LINES) > 0:
+        print(f"[ingest] left out: {more:,} more", flush=True)
+
+
+def _show_account(outcomes: Iterable[_Outcome]) -> None:
+    """Print what was not simply taken over from the files, and counts over what was written."""
+    account = Account()
+    for outcome in outcomes:
+        if outcome.info is not None:
+            account.add(outcome.info)
+    if account.recordings:
+        for words in account.lines(_MOST_LINES):
+            print(f"[ingest] {words}", flush=True)
+        print(f"[ingest] written: {account.total()}", flush=True)
+
+
+def rehearse_ingest(plan: IngestPlan) -> int:
+    """Read every recording as `ingest` would, write nothing, and print what would be stored, left out and refused.
+
+    Returns
+    -------
+    int
+        Number of recordings that would be refused.
+
+    Raises
+    ------
+    InputError
+        When the source holds no recording.
+    """
+    listing, account, refused = plan.source.listing(), Account(), 0
+    show_left_out(listing)
+    for ref in listing.refs:
+        outcome = _rehearse_one(plan, ref)
+        found = outcome.info
+        if found is None:
+            refused += 1
+            print(f"[ingest] refused: {outcome.error}", flush=True)
+            continue
+        account.add(found)
+        channels = f"{len(found.channels)} channels" if len(found.channels) > 1 else found.channels[0]
+        print(
+            f"[ingest] {ref.path} -> {found.recording_id}: {channels}, {found.n_times / found.sfreq_hz:,.1f} s, "
+            f"{len(found.trials)} trials",
+            flush=True,
+        )
+        for words in changes(found):
+            print(f"[ingest]   {words}", flush=True)
+    print(f"[ingest] {account.total()}; {refused} refused", flush=True)
+    return refused
 
 
 class _Progress:

@@ -53,6 +53,30 @@ def check(spec: Spec, overrides: Overrides = None) -> None:
 
 @app.command()
 @disciplined
+def ingest(
+    spec: Spec,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read everything, write nothing, say what would be stored.")
+    ] = False,
+) -> None:
+    """Bring recordings into a store, as `run` does; or say what that would do, status 2 when one would be refused."""
+    from jobs.ingest import ingest_plan
+
+    plan = ingest_plan(spec, overrides or [])
+    if not dry_run:
+        from jobs.__main__ import execute
+
+        execute(spec, overrides or [], local=True, check=False)
+        return
+    from cluster.ingest import rehearse_ingest
+
+    if rehearse_ingest(plan):
+        raise typer.Exit(2)
+
+
+@app.command()
+@disciplined
 def plan(
     spec: Spec,
     overrides: Overrides = None,
@@ -241,11 +265,21 @@ def export(
 
 @app.command()
 @disciplined
-def verify(store: Annotated[str, typer.Argument(help="A store: a folder, or s3://bucket/prefix.")]) -> None:
-    """Check every checksum of a store; status 1 when something is damaged."""
-    from jobs.verify import verify_store
+def verify(
+    store: Annotated[str, typer.Argument(help="A store: a folder, or s3://bucket/prefix.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Ingest spec: also read its source again, and compare.", show_default=False)
+    ] = None,
+) -> None:
+    """Check every checksum of a store; status 1 when something is damaged, or is not what its source says."""
+    from jobs.verify import compare_with_source, verify_store
 
-    if verify_store(store):
+    wrong = verify_store(store)
+    if source is not None:
+        from jobs.ingest import ingest_plan
+
+        wrong += compare_with_source(store, ingest_plan(source, []))
+    if wrong:
         raise typer.Exit(1)
 
 
@@ -255,15 +289,22 @@ def _require(path: Path) -> None:
 
 
 def _show(rows: pd.DataFrame, title: str) -> None:
-    """Print the first rows of a table."""
+    """Print the first windows, so that they can be read in 80 columns; `--output` has every column."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title)
-    for column in rows.columns:
-        table.add_column(str(column))
-    for row in rows.head(_MOST_ROWS).itertuples(index=False):
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    likely = [column for column in rows.columns if column.startswith("p_")]
+    table = Table(title=title, title_justify="left")
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("emotion", no_wrap=True)
+    table.add_column("likeliest", no_wrap=True)
+    table.add_column("text", overflow="fold")
+    for row in rows.head(_MOST_ROWS).to_dict("records"):
+        best = max(likely, key=lambda column: row[column])
+        emotion = row["emotion"] if isinstance(row["emotion"], str) else "(none)"
+        likeliest = f"{best.removeprefix('p_')} {row[best]:.2f}"
+        table.add_row(f"{row['start_seconds']:.1f}", emotion, likeliest, Text(row["text"]))
     Console().print(table)
     if len(rows) > _MOST_ROWS:
         print(f"... {len(rows) - _MOST_ROWS} more rows")

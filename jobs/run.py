@@ -77,21 +77,14 @@ def identity(spec: BaseModel) -> str:
 
 
 def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:
-    from cluster.ingest import IngestPlan, ingest, make_twin
+    from cluster.ingest import ingest, make_twin
     from cluster.session import require_resources
+    from jobs.ingest import plan_of
 
     require_resources(spec.resources)
     if spec.twin is not None:
         make_twin(spec.source.root, spec.twin)
-    plan = IngestPlan(
-        store=spec.store,
-        dataset=spec.dataset,
-        source=spec.source,
-        signal=spec.signal,
-        layout=spec.layout,
-        prune=spec.prune,
-    )
-    ingest(plan, spec.resources, spec.run)
+    ingest(plan_of(spec), spec.resources, spec.run)
 
 
 def _train(spec: Any, facts: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage.account import Account
 from storage.errors import InputError
 from storage.quality.overview import Finding, Overview
 
@@ -61,6 +62,14 @@ def kinds_of_problems(overview: Overview) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
+def account_of(overview: Overview) -> Account:
+    """What ingest did to the recordings that is not simply what their files hold."""
+    account = Account()
+    for info in overview.recordings:
+        account.add(info)
+    return account
+
+
 def text(overview: Overview) -> Group:
     """Give the page as text for a terminal."""
     from rich.console import Group
@@ -85,6 +94,11 @@ def text(overview: Overview) -> Group:
         parts.append(worst)
     if (more := len(overview.findings) - MOST_FINDINGS) > 0:
         parts.append(Text(f"... {more:,} more; these are the worst."))
+    account = account_of(overview)
+    if account.found:
+        parts += [Text(), Text("Not simply as the files have it:", style="bold")]
+        parts += [Text(words) for words in account.lines(MOST_FINDINGS)]
+    parts += [Text(), Text(account.total())]
     return Group(*parts)
 
 
@@ -119,6 +133,7 @@ def write_html(overview: Overview, path: Path) -> None:
         times=pictures.subject_time(overview),
         scalp=pictures.scalp_maps(overview) if measured else None,
         heat_maps=pictures.heat_maps(overview) if measured else [],
+        account=account_of(overview),
         num_shown=min(pictures.MOST_ROWS, len(overview.qualities)),
     )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
