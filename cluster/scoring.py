@@ -54,7 +54,9 @@ class WindowScorer:
         probabilities = self._predictor.likelihood(self._question, segments)
         generated = self._predictor.generate(self._question, segments)
         table = self._windows.describe(numbers)[list(COLUMNS)].copy()
-        table["start_seconds"] = table["start"] / self._windows.sfreq_hz
+        recordings = self._windows.store.recordings
+        places = zip(table["recording_id"], table["start"].tolist(), strict=True)
+        table["start_seconds"] = [recordings[name].seconds_at(start) for name, start in places]
         table["emotion"] = [one.answer for one in generated]
         for place, label in enumerate(self._question.options):
             table[f"p_{label}"] = probabilities[:, place].astype(float)

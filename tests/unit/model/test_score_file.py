@@ -3,9 +3,12 @@
 import mne
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cluster.score_file import score_file
+from jobs.cli import app
 from storage.errors import InputError
+from tests.eeg_files import EdfFile
 
 
 @pytest.fixture
@@ -53,3 +56,37 @@ def test_a_folder_that_is_no_model_is_refused(settings, tmp_path):
     path = recording(tmp_path / "one_raw.fif", settings.channels)
     with pytest.raises(InputError, match="no model directory"):
         score_file(tmp_path, path)
+
+
+def test_times_are_those_of_the_recording(model_folder, settings, tmp_path):
+    names = [name.capitalize() for name in settings.channels]
+    signals = np.random.default_rng(0).normal(0, 200, (len(names), 400)).astype(np.int32)
+    path = EdfFile(signals, names, onsets=[0, 1, 97, 98]).write(tmp_path / "one.edf")
+    assert score_file(model_folder, path)["start_seconds"].tolist() == [0.0, 1.0, 97.0, 98.0]
+
+
+@pytest.mark.parametrize(("units", "seconds", "problem"), [([b""], 5, "the unit of"), ([b"uV"], 0, "no trial lasts")])
+def test_a_refusal_names_the_file_and_no_key_of_a_spec(model_folder, settings, units, seconds, problem, tmp_path):
+    names = [name.capitalize() for name in settings.channels]
+    rate = 100 if seconds else 40
+    signals = np.random.default_rng(0).normal(0, 200, (len(names), rate * max(1, seconds))).astype(np.int32)
+    file = EdfFile(signals, names, rate=rate, units=units * len(names))
+    path = file.write(tmp_path / "one.edf")
+    if not seconds:
+        path = recording(tmp_path / "one_raw.fif", settings.channels, seconds=0.5)
+    with pytest.raises(InputError, match=problem) as caught:
+        score_file(model_folder, path)
+    assert str(caught.value).startswith(str(path))
+    assert "source." not in str(caught.value)
+    assert "This command takes a file as it is" in str(caught.value)
+
+
+def test_the_table_can_be_read_in_80_columns(model_folder, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    path = recording(tmp_path / "one_raw.fif", settings.channels)
+    shown = CliRunner().invoke(app, ["score", str(model_folder), str(path)])
+    assert shown.exit_code == 0, shown.output
+    windows = [line for line in shown.stdout.splitlines() if "│" in line and ".0 " in line[:12]]
+    assert [line.split("│")[1].strip() for line in windows] == ["0.0", "1.0", "2.0", "3.0", "4.0"]
+    assert all(word in ("sad", "happy") for line in windows for word in [line.split("│")[3].split()[0]])
+    assert {len(line) for line in shown.stdout.splitlines() if line[0] in "┏┡└"} <= set(range(81))
