@@ -2,7 +2,7 @@
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -211,7 +211,7 @@ def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header:
         lines = list(csv.reader(text.splitlines()[:_MOST_LINES], delimiter=separator, skipinitialspace=True))
     except (ValueError, csv.Error):
         raise InputError(place, "is no text table", "Save it as CSV in UTF-8.") from None
-    before = _lines_before(lines)
+    before = _lines_before(lines, header)
     rows = lines[before + int(header) :]
     if not rows:
         raise InputError(place, "holds no sample", "Fetch the file again.")
@@ -237,16 +237,14 @@ def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header:
     return TableLayout(tuple(stated), skipped, separator, encoding, "," if comma else ".", tuple(remarks))
 
 
-def _lines_before(lines: list[list[str]]) -> int:
-    """Lines that are no part of the table: comments, and what a device says of itself."""
+def _lines_before(lines: list[list[str]], header: bool) -> int:
+    """Lines that are no part of the table: comments, and what a device says of itself; the names are part of it."""
     before = 0
     while before < len(lines) and (not lines[before] or lines[before][0].lstrip().startswith(("%", "#"))):
         before += 1
-    comments = before
-    if before and before < len(lines) and len(lines[before - 1]) == len(lines[before]) > 1:
-        names = [cell.strip() for cell in lines[before]]
-        if any(_NUMBER.fullmatch(cell) for cell in names):
-            return comments - 1  # the names are behind a sign of comment
+    may_be_names = header and 0 < before < len(lines) and len(lines[before - 1]) == len(lines[before]) > 1
+    if may_be_names and any(_NUMBER.fullmatch(cell.strip()) for cell in lines[before]):
+        return before - 1  # the names are behind a sign of comment
     if before < len(lines):
         cells = [cell.strip() for cell in lines[before] if cell.strip()]
         described = sum(bool(_DESCRIBED.fullmatch(cell)) for cell in cells)
@@ -280,6 +278,11 @@ def load_table(path: Path, layout: TableLayout, *, words: str | None = None) -> 
             encoding=layout.encoding,
             low_memory=False,
         )
+    except UnicodeDecodeError:
+        further = {"utf-8-sig": "cp1252", "cp1252": "latin1"}.get(layout.encoding)  # its first lines were plain ASCII
+        if further is None:
+            raise InputError(str(path), "is no text table", "Save it as CSV in UTF-8.") from None
+        return load_table(path, replace(layout, encoding=further), words=words)
     except (ValueError, pd.errors.ParserError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

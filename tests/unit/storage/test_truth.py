@@ -574,6 +574,19 @@ def test_lines_before_the_names(head: list[str], tmp_path: Path) -> None:
     assert raw.provenance.get("remarks", []) == ([f"{len(head)} lines before the names are skipped"] if head else [])
 
 
+def test_comments_before_rows_without_names(tmp_path: Path) -> None:
+    text = "\n".join(["% OpenBCI", "% rate, gain", *rows()]) + "\n"
+    raw = text_table(tmp_path, text, header=False, columns=["Cz", "Oz"])
+    assert np.allclose(raw.pieces[0], steps(5) * 0.1)
+
+
+def test_text_that_turns_out_late_not_to_be_utf8(tmp_path: Path) -> None:
+    lines = [f"{row},x" for row in rows(seconds=400)]
+    lines[-1] = lines[-1].replace("x", "ö")
+    raw = text_table(tmp_path, "\n".join(["Cz,Oz,note", *lines]) + "\n", "latin1")
+    assert raw.pieces[0].shape == (2, 40_000)
+
+
 def test_the_wrong_separator_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"separated by ';', not by ','. State `source.separator: ';'`"):
         text_table(tmp_path, "\n".join([";".join(NAMES), *rows(";")]) + "\n")
