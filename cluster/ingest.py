@@ -160,9 +160,9 @@ def _outcomes(
 def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
     try:
         store = open_store(plan.store)
-        with writing(store.root, token):
+        with writing(store.root, token) as confirm:
             again = ref.recording_id in plan.damaged
-            written = ingest_recording(store, plan.source, ref, plan.signal, plan.layout, again=again)
+            written = ingest_recording(store, plan.source, ref, plan.signal, plan.layout, again=again, confirm=confirm)
     except InputError as error:
         return _Outcome("refused", error)
     except Exception as error:

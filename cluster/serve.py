@@ -1,5 +1,6 @@
 """The model behind Ray Serve: replicas that answer questions about windows given by number."""
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from e2llm_core.inference import Generated, Question
 
 _ATTEMPTS, _AGAIN_SECONDS = 3, 2.0
+_TOKEN_BYTES = 4
 
 
 class Replica:
@@ -80,19 +82,21 @@ def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Ite
     plan : EvaluationPlan
         Which model is asked about which store. Absolute paths.
     run : str or Path
-        Who asks. A job that goes on after ``kill -9`` replaces the replicas which that has left.
+        Who asks. A job that goes on after ``kill -9`` replaces the replicas which that has left; one that ends late
+        leaves those of its successor alone.
     resources : Resources
         Replicas, and what each reserves.
     """
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
-    name = f"e2llm-{sha256(str(run).encode()).hexdigest()[:12]}"
+    prefix = f"e2llm-{sha256(str(run).encode()).hexdigest()[:12]}-"
+    name = prefix + secrets.token_hex(_TOKEN_BYTES)
     options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
     deployment: Any = serve.deployment(Replica)
     copies = deployment.options(num_replicas=resources.workers, ray_actor_options=options, max_ongoing_requests=1)
     try:
-        yield ServeClient(_hosted(copies.bind(plan), name), resources.workers)
+        yield ServeClient(_hosted(copies.bind(plan), name, prefix), resources.workers)
     finally:
         with suppress(RayServeException):  # somebody has ended Ray Serve
             serve.delete(name)
@@ -100,8 +104,8 @@ def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Ite
                 serve.shutdown()
 
 
-def _hosted(application: Any, name: str) -> Any:
-    """Host an application; another job that ends may take Ray Serve down at the same time."""
+def _hosted(application: Any, name: str, prefix: str) -> Any:
+    """Host an application in place of all of this prefix; a job that ends may take Ray Serve down at the same time."""
     from ray import serve
     from ray.exceptions import RayActorError
     from ray.serve.config import ProxyLocation
@@ -110,6 +114,8 @@ def _hosted(application: Any, name: str) -> Any:
     for more in reversed(range(_ATTEMPTS)):
         try:
             serve.start(proxy_location=ProxyLocation.Disabled)
+            for left in [other for other in serve.status().applications if other.startswith(prefix)]:
+                serve.delete(left)
             return serve.run(application, name=name, route_prefix=None)
         except (RayActorError, RayServeException):
             if not more:

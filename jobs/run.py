@@ -46,10 +46,10 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
 
     digests = {"spec": loaded.digest, "run": folder.digest, "inputs": inputs, "split": split_digest(spec)}
     facts = environment(CODE) | {"digests": digests}
-    with only_job(folder.place):
+    with only_job(folder.place) as confirm:
         if _has_nothing_to_do(spec, folder):  # another job has just done it
             return
-        with folder.claimed(loaded.spec.model_dump(mode="json"), facts):
+        with folder.claimed(loaded.spec.model_dump(mode="json"), facts, confirm):
             log = ray_log(spec.run)
             print(f"[{name}] what Ray says is in {log}", flush=True)
             with stderr_in(log), ray_session(CODE, local=local):

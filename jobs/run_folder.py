@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,8 +61,13 @@ class RunFolder:
         return self.place.exists(DONE)
 
     @contextmanager
-    def claimed(self, spec: dict[str, Any], environment: dict[str, Any]) -> Iterator[None]:
-        """Own the folder while the block runs; mark it done when the block ends well."""
+    def claimed(
+        self, spec: dict[str, Any], environment: dict[str, Any], confirm: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Own the folder while the block runs; mark it done when the block ends well.
+
+        `confirm` raises when another job has the run (:func:`storage.lock.only_job`): nothing is written then.
+        """
         spent = float(read_facts(self.place, OWNER).get("seconds_spent", 0.0))
         started = time.monotonic()
         self._write(OWNER, {"digest": self.digest, "seconds_spent": spent})
@@ -72,9 +77,11 @@ class RunFolder:
             yield
         except BaseException:
             total = round(spent + time.monotonic() - started, 2)
-            with suppress(InputError, OSError):  # a full disk, or a bucket that does not answer, is told by the block
+            with suppress(InputError, OSError):  # a full disk, a silent bucket or a lost lock is told by the block
+                confirm()
                 self._write(OWNER, {"digest": self.digest, "seconds_spent": total})
             raise
+        confirm()
         wall = round(spent + time.monotonic() - started, 2)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         self._write(DONE, {"digest": self.digest, "wall_seconds": wall, "finished": finished})

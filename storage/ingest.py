@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,8 +35,11 @@ def ingest_recording(
     layout: LayoutConfig | None = None,
     *,
     again: bool = False,
+    confirm: Callable[[], None] = lambda: None,
 ) -> bool:
     """Bring one recording into the store; one that is there already only if it changed, or `again` is set.
+
+    `confirm` raises when the store is no longer this writer's (:func:`storage.lock.writing`).
 
     Returns
     -------
@@ -55,7 +59,7 @@ def ingest_recording(
     if known is not None and not again and (known.ingest_digest, known.layout) == (digest, layout):
         return False
     info, signal_uv = described(source, ref, config)
-    store.write_recording(info.model_copy(update={"layout": layout, "ingest_digest": digest}), signal_uv)
+    store.write_recording(info.model_copy(update={"layout": layout, "ingest_digest": digest}), signal_uv, confirm)
     return True
 
 

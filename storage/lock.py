@@ -13,7 +13,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from storage.location import LOCKS, Folder, Location
 
 if TYPE_CHECKING:
     from storage.s3.bucket import Bucket
+    from storage.s3.lease import Held
 
 _DRIVER, _WRITERS = LOCKS
 _RUN = ".run.lock"
@@ -48,12 +49,12 @@ def only_ingest(root: Location) -> Iterator[str]:
     """
     problem, remedy = "another ingest is writing to this store", "Wait for it, or end it."
     if not isinstance(root, Folder):
-        with _leased(root, problem, remedy, 0) as token:
-            yield token
+        with _leased(root, problem, remedy, 0) as held:
+            yield held.token
         return
-    with ExitStack() as held:
+    with ExitStack() as files:
         with root.writing("a lock"):
-            driver = held.enter_context(_opened(root, _DRIVER))
+            driver = files.enter_context(_opened(root, _DRIVER))
             if not _lock(driver, fcntl.LOCK_EX):
                 raise InputError(str(root), problem, remedy)
             token = secrets.token_hex(_TOKEN_BYTES)
@@ -64,8 +65,13 @@ def only_ingest(root: Location) -> Iterator[str]:
 
 
 @contextmanager
-def only_job(run: Location) -> Iterator[None]:
+def only_job(run: Location) -> Iterator[Callable[[], None]]:
     """Keep other jobs out of a run while the block runs; waits a while for one that is about to end.
+
+    Yields
+    ------
+    callable
+        Raises `InputError` when the run is no longer this job's, as may be in an object store.
 
     Raises
     ------
@@ -74,22 +80,28 @@ def only_job(run: Location) -> Iterator[None]:
     """
     problem = "another job is at work in this run"
     if not isinstance(run, Folder):
-        with _leased(run, problem, _REMEDY, _WAIT_SECONDS):
-            yield
+        with _leased(run, problem, _REMEDY, _WAIT_SECONDS) as held:
+            yield held.confirm
         return
-    with ExitStack() as held:
+    with ExitStack() as files:
         with run.writing("a lock"):
             run.path.mkdir(parents=True, exist_ok=True)
-            handle = held.enter_context(_opened(run, _RUN))
+            handle = files.enter_context(_opened(run, _RUN))
             if not _lock(handle, fcntl.LOCK_EX):
                 print(f"[run] another job is at work in {run}; waits for its end", flush=True)
                 _wait(handle, run, problem)
-        yield
+        yield lambda: None
 
 
 @contextmanager
-def writing(root: Location, token: str) -> Iterator[None]:
+def writing(root: Location, token: str) -> Iterator[Callable[[], None]]:
     """Write to a store as a worker of the ingest that holds `token`.
+
+    Yields
+    ------
+    callable
+        Raises as below; asked before what was written is published, since no worker keeps an ingest out of an
+        object store.
 
     Raises
     ------
@@ -97,24 +109,29 @@ def writing(root: Location, token: str) -> Iterator[None]:
         When that ingest is gone and another one has begun.
     """
     if not token:
-        yield
+        yield lambda: None
         return
     ended = InputError(str(root), "the ingest of this worker has ended", "Nothing to do.")
     if not isinstance(root, Folder):
         from storage.s3.lease import holds
 
-        if not holds(_bucket(root), token):
-            raise ended
-        yield
+        bucket = _bucket(root)
+
+        def confirm() -> None:
+            if not holds(bucket, token):
+                raise ended
+
+        confirm()
+        yield confirm
         return
     with _opened(root, _WRITERS) as writers, _opened(root, _DRIVER) as driver:
         _lock(writers, fcntl.LOCK_SH, wait=True)
         if os.pread(driver, len(token), 0).decode() != token:
             raise ended
-        yield
+        yield lambda: None
 
 
-def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager[str]:
+def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager["Held"]:
     from storage.s3.lease import leased
 
     return leased(_bucket(place), problem, remedy, wait_seconds=wait_seconds)

@@ -11,7 +11,7 @@ Layout::
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -134,7 +134,9 @@ class Store:
         """Key of a recording's (n_chans, n_times) array in the store."""
         return f"recordings/{info.recording_id}/{info.signal}"
 
-    def write_recording(self, info: RecordingInfo, signal_uv: np.ndarray) -> RecordingInfo:
+    def write_recording(
+        self, info: RecordingInfo, signal_uv: np.ndarray, confirm: Callable[[], None] = lambda: None
+    ) -> RecordingInfo:
         """Add or replace one recording; it becomes visible, or takes the old one's place, by one atomic write.
 
         Parameters
@@ -143,6 +145,8 @@ class Store:
             `signal`, `scale_uv` and `offset_uv` are filled in here.
         signal_uv : np.ndarray
             (n_chans, n_times) in µV.
+        confirm : callable, optional
+            Raises when the store is no longer this writer's; called before anything is removed or made visible.
 
         Raises
         ------
@@ -156,11 +160,12 @@ class Store:
         if not np.isfinite(signal_uv).all():
             raise InputError(info.recording_id, "signal holds NaN or infinite samples", "Repair or drop the recording.")
         with self.root.writing(f"recording {info.recording_id}"):
-            written = self._replace(info, signal_uv)
+            written = self._replace(info, signal_uv, confirm)
         self.forget()
         return written
 
-    def _replace(self, info: RecordingInfo, signal_uv: np.ndarray) -> RecordingInfo:
+    def _replace(self, info: RecordingInfo, signal_uv: np.ndarray, confirm: Callable[[], None]) -> RecordingInfo:
+        confirm()
         folder = f"recordings/{info.recording_id}"
         previous = self.find(info.recording_id)
         kept = previous.signal if previous else ""
@@ -168,6 +173,7 @@ class Store:
             if name != kept:
                 self.root.remove(f"{folder}/{name}")
         written = self._write_samples(info, signal_uv, _signal_name(info, kept))
+        confirm()
         index.forget(self.root)
         attributes = written.model_dump(mode="json")
         self.root.write(f"{folder}/zarr.json", _group(attributes | {_CHECKSUM: _checksum(attributes)}))

@@ -26,7 +26,8 @@ def remove_leftovers(store: Store, recordings: Collection[str]) -> None:
     store : Store
         That nobody else writes to.
     recordings : collection of str
-        Looked at in an object store, where others cannot be kept out; in a folder all are.
+        The only ones looked at in an object store, since a server may have no locks and others may write the rest; in a
+        folder all are.
     """
     store.root.sweep()
     for name in store.root.folders("recordings"):

@@ -61,8 +61,8 @@ def ingest(root: Path, place: str, sfreq_hz: float, wrote: Callable[[], object] 
         prepare_writing(store)
         print(BEGIN, flush=True)
         for ref in refs:
-            with writing(store.root, token):
-                written = ingest_recording(store, source, ref, SignalConfig(sfreq_hz=sfreq_hz))
+            with writing(store.root, token) as confirm:
+                written = ingest_recording(store, source, ref, SignalConfig(sfreq_hz=sfreq_hz), confirm=confirm)
             if written and wrote:
                 wrote()
         remove_leftovers(store, [ref.recording_id for ref in refs])

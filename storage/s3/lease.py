@@ -8,8 +8,9 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -68,12 +69,29 @@ class Lease(BaseModel):
         return self.model_dump_json().encode()
 
 
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held.
+
+    Attributes
+    ----------
+    token : str
+        For `holds`; empty where the server has no conditional PUTs, and there is no lock.
+    confirm : callable
+        Raises `InputError` when the lock is lost; asks no server.
+    """
+
+    token: str
+    confirm: Callable[[], None]
+
+
 @contextmanager
-def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) -> Iterator[str]:
+def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) -> Iterator[Held]:
     """Hold the lock of a prefix while the block runs.
 
-    When another takes it over, since this process was not heard of for too long, the block is interrupted if it is in
-    the main thread; else it is told of at its end.
+    It is lost when another takes it over, since this process was not heard of for too long, and when it could not be
+    renewed for so long that another may. The block is then interrupted if it is in the main thread; else it is told
+    of at its end.
 
     Parameters
     ----------
@@ -86,34 +104,33 @@ def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) 
 
     Yields
     ------
-    str
-        Token for `holds`; empty where the server has no conditional PUTs: there is no lock then, which is printed.
+    Held
+        What tells whether the lock is still ours. That a server has no conditional PUTs, and so no locks, is printed.
 
     Raises
     ------
     InputError
-        When another holds the lock, or has taken it over.
+        When another holds the lock, or it was lost.
     """
     mine = Lease(
         holder=secrets.token_hex(_TOKEN_BYTES),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=access.lease_seconds() / _BEATS,
     )
-    tag = _take(bucket, mine, problem, remedy, wait_seconds)
-    if tag is None:
+    taken = _take(bucket, mine, problem, remedy, wait_seconds)
+    if taken is None:
         print(f"[lock] {bucket}: this server has no locks: see that nothing else writes there", flush=True)
-        yield ""
+        yield Held("", lambda: None)
         return
-    heart = _Heart(bucket, mine.next(), tag)
+    heart = _Heart(bucket, mine.next(), taken)
     try:
         with heart.beating():
-            yield str(mine.holder)
+            yield Held(str(mine.holder), heart.confirm)
     except KeyboardInterrupt:
-        if not heart.is_lost:
+        if heart.lost is None:
             raise
-    if heart.is_lost:
-        lost = f"another has taken over: nothing was heard of this one for {mine.silence_seconds:.0f} s"
-        raise InputError(str(bucket), lost, "Nothing to do: the other one goes on.")
+    if heart.lost is not None:
+        raise heart.lost
 
 
 def holds(bucket: "Bucket", token: str) -> bool:
@@ -124,37 +141,66 @@ def holds(bucket: "Bucket", token: str) -> bool:
         return False
 
 
-def _take(bucket: "Bucket", mine: Lease, problem: str, remedy: str, wait_seconds: float) -> str | None:
-    """Return the tag of the object's second version once it is ours; None on a server without conditional PUTs."""
+@dataclass(frozen=True)
+class _Taken:
+    """The version that made the lock ours: its tag, and when writing it began, by `time.monotonic`."""
+
+    tag: str
+    written: float
+
+
+def _take(bucket: "Bucket", mine: Lease, problem: str, remedy: str, wait_seconds: float) -> _Taken | None:
+    """Return the object's second version once it is ours; None on a server without conditional PUTs."""
     started = changed = time.monotonic()
     last, is_alive = "", False
     while True:
         try:
             if made := bucket.write_if(LOCK, mine.content(), None):
                 if bucket.write_if(LOCK, mine.next().content(), None):
+                    bucket.remove(LOCK)
                     return None
-                return bucket.write_if(LOCK, mine.next().content(), made)
+                if taken := _replace(bucket, mine.next(), made):
+                    return taken
             found, there = _read(bucket)
+            now = time.monotonic()
+            if there != last:
+                if last == "" and found.holder:
+                    print(f"[lock] {bucket}: {problem} (since {found.started}); waits for its end", flush=True)
+                last, changed, is_alive = there, now, last != ""
+            is_dead = now - changed >= found.silence_seconds
+            if found.holder is None or is_dead:
+                if taken := _replace(bucket, mine.next(), there):
+                    if is_dead:
+                        silence = f"its holder was silent for {found.silence_seconds:.0f} s"
+                        print(f"[lock] {bucket}: {silence}; takes over", flush=True)
+                    return taken
+                continue
         except Unconditional:
             return None
         except FileNotFoundError:
             continue  # it was removed between the two requests
-        now = time.monotonic()
-        if there != last:
-            if last == "" and found.holder:
-                print(f"[lock] {bucket}: {problem} (since {found.started}); waits for its end", flush=True)
-            last, changed, is_alive = there, now, last != ""
-        is_dead = now - changed >= found.silence_seconds
-        if found.holder is None or is_dead:
-            if taken := bucket.write_if(LOCK, mine.next().content(), there):
-                if is_dead:
-                    silence = f"its holder was silent for {found.silence_seconds:.0f} s"
-                    print(f"[lock] {bucket}: {silence}; takes over", flush=True)
-                return taken
-        elif now - started >= wait_seconds and is_alive and now - changed < 2 * found.seconds:
+        if now - started >= wait_seconds and is_alive and now - changed < 2 * found.seconds:
             raise InputError(str(bucket), f"{problem} (since {found.started})", remedy)
-        else:
-            time.sleep(min(bucket.seconds_between_looks, found.seconds))
+        time.sleep(min(bucket.seconds_between_looks, found.seconds))
+
+
+def _replace(bucket: "Bucket", lease: Lease, tag: str) -> _Taken | None:
+    """Write over the version of this tag; None when another was faster.
+
+    Raises
+    ------
+    Unconditional
+        When the server cannot do that, or overwrites whatever is there; the object, which locks nothing, is removed.
+    """
+    written = time.monotonic()
+    try:
+        new = bucket.write_if(LOCK, lease.content(), tag)
+        if new and bucket.write_if(LOCK, lease.next().content(), tag):  # the tag is stale by now
+            raise Unconditional
+    except Unconditional:
+        bucket.remove(LOCK)
+        raise
+    return _Taken(new, written) if new else None
 
 
 def _read(bucket: "Bucket") -> tuple[Lease, str]:
@@ -167,46 +213,80 @@ def _read(bucket: "Bucket") -> tuple[Lease, str]:
 
 
 class _Heart:
-    """Writes the object anew in a thread."""
+    """Writes the object anew in a thread; another one watches the time, since a request may hang."""
 
-    def __init__(self, bucket: "Bucket", lease: Lease, tag: str) -> None:
-        self._bucket, self._lease, self._tag = bucket, lease, tag
-        self._ended = threading.Event()
-        self.is_lost = False
+    def __init__(self, bucket: "Bucket", lease: Lease, taken: _Taken) -> None:
+        self._bucket, self._lease, self._tag, self._written = bucket, lease, taken.tag, taken.written
+        self._silence = lease.silence_seconds
+        self._trouble = "the server does not answer"
+        self._ended, self._losing = threading.Event(), threading.Lock()
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self.lost: InputError | None = None
 
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Renew the lease while the block runs, then let it go; interrupts the main thread when it is lost."""
-        is_main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(_INTERRUPT, _interrupt) if is_main else None
-        thread = threading.Thread(target=self._beat, args=(is_main,), daemon=True)
-        thread.start()
+        previous = signal.signal(_INTERRUPT, _interrupt) if self._is_main else None
+        threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._beat)]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             self._ended.set()
             try:
-                thread.join(_RELEASE_SECONDS)  # without an answer: the lock is free when it has been silent for long
+                for thread in threads:
+                    thread.join(
+                        _RELEASE_SECONDS
+                    )  # without an answer: the lock is free when it has been silent for long
             finally:
-                if is_main:
+                if self._is_main:
                     signal.signal(_INTERRUPT, previous)
 
-    def _beat(self, is_main: bool) -> None:
+    def confirm(self) -> None:
+        """Raise `InputError` when the lease is lost, or may be."""
+        if self.lost is not None:
+            raise self.lost
+        if time.monotonic() >= self._written + self._silence:
+            raise self._lapsed()
+
+    def _beat(self) -> None:
         while not self._ended.wait(self._lease.seconds):
-            if not self._write(self._lease.next()):
-                self.is_lost = True
-                if is_main and not self._ended.is_set():
-                    signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
+            if self.lost is None and not self._write(self._lease.next()):
+                problem = f"another has taken over: nothing was heard of this one for {self._silence:.0f} s"
+                self._lose(InputError(str(self._bucket), problem, "Nothing to do: the other one goes on."))
                 return
         self._write(self._lease.next().model_copy(update={"holder": None}))
 
+    def _watch(self) -> None:
+        while (left := self._written + self._silence - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self._lose(self._lapsed())
+
+    def _lapsed(self) -> InputError:
+        problem = f"the lock could not be renewed for {self._silence:.0f} s ({self._trouble}), and another may hold it"
+        return InputError(str(self._bucket), problem, "Start it again.")
+
+    def _lose(self, error: InputError) -> None:
+        with self._losing:
+            if self.lost is not None or self._ended.is_set():
+                return
+            self.lost = error
+            if self._is_main:
+                signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
+
     def _write(self, lease: Lease) -> bool:
-        """Write the next version; False when the last one is not ours. A server that does not answer is asked again."""
-        with suppress(InputError):
+        """Write the next version; False when the last one is not ours. Whatever goes wrong is tried again."""
+        begun = time.monotonic()
+        try:
             tag = self._bucket.write_if(LOCK, lease.content(), self._tag)
-            if tag is None:
-                return False
-            self._lease, self._tag = lease, tag
+        except Exception as error:
+            self._trouble = error.problem if isinstance(error, InputError) else type(error).__name__
+            return True
+        if tag is None:
+            return False
+        self._lease, self._tag, self._written = lease, tag, begun
         return True
 
 

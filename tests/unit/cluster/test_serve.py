@@ -1,0 +1,43 @@
+"""Names of what a job hosts on Ray Serve: its own, and what killed jobs of the same run left."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from cluster.serve import deployed
+from cluster.session import Resources
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.stages.config import DataConfig
+
+PLAN = EvaluationPlan(data=DataConfig(store="store.zarr"), model="model")
+ONE = Resources(workers=1)
+
+
+@pytest.fixture
+def hosted(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Applications that Ray Serve hosts."""
+    from ray import serve
+
+    applications: dict[str, object] = {}
+    monkeypatch.setattr(serve, "start", lambda **_: None)
+    monkeypatch.setattr(serve, "run", lambda application, name, route_prefix: applications.update({name: application}))
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=dict(applications)))
+    monkeypatch.setattr(serve, "delete", lambda name: applications.pop(name, None))
+    monkeypatch.setattr(serve, "shutdown", applications.clear)
+    return applications
+
+
+def test_a_job_that_ends_late_leaves_the_replicas_of_its_successor(hosted: dict[str, object]) -> None:
+    hosted["service"] = None
+    late = deployed(PLAN, "runs/a", ONE)
+    late.__enter__()
+    (killed,) = set(hosted) - {"service"}
+    with deployed(PLAN, "runs/b", ONE):
+        pass
+    assert killed in hosted, "another run's replicas stay"
+    with deployed(PLAN, "runs/a", ONE):
+        (successor,) = set(hosted) - {"service"}
+        assert successor != killed, "what was left is replaced"
+        late.__exit__(None, None, None)
+        assert successor in hosted
+    assert set(hosted) == {"service"}
