@@ -159,6 +159,25 @@ def test_a_killed_ingest_goes_on(folder: Path, target: Store, monkeypatch: pytes
     assert ingest_all(target, source(folder)) == [False, True, True, True]
 
 
+@pytest.mark.parametrize("lost_at", [1, 2])
+def test_a_store_that_is_another_ones_by_then_is_left_as_it_is(lost_at: int, folder: Path, target: Store) -> None:
+    """Asked before anything is removed, and before the description is written."""
+    refs, calls = source(folder).list_recordings(), []
+    ingest_recording(target, source(folder), refs[0], CONFIG)
+    before = target.find(refs[0].recording_id)
+
+    def confirm() -> None:
+        calls.append(None)
+        if len(calls) == lost_at:
+            raise InputError("store", "another has it", "Nothing to do.")
+
+    with pytest.raises(InputError, match="another has it"):
+        ingest_recording(target, source(folder), refs[0], SignalConfig(sfreq_hz=50), confirm=confirm)
+    assert before is not None
+    assert target.find(refs[0].recording_id) == before
+    assert target.root.exists(f"{target.signal_key(before)}/zarr.json")
+
+
 def test_file_refusals(folder: Path, target: Store, tmp_path: Path) -> None:
     files = source(folder)
     refs = files.list_recordings()
