@@ -22,8 +22,8 @@ class Unconditional(Exception):
 
 
 def lease_seconds() -> float:
-    """Silence after which another job takes over the lock of this one: ``E2LLM_S3_LEASE_SECONDS``, else 60."""
-    return _seconds("E2LLM_S3_LEASE_SECONDS", 60.0)
+    """Silence after which another job takes over the lock of this one: ``E2LLM_S3_LEASE_SECONDS``, else 180: more than the patience."""
+    return _seconds("E2LLM_S3_LEASE_SECONDS", 180.0)
 
 
 def stalled_seconds() -> float:
