@@ -22,7 +22,7 @@ class Unconditional(Exception):
 
 
 def lease_seconds() -> float:
-    """Silence after which another job takes over the lock of this one: ``E2LLM_S3_LEASE_SECONDS``, else 180: more than the patience."""
+    """Silence that frees a lock: ``E2LLM_S3_LEASE_SECONDS``, else 180, which is above the patience."""
     return _seconds("E2LLM_S3_LEASE_SECONDS", 180.0)
 
 
