@@ -40,6 +40,21 @@ def skipped_steps(engine: Any) -> int:
 
 
 @contextlib.contextmanager
+def without_memory_reports() -> Iterator[None]:
+    """While open, `BF16_OPTIMIZER` prints nothing: of memory at every group it is made of, and of what it loads."""
+    from deepspeed.runtime import bf16_optimizer as module
+
+    before = module.see_memory_usage
+    module.see_memory_usage = lambda *arguments, **settings: None
+    module.print = lambda *arguments, **settings: None
+    try:
+        yield
+    finally:
+        module.see_memory_usage = before
+        del module.print
+
+
+@contextlib.contextmanager
 def universal_loading(engine: Any) -> Iterator[None]:
     """While open, an engine loads checkpoints in the universal form."""
     engine._config.load_universal_checkpoint = True

@@ -32,6 +32,23 @@ class E2LLMOutput(CausalLMOutputWithPast):
     token_nll: Tensor | None = None
 
 
+def placeholder_places(input_ids: Tensor, token: int, segments: int, per_segment: int) -> Tensor:
+    """Places of EEG placeholders in flattened token ids: (B, L) -> (segments * per_segment,) int64.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as the segments need.
+    """
+    places = (input_ids.flatten() == token).nonzero().squeeze(1)
+    if len(places) != segments * per_segment:
+        raise ValueError(
+            f"eeg: {segments} segments need {segments * per_segment} placeholder tokens "
+            f"({per_segment} each), the prompts hold {len(places)}. Give one segment per EEG marker, in order"
+        )
+    return places
+
+
 class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """EEG tower, projector and a Qwen language model.
 
@@ -176,7 +193,13 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         """Map tower outputs (for instance cached ones) to embeddings: (G, 1 + N, E) -> (G, K, M)."""
         return self.projector(features_GLE.to(module_dtype(self.projector)))
 
-    def embed(self, input_ids: Tensor, eeg: Tensor | None = None, eeg_features: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        input_ids: Tensor,
+        eeg: Tensor | None = None,
+        eeg_features: Tensor | None = None,
+        eeg_places: Tensor | None = None,
+    ) -> Tensor:
         """Make token embeddings with the EEG segments in their placeholder positions.
 
         Parameters
@@ -187,6 +210,9 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
             (G, C, T), the segments of all rows in reading order, or None.
         eeg_features
             (G, 1 + N, E), outputs of the tower instead of `eeg`.
+        eeg_places
+            (G * K,) int64, `placeholder_places` of `input_ids`, so that nothing waits for a GPU; else they are found
+            here.
 
         Returns
         -------
@@ -207,12 +233,13 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
             raise ValueError("eeg: both eeg and eeg_features were given. Give one of them")
         text_BLM = self.get_input_embeddings()(input_ids)
         segments = eeg if eeg is not None else eeg_features
-        mask_BL = input_ids == self.config.eeg_token_id
-        self._check_placeholders(mask_BL, 0 if segments is None else segments.shape[0])
+        if eeg_places is None:
+            count, each = 0 if segments is None else segments.shape[0], self.config.num_eeg_tokens
+            eeg_places = placeholder_places(input_ids, self.config.eeg_token_id, count, each)
         if segments is not None and segments.shape[0]:
             eeg_GKM = self.encode_eeg(segments) if eeg is not None else self.project(segments)
-            source = eeg_GKM.to(text_BLM.dtype)
-            return text_BLM.masked_scatter(mask_BL.unsqueeze(-1), source)
+            source = eeg_GKM.to(text_BLM.dtype).flatten(0, 1)
+            return text_BLM.flatten(0, 1).index_copy(0, eeg_places, source).view_as(text_BLM)
         if self.training or is_partitioned(next(self.projector.parameters())):
             dummy = self._dummy(text_BLM.device, as_features=eeg_features is not None)
             return text_BLM + 0.0 * dummy.sum().to(text_BLM.dtype)
@@ -223,15 +250,6 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         if as_features:
             return self.project(torch.zeros(1, self.tower.num_tokens, self.tower.dim, device=device))
         return self.encode_eeg(torch.zeros(1, len(settings.channels), settings.n_times, device=device))
-
-    def _check_placeholders(self, mask_BL: Tensor, n_segments: int) -> None:
-        per_segment = self.config.num_eeg_tokens
-        found = int(mask_BL.sum())
-        if found != n_segments * per_segment:
-            raise ValueError(
-                f"eeg: {n_segments} segments need {n_segments * per_segment} placeholder tokens "
-                f"({per_segment} each), the prompts hold {found}. Give one segment per EEG marker, in order"
-            )
 
     def forward(
         self,
@@ -246,13 +264,16 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         use_cache: bool | None = None,
         eeg_features: Tensor | None = None,
         weights: Tensor | None = None,
+        supervised: Tensor | None = None,
+        eeg_places: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the language model on text and EEG.
 
         With `labels` (B, L; -100 is ignored) no logits are kept: the loss is the mean token cross-entropy, or with
         `weights` (B, L) the weighted sum of the tokens' cross-entropies; see `E2LLMOutput`. Packed rows:
-        ``attention_mask=None``, restarting `position_ids`, and `cu_seq_lens_q` with its companions.
+        ``attention_mask=None``, restarting `position_ids`, and `cu_seq_lens_q` with its companions. With `supervised`
+        and `eeg_places`, see `score_tokens` and `embed`, nothing here waits for a GPU.
 
         Raises
         ------
@@ -262,10 +283,10 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("input_ids: give either input_ids or inputs_embeds, not both or none")
         if inputs_embeds is None and input_ids is not None:
-            inputs_embeds = self.embed(input_ids, eeg, eeg_features)
+            inputs_embeds = self.embed(input_ids, eeg, eeg_features, eeg_places)
         inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
         if labels is not None:
-            total, nll = score_tokens(self.bare_llm, labels, weights, **inputs, **kwargs)
+            total, nll = score_tokens(self.bare_llm, labels, weights, supervised, **inputs, **kwargs)
             return E2LLMOutput(loss=total if weights is not None else total / max(len(nll), 1), token_nll=nll)
         return self.llm(
             **inputs,

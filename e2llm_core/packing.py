@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2llm_core.supervision import IGNORED
+from e2llm_core.supervision import IGNORED, supervised_places
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,18 @@ def packed_row(samples: Sequence[TokenSample]) -> dict[str, Any]:
     -------
     dict
         ``input_ids``, ``labels``, ``weights``, ``position_ids`` (1, L); ``cu_seq_lens_q``, ``cu_seq_lens_k`` (S + 1,)
-        int32 and ``max_length_q``, ``max_length_k``, as flash-attention's varlen path names them; ``kinds`` (S,).
+        int32 and ``max_length_q``, ``max_length_k``, as flash-attention's varlen path names them; ``kinds`` (S,);
+        ``supervised`` (N,) int64, the positions whose next token is.
     """
     ids = np.concatenate([sample.ids for sample in samples])
     weights = np.concatenate([sample.weights for sample in samples])
     lengths = [len(sample) for sample in samples]
     starts = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]), dtype=torch.int32)
+    labels = torch.from_numpy(np.where(weights > 0, ids, IGNORED))[None]
     return {
         "input_ids": torch.from_numpy(ids)[None],
-        "labels": torch.from_numpy(np.where(weights > 0, ids, IGNORED))[None],
+        "labels": labels,
+        "supervised": supervised_places(labels),
         "weights": torch.from_numpy(weights)[None],
         "position_ids": torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))[None],
         "cu_seq_lens_q": starts,

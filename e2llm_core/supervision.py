@@ -25,10 +25,14 @@ def supervised_positions(labels: Tensor) -> Tensor:
     return keep
 
 
-def next_tokens(labels: Tensor, values: Tensor | None = None) -> Tensor:
-    """Take the labels (or other values) that belong to `supervised_positions`: (B, L) -> (N,)."""
-    given = labels if values is None else values
-    return given[:, 1:][labels[:, 1:] != IGNORED]
+def supervised_places(labels: Tensor) -> Tensor:
+    """Places of `supervised_positions` in the flattened labels: (B, L) -> (N,) int64. Waits for a GPU's labels."""
+    return supervised_positions(labels).flatten().nonzero().squeeze(1)
+
+
+def next_tokens(values: Tensor, places: Tensor) -> Tensor:
+    """Take the labels (or other values) of the tokens that follow some places: (B, L), (N,) -> (N,)."""
+    return values.flatten().index_select(0, places + 1)
 
 
 def sum_per_row(nll_N: Tensor, labels: Tensor) -> Tensor:
@@ -128,7 +132,9 @@ class _WeightedNLL(torch.autograd.Function):
         return scaled[0], scaled[1], None, None
 
 
-def score_tokens(llm: Any, labels: Tensor, weights: Tensor | None = None, **inputs: Any) -> tuple[Tensor, Tensor]:
+def score_tokens(
+    llm: Any, labels: Tensor, weights: Tensor | None = None, supervised: Tensor | None = None, **inputs: Any
+) -> tuple[Tensor, Tensor]:
     """Run a language model and score its supervised positions.
 
     Parameters
@@ -139,6 +145,8 @@ def score_tokens(llm: Any, labels: Tensor, weights: Tensor | None = None, **inpu
         (B, L), -100 where not supervised.
     weights
         (B, L) float32, what predicting each token counts; 1 by default.
+    supervised
+        (N,) int64, `supervised_places` of the labels, so that nothing waits for a GPU; else they are found here.
     **inputs
         Of its decoder. No cache is made: with one, packed rows would silently attend to each other.
 
@@ -150,6 +158,8 @@ def score_tokens(llm: Any, labels: Tensor, weights: Tensor | None = None, **inpu
         (N,) each of them in nats, without a gradient.
     """
     hidden_BLM = llm.get_decoder()(**inputs, use_cache=False).last_hidden_state
-    given = None if weights is None else next_tokens(labels, weights)
-    total, nll = llm.get_output_embeddings()(hidden_BLM[supervised_positions(labels)], next_tokens(labels), given)
+    places = supervised_places(labels) if supervised is None else supervised
+    hidden_NM = hidden_BLM.flatten(0, 1).index_select(0, places)
+    given = None if weights is None else next_tokens(weights, places)
+    total, nll = llm.get_output_embeddings()(hidden_NM, next_tokens(labels, places), given)
     return total, nll

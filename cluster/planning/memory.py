@@ -11,7 +11,8 @@ from cluster.planning.workload import Part, Workload
 from e2llm_core.llm_sizes import LLMSize, partition_numel
 
 REDUCE_BUCKET = 500_000_000
-"""Numbers in DeepSpeed's gradient bucket (its default `reduce_bucket_size`), allocated whole when it starts."""
+"""Numbers in DeepSpeed's gradient bucket (its default `reduce_bucket_size`), allocated whole when it starts, but by the
+optimizer of `_sums_whole`, which makes one for each step's exchange."""
 
 LIVE_PARAMETERS = 1_000_000_000
 PREFETCH = 50_000_000
@@ -98,7 +99,7 @@ def memory(work: Workload, gpus: int) -> Memory:
         "parameters": sum(part.bytes_each * partitioned(part, gpus, train.zero_stage == 3) for part in work.parts),
         "gradients": gradient_bytes(work, gpus),
         "optimizer": optimizer_bytes(work, gpus),
-        "buffers": work.value_bytes * REDUCE_BUCKET if train.zero_stage else 0,
+        "buffers": work.value_bytes * REDUCE_BUCKET if train.zero_stage and not _sums_whole(work) else 0,
         "context": CONTEXT,
     }
     host, nvme = {"checkpoint copy": checkpoint_copy_bytes(work, gpus)}, 0
@@ -109,6 +110,8 @@ def memory(work: Workload, gpus: int) -> Memory:
     if train.offload == "nvme":
         nvme = host.pop("parameters", 0)
     step = 0 if train.offload != "none" else min(trained, SUB_GROUP) * 12
+    if _sums_whole(work):
+        step = max(step, exchanged_bytes(work))
     in_backward = sum(passing.values()) >= step
     moving = passing if in_backward else {"optimizer step": step}
     moving = {name: math.ceil(value * (1 + FRAGMENTATION)) for name, value in moving.items()}
@@ -122,10 +125,24 @@ def partitioned(part: Part, gpus: int, sharded: bool) -> int:
     return partition_numel(part.tensors, gpus) if sharded else part.parameters
 
 
+def _sums_whole(work: Workload) -> bool:
+    """Whether DeepSpeed's BF16_Optimizer runs: a whole float32 sum on every GPU beside the bfloat16 gradients."""
+    train = work.train
+    return train.zero_stage == 1 and train.precision == "bf16" and train.offload == "none"
+
+
 def gradient_bytes(work: Workload, gpus: int) -> int:
     """Bytes of the gradients that one GPU keeps: float32, as DeepSpeed adds them up also in bfloat16 runs."""
-    sharded = work.train.zero_stage >= 2
-    return 4 * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
+    sharded, each = work.train.zero_stage >= 2, 6 if _sums_whole(work) else 4
+    return each * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
+
+
+def exchanged_bytes(work: Workload) -> int:
+    """Bytes that `_sums_whole`'s optimizer exchanges gradients in: groups joined in float32, and again in bfloat16.
+
+    A bucket is sent once it holds more than `REDUCE_BUCKET` numbers, and the last group of one is joined as a whole.
+    """
+    return 6 * work.trainable
 
 
 def optimizer_bytes(work: Workload, gpus: int) -> int:

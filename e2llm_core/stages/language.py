@@ -16,7 +16,7 @@ from e2llm_core.attention import choose_attention
 from e2llm_core.language.claims import Claim, strongest
 from e2llm_core.language.dialogues import CLAIMS_PER_RATIONALE, Dialogue
 from e2llm_core.language.measures import Reference
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration, placeholder_places
 from e2llm_core.packed_attention import attend_packed
 from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.processing_e2llm import E2LLMProcessor
@@ -24,7 +24,7 @@ from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
-from e2llm_core.supervision import next_tokens, supervised_positions
+from e2llm_core.supervision import next_tokens
 from e2llm_core.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
@@ -215,27 +215,35 @@ class LanguageStage(Stage):
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
     def row(self, source: DescribedWindows, samples: Sequence[ShownSample]) -> Batch:
-        """Read the samples' segments, augmented, or their features; pack their tokens."""
+        """Read the samples' segments, augmented, or their features; pack their tokens, and say what is where.
+
+        Raises
+        ------
+        ValueError
+            If the tokens have not one run of placeholders for each segment.
+        """
         ids = np.array([window for sample in samples for window in sample.windows])
         seeds = [seed for sample in samples for seed in sample.seeds or ()] or None
         segments = torch.from_numpy(source.segments.read(ids, seeds))
         counted = [sample.tokens for sample in samples if sample.tokens.units]
         tensors = packed_row([sample.tokens for sample in samples]) | {source.segments.key: segments}
+        token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
+        tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
         units = sum(tokens.units for tokens in counted)
         tensors["task_units"] = [sum(s.units for s in counted if s.kind == n) for n in range(len(self.tasks))]
         return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
-        """Negative log-likelihood summed over supervised tokens, in all and for each task."""
+        """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
         given = dict(batch.tensors)
-        kinds, units, labels = given.pop("kinds"), given.pop("task_units"), given["labels"]
+        kinds, units = given.pop("kinds"), given.pop("task_units")
         output = model(**given)
         parts = {"nll": Part(output.loss, batch.units)}
         if len(self.tasks) > 1:
-            places = supervised_positions(labels)[0].nonzero().squeeze(1)
-            task = kinds[sample_of_token(given["cu_seq_lens_q"], places)]
-            weighted = output.token_nll * next_tokens(labels, given["weights"])
-            sums = torch.zeros(len(self.tasks), device=labels.device).index_add(0, task, weighted)
+            places = given["supervised"]
+            task = kinds.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
+            weighted = output.token_nll * next_tokens(given["weights"], places)
+            sums = torch.zeros(len(self.tasks), device=task.device).index_add(0, task, weighted)
             parts |= {f"nll/{name}": Part(sums[n], units[n]) for n, name in enumerate(self.tasks)}
         return Losses(output.loss, parts)
 

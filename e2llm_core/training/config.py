@@ -21,7 +21,10 @@ NOT_LEARNED = {
     "checkpoint_every",
     "keep_checkpoints",
 }
-"""Settings of how a stage is computed, kept and told about: what is learned is the same to rounding."""
+"""Settings of how a stage is computed, kept and told about: what is learned is the same to rounding.
+
+In bf16 at `zero_stage` 1 a run that has begun keeps its `offload` all the same: DeepSpeed's optimizer is another one
+with it, and neither reads the other's checkpoints."""
 
 
 class TrainConfig(BaseModel):

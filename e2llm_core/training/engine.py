@@ -133,14 +133,15 @@ class Engine:
         if unknown := sorted(set(config.learning_rates) - set(rates)):
             raise ValueError(f"train.learning_rates: no group {unknown}; this stage has {sorted(rates)}")
         warmup = round(config.warmup_fraction * config.max_steps)
-        self._engine, *_ = deepspeed.initialize(
-            model=model,
-            model_parameters=optimizer_groups(model, groups, rates, config.weight_decay),
-            config=deepspeed_config(config, world),
-            lr_scheduler=lambda optimizer: get_scheduler(
-                "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
-            ),
-        )
+        with deepspeed_private.without_memory_reports():
+            self._engine, *_ = deepspeed.initialize(
+                model=model,
+                model_parameters=optimizer_groups(model, groups, rates, config.weight_decay),
+                config=deepspeed_config(config, world),
+                lr_scheduler=lambda optimizer: get_scheduler(
+                    "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
+                ),
+            )
         self._writer = BackgroundCheckpointEngine(written)
         self._plain = [[group.name, config.weight_decay] for group in groups]
         deepspeed_private.replace_writer(self._engine, self._writer)
@@ -215,10 +216,17 @@ class Engine:
         return {"optimizer": type(self._engine.optimizer).__name__, "groups": groups}
 
     def _require_layout(self, folder: Path) -> None:
-        """Refuse a checkpoint of other parameter groups, which DeepSpeed would load in part or not at all."""
+        """Refuse a checkpoint of other groups or another optimizer: DeepSpeed would load it in part or not at all."""
         own, path = self._layout(), folder / _GROUPS
         if path.exists():
-            fits = torch.load(path, weights_only=True) == own
+            written = torch.load(path, weights_only=True)
+            if written["groups"] == own["groups"] and written["optimizer"] != own["optimizer"]:
+                raise InputError(
+                    str(folder),
+                    "was written under another train.offload (ZeRO-1 in bf16 keeps another optimizer with it)",
+                    "Set train.offload back, or begin anew with another `run:`.",
+                )
+            fits = written == own
         else:  # written when every name was one group, and ZeRO-1 had another optimizer for bf16
             fits = own["groups"] == self._plain and own["optimizer"] != deepspeed_private.BF16_OPTIMIZER
         if not fits:
@@ -235,13 +243,14 @@ class Engine:
         Raises
         ------
         InputError
-            When its optimizer has other parameter groups, as those of earlier versions may.
+            When its optimizer has other parameter groups, as those of earlier versions may, or is another one.
         """
         self._require_layout(folder)
         self._load(folder)
 
     def _load(self, folder: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
+        with deepspeed_private.without_memory_reports():
+            path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
         if path is None:
             raise RuntimeError(f"{folder}: DeepSpeed found no checkpoint in a folder marked complete")
 
@@ -258,7 +267,7 @@ class Engine:
         Raises
         ------
         InputError
-            When the run does not use ZeRO-3, or the checkpoint has other parameter groups.
+            When the run does not use ZeRO-3, or the checkpoint has other parameter groups or another optimizer.
         RuntimeError
             When DeepSpeed cannot convert it.
         """

@@ -53,7 +53,8 @@ class Trainer:
     world : World
         This rank's place.
     stop : callable, optional
-        Asked at the start and at the end of every step on every rank: True ends training with a checkpoint there.
+        Asked on every rank before the first step and at the end of each: True ends training with a checkpoint there.
+        What it says during a validation or a checkpoint is read after one more whole step.
     watchdog : Watchdog, optional
         Times the steps.
     """

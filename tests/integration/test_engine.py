@@ -263,6 +263,7 @@ VARIANTS = {
     "whole-bf16": WHOLE | SPARING,
     "whole-cpu": WHOLE | {"offload": "cpu"},
     "whole-bf16-cpu": WHOLE | SPARING | {"offload": "cpu"},
+    "zero-1-bf16": SPARING | {"zero_stage": 1},
 }
 
 
@@ -280,6 +281,7 @@ def variants(trained) -> Path:
     [
         ("stage3-bf16", "stage3", 2e-3),
         ("whole-bf16", "whole", 2e-3),
+        ("zero-1-bf16", "stage3", 2e-3),
         ("stage3-cpu", "stage3", 2e-6),
         ("whole-cpu", "whole", 2e-6),
         ("whole-bf16-cpu", "whole-bf16", 1e-4),
@@ -298,6 +300,16 @@ def test_precision_and_place_do_not_change_what_is_learned(variants, run, refere
 def test_stage_3_goes_on_from_a_model_that_holds_its_language_model(variants):
     assert (variants / "whole/model/llm/model.safetensors").is_file()
     assert losses(variants / "again")[0] < losses(variants / "whole")[0] - 100 * TOLERANCE
+
+
+def test_zero_1_in_bf16_stops_and_goes_on_bit_for_bit(variants):
+    """DeepSpeed has an optimizer of its own for it, with checkpoints of their own form."""
+    stopped, plan = variants / "zero-1-bf16-stopped", plans(variants)["stage3"]
+    plan = plan | {"train": plan["train"] | VARIANTS["zero-1-bf16"]}
+    for options in ({"stop_after": 3}, {}):
+        launch(variants, {stopped.name: plan}, **options)
+    assert resumptions(stopped) == ["[stage3] resumed at step 3"]
+    assert curve(stopped) == curve(variants / "zero-1-bf16")
 
 
 def test_the_attention_is_recorded(variants):

@@ -1,5 +1,7 @@
 """DeepSpeed on one rank, in a process of its own: how gradients add up, and which checkpoints are refused."""
 
+import contextlib
+import io
 import json
 import os
 from pathlib import Path
@@ -57,6 +59,26 @@ def accumulated(engine: Engine) -> float:
     return norm / 8
 
 
+def measure(name: str, settings: dict, folder: Path, found: dict[str, dict]) -> None:
+    """Train a step in one way of sharing memory, and load its checkpoint in this one and others."""
+    engine, place = made(precision="bf16", **settings), folder / name
+    found["mean"][name] = accumulated(engine)
+    found["rates"][name] = list(engine.learning_rates())
+    if name == "zero-1":
+        sums = engine._engine.optimizer.fp32_groups_gradients_flat
+        held = [tensor for tensor in (*sums, *(p.grad for p in engine.model.parameters())) if tensor is not None]
+        found["held"] = sorted((tensor.element_size(), tensor.numel()) for tensor in held)
+    engine.save(place)
+    engine.finish_saving()
+    found["same"][name] = said(engine, place)
+    found["other"][name] = said(made(precision="bf16", **settings | {"weight_decay": 0.0}), place)
+    if settings.get("zero_stage") == 1:
+        moved = {"offload": "none" if "offload" in settings else "cpu"}
+        found["moved"][name] = said(made(precision="bf16", **settings | moved), place)
+    (place / "groups.pt").unlink()
+    found["old"][name] = said(engine, place)
+
+
 def said(engine: Engine, folder: Path) -> str:
     try:
         engine.load(folder)
@@ -69,18 +91,11 @@ def main(rank: int, folder: str) -> None:
     """Measure, and write what was found."""
     os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0"
     start_distributed(World())
-    found: dict[str, dict] = {"mean": {}, "same": {}, "other": {}, "old": {}, "rates": {}}
+    found: dict[str, dict] = {"mean": {}, "same": {}, "other": {}, "old": {}, "rates": {}, "printed": {}, "moved": {}}
     for name, settings in SHARING.items():
-        engine = made(precision="bf16", **settings)
-        found["mean"][name] = accumulated(engine)
-        found["rates"][name] = list(engine.learning_rates())
-        place = Path(folder) / name
-        engine.save(place)
-        engine.finish_saving()
-        found["same"][name] = said(engine, place)
-        found["other"][name] = said(made(precision="bf16", **settings | {"weight_decay": 0.0}), place)
-        (place / "groups.pt").unlink()
-        found["old"][name] = said(engine, place)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            measure(name, settings, Path(folder), found)
+        found["printed"][name] = printed.getvalue()
     plain = made(weight_decay=0.0)
     plain.save(Path(folder) / "plain")
     plain.finish_saving()
@@ -116,3 +131,18 @@ def test_a_checkpoint_of_other_groups_is_refused(found, name):
 
 def test_an_old_checkpoint_without_decay_goes_on(found):
     assert found["old"]["plain"] == ""
+
+
+@pytest.mark.parametrize("name", ["zero-1", "zero-1-cpu"])
+def test_zero_1_in_bf16_does_not_go_on_under_another_offload_and_says_why(found, name):
+    assert "another train.offload" in found["moved"][name]
+    assert "Set train.offload back" in found["moved"][name]
+
+
+def test_zero_1_in_bf16_starts_and_resumes_in_silence(found):
+    assert found["printed"]["zero-1"] == ""
+
+
+def test_zero_1_in_bf16_holds_what_the_plan_counts(found):
+    """A whole float32 sum and bf16 gradients: 6 bytes a number (each of the two groups is padded to pairs)."""
+    assert found["held"] == [[2, 8], [2, 64], [4, 8], [4, 64]]

@@ -6,11 +6,13 @@ The table that is printed is that of docs/training.md.
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from e2llm_core.training.metrics import read_metrics
 from tests import ranks
@@ -26,7 +28,6 @@ OLDER = {
     "OPENBLAS_CORETYPE": "Nehalem",
 }
 """Kernels of torch and of the libraries below it and below NumPy, as on a processor without AVX."""
-MACHINES = ("again", "two threads", "two workers", "older processor")
 STAGES = ("stage1", "stage3")
 FIRST, TENTH, LAST = 1e-5, 1e-3, 0.05
 """The most by which a loss may differ, relative to it, at the first, the tenth and the last step."""
@@ -37,12 +38,18 @@ main(0, sys.argv[1], {"WORLD_SIZE": "1", "E2LLM_TEST_FAULT": ""}, "tests.one_ran
 """
 
 
+CAN_BE_OLDER = platform.machine() in {"x86_64", "AMD64"} and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+"""Whether this processor has instructions that an older one lacks: x86 with AVX."""
+
+
 def train_on_older(runs: dict[Path, dict], job: Path) -> None:
     """Train plans in a process whose libraries take this for an older processor."""
     options = {"kill_after": None, "stop_after": None, "hang_seconds": None, "threads": 1}
     job.write_text(json.dumps({"plans": {str(run): plan for run, plan in runs.items()}, **options}))
     environment = os.environ | ranks._ENVIRONMENT | OLDER
-    subprocess.run([sys.executable, "-c", _PROGRAM, str(job)], env=environment, check=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, str(job)], env=environment, check=False, timeout=600)
+    said = Path(f"{job}.0.stderr")
+    assert done.returncode == 0, said.read_text(errors="replace")[-4000:] if said.exists() else "it did not start"
 
 
 def longer(plan: dict) -> dict:
@@ -62,7 +69,8 @@ def machines(folder) -> Path:  # noqa: F811
     ranks.train(runs("again"), workers=1)
     ranks.train(runs("two threads"), workers=1, threads=2)
     ranks.train(runs("two workers"), workers=2)
-    train_on_older(runs("older processor"), folder / "older.json")
+    if CAN_BE_OLDER:
+        train_on_older(runs("older processor"), folder / "older.json")
     return folder
 
 
@@ -77,13 +85,14 @@ def parted(run: Path, reference: Path) -> tuple[int | None, list[float], float]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_another_machine_gives_the_same_curve_to_rounding_which_grows(machines, stage, capsys):
-    found = {machine: parted(machines / machine / stage, machines / stage) for machine in MACHINES}
+    names = ("again", "two threads", "two workers", *(["older processor"] if CAN_BE_OLDER else []))
+    found = {machine: parted(machines / machine / stage, machines / stage) for machine in names}
     with capsys.disabled():
         for machine, (first, apart, score) in found.items():
             cells = [stage, machine, first or "none", *(f"{each:.0e}" for each in apart), f"{score:.0e}"]
             print("\n| " + " | ".join(map(str, cells)) + " |", end="")
     assert found["again"] == (None, [0.0, 0.0, 0.0], 0.0), "one machine gives the same digits twice"
-    for machine in MACHINES[1:]:
+    for machine in names[1:]:
         _, apart, _ = found[machine]
         assert all(each <= bound for each, bound in zip(apart, (FIRST, TENTH, LAST), strict=True)), machine
-    assert found["older processor"][0] is not None, "the older processor was not emulated"
+    assert not CAN_BE_OLDER or found["older processor"][0] is not None, "the older processor was not emulated"

@@ -169,7 +169,7 @@ def test_a_window_that_no_layer_uses_is_none(config_class, settings):
     llm = tiny(config_class, **settings)
     attend_packed(llm)
     row = packed_row(drawn(LENGTHS, vocabulary=32))
-    for name in ("kinds", "labels", "weights"):
+    for name in ("kinds", "labels", "weights", "supervised"):
         row.pop(name)
     assert llm(**row).logits.isfinite().all()
 

@@ -165,6 +165,22 @@ def test_states_of_full_fine_tuning_by_hand():
     assert states == pytest.approx(8.19e9 * 18 / 8, rel=0.02)
 
 
+def test_zero_1_in_bf16_keeps_a_whole_float32_sum_beside_bf16_gradients():
+    """DeepSpeed's BF16_Optimizer, which offload replaces: 6 bytes per number however many GPUs, and no bucket."""
+    base = changed(full("Qwen/Qwen3-8B"), zero_stage=1, precision="bf16")
+    for gpus in (1, 8):
+        found = memory(base, gpus)
+        assert found.items["gradients"] == 6 * base.trainable
+        assert found.items["buffers"] == 0
+    assert found.items["optimizer step"] > 6 * base.trainable, "of the sum: joined in float32 and sent in bf16"
+    for other in ({"precision": "fp32"}, {"zero_stage": 2}):
+        assert memory(changed(base, **other), 1).items["gradients"] == 4 * base.trainable
+        assert memory(changed(base, **other), 1).items["buffers"] > 0
+    offloaded = memory(changed(base, offload="cpu"), 1)
+    assert offloaded.host["gradients"] == 4 * base.trainable
+    assert offloaded.items["buffers"] > 0
+
+
 def test_arithmetic_of_a_token_by_hand():
     """Full fine-tuning costs six operations per weight and token, where every token is supervised."""
     base = full("Qwen/Qwen3-8B")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import deepspeed
 import pytest
+from deepspeed.runtime import bf16_optimizer
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.config import DeepSpeedConfig
-from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.runtime.engine import MEMORY_OPT_ALLREDUCE_SIZE, DeepSpeedEngine
 from deepspeed.runtime.zero import stage3
 from deepspeed.runtime.zero.offload_config import OffloadDeviceEnum
 from deepspeed.runtime.zero.partition_parameters import Init
 
+from cluster.planning.memory import REDUCE_BUCKET
 from e2llm_core import deepspeed_private
 
 SOURCES = Path(deepspeed_private.__file__).parent
@@ -106,6 +108,21 @@ PLACES = {
             and "dtype=self.gradient_accumulation_dtype" in source(ZERO3)
         ),
         "engine.py: gradients add up in float32 under bf16",
+    ),
+    "bf16_optimizer.see_memory_usage, print": (
+        lambda: all(
+            f"{piece}(" in source(bf16_optimizer) and "sys.stdout" not in source(bf16_optimizer)
+            for piece in ("see_memory_usage", "print")
+        ),
+        "engine.py: a run's start and resumption print its own lines only",
+    ),
+    "BF16_Optimizer.fp32_groups_gradients_flat, MEMORY_OPT_ALLREDUCE_SIZE": (
+        lambda: (
+            "torch.zeros_like(self.bf16_groups_flat[i], dtype=self.grad_acc_dtype)" in source(bf16_optimizer)
+            and MEMORY_OPT_ALLREDUCE_SIZE == REDUCE_BUCKET
+            and "tensor.to(self.communication_data_type)" in source(DeepSpeedEngine.allreduce_bucket)
+        ),
+        "cluster/planning/memory.py: what ZeRO-1 keeps and sends in bf16",
     ),
 }
 """Piece of DeepSpeed: whether it is where it was, and what of ours depends on it."""

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from e2llm_core.training.config import TrainConfig
-from e2llm_core.training.engine import deepspeed_config
+from e2llm_core.training.engine import Engine, deepspeed_config
 from e2llm_core.training.world import World
+from storage.errors import InputError
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -53,3 +57,31 @@ def test_parameters_stay_where_zero_3_does_not_part_them():
 def test_bf16_needs_zero_to_add_gradients_up_in_float32():
     with pytest.raises(ValueError, match="precision bf16 needs zero_stage 1 or more"):
         TrainConfig(precision="bf16", zero_stage=0)
+
+
+class BF16_Optimizer(SimpleNamespace):
+    """Stand-in for DeepSpeed's optimizer of ZeRO-1 in bf16."""
+
+
+class DeepSpeedZeroOptimizer(SimpleNamespace):
+    """Stand-in for its optimizer with offload."""
+
+
+@pytest.mark.parametrize(
+    ("written", "decay", "told"),
+    [
+        ("BF16_Optimizer", 0.1, None),
+        ("DeepSpeedZeroOptimizer", 0.1, r"another train\.offload .*\. Set train\.offload back"),
+        ("BF16_Optimizer", 0.0, "other parameter groups"),
+        ("DeepSpeedZeroOptimizer", 0.0, "other parameter groups"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_true_reason(tmp_path, written, decay, told):
+    engine = object.__new__(Engine)
+    engine._engine = SimpleNamespace(optimizer=BF16_Optimizer(param_groups=[{"name": "llm", "weight_decay": 0.1}]))
+    torch.save({"optimizer": written, "groups": [["llm", decay]]}, tmp_path / "groups.pt")
+    if told is None:
+        engine._require_layout(tmp_path)
+        return
+    with pytest.raises(InputError, match=told):
+        engine._require_layout(tmp_path)
