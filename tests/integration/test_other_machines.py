@@ -29,7 +29,7 @@ OLDER = {
 }
 """Kernels of torch and of the libraries below it and below NumPy, as on a processor without AVX."""
 STAGES = ("stage1", "stage3")
-FIRST, TENTH, LAST = 1e-5, 1e-3, 0.05
+FIRST, TENTH, LAST = 1e-6, 1e-5, 1e-3
 """The most by which a loss may differ, relative to it, at the first, the tenth and the last step."""
 _PROGRAM = """
 import sys
