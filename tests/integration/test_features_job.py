@@ -10,7 +10,9 @@ from cluster.features import compute_features
 from cluster.plans import FeaturesPlan
 from cluster.session import Resources
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.tower import EEGSettings, EEGTower, load_tower, save_tower
+from e2llm_core.language.measures import Reference, SignalMeasures
+from e2llm_core.stages.probe import Origin, Probe, save_probe
+from e2llm_core.tower import EEGSettings, EEGTower, load_tower
 from e2llm_core.training.metrics import read_metrics
 from storage.errors import InputError
 from storage.features import COMPLETE, FEATURES, VALUES, Features
@@ -30,13 +32,18 @@ WINDOWS = WindowConfig(window_seconds=1.0, stride_seconds=1.0)
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> FeaturesPlan:
     folder = tmp_path_factory.mktemp("inputs")
-    make_store(folder / "store.zarr", channels=CHANNELS, trials=NUM_TRIALS, clip=CLIP)
+    store = make_store(folder / "store.zarr", channels=CHANNELS, trials=NUM_TRIALS, clip=CLIP)
     torch.manual_seed(0)
     encoder = {"name": "eegpt", "dim": 16, "depth": 1, "num_heads": 2}
     eeg = EEGSettings(CHANNELS, window_seconds=1.0)
     tower = EEGTower.build(eeg, encoder=encoder, temporal={"dim": 16, "depth": 1, "num_heads": 2})
     fourier_start(tower.encoder)
-    save_tower(tower, folder / "tower")
+    quantities = SignalMeasures(CHANNELS, 256.0, 256).quantities
+    head = {"weight": torch.zeros(2, tower.dim), "bias": torch.zeros(2)}
+    probe = Probe(head, ("rest", "task"), Reference(np.ones(len(quantities))))
+    origin = Origin(store_digest=store.digest, windows=WINDOWS, sides=())
+    (folder / "tower").mkdir()
+    save_probe(folder / "tower", tower, tower.state_dict(), probe, origin)
     return FeaturesPlan(store=str(folder / "store.zarr"), windows=WINDOWS, model=folder / "tower", variants=2, block=1)
 
 

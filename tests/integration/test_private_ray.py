@@ -15,11 +15,11 @@ def test_it_listens_on_loopback_alone_and_its_token_is_private(private_ray):
     import ray
 
     ray.get([ray.remote(lambda: 1).remote() for _ in range(2)])
-    found = set()
+    token, found = Path(os.environ["RAY_AUTH_TOKEN_PATH"]), set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            listens = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
-            found |= {each.laddr.ip.removeprefix("::ffff:") for each in listens}
+            if process.environ().get("RAY_AUTH_TOKEN_PATH") == str(token):  # not the daemons of other tests
+                listens = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+                found |= {each.laddr.ip.removeprefix("::ffff:") for each in listens}
     assert found == {"127.0.0.1"}
-    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert [stat.S_IMODE(path.stat().st_mode) for path in (token, token.parent)] == [0o600, 0o700]
