@@ -32,7 +32,7 @@ WINDOWS = WindowConfig(window_seconds=1.0, stride_seconds=1.0)
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> FeaturesPlan:
     folder = tmp_path_factory.mktemp("inputs")
-    store = make_store(folder / "store.zarr", channels=CHANNELS, trials=NUM_TRIALS, clip=CLIP)
+    make_store(folder / "store.zarr", channels=CHANNELS, trials=NUM_TRIALS, clip=CLIP)
     torch.manual_seed(0)
     encoder = {"name": "eegpt", "dim": 16, "depth": 1, "num_heads": 2}
     eeg = EEGSettings(CHANNELS, window_seconds=1.0)
@@ -41,7 +41,7 @@ def plan(tmp_path_factory) -> FeaturesPlan:
     quantities = SignalMeasures(CHANNELS, 256.0, 256).quantities
     head = {"weight": torch.zeros(2, tower.dim), "bias": torch.zeros(2)}
     probe = Probe(head, ("rest", "task"), Reference(np.ones(len(quantities))))
-    origin = Origin(store_digest=store.digest, windows=WINDOWS, sides=())
+    origin = Origin(store_digest=open_store(folder / "store.zarr").digest, windows=WINDOWS, sides=())
     (folder / "tower").mkdir()
     save_probe(folder / "tower", tower, tower.state_dict(), probe, origin)
     return FeaturesPlan(store=str(folder / "store.zarr"), windows=WINDOWS, model=folder / "tower", variants=2, block=1)
