@@ -41,7 +41,7 @@ def overrides_of(words: list[str], place: int) -> list[str]:
     if words[0] != "e2llm":
         return [word for word in words[place + 1 :] if not word.startswith("-")]
     command = typer.main.get_command(app).commands[words[1]]
-    return list(command.make_context(words[1], words[2:]).params["overrides"] or [])
+    return list(command.make_context(words[1], words[2:]).params.get("overrides") or [])
 
 
 def leaves(page: Path) -> list[str]:
