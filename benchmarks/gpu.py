@@ -22,8 +22,8 @@ psutil, PyYAML, rich, einops, msgpack, ninja and py-cpuinfo lacks these wheels, 
 and runs, from the root of the repository, with nothing to be reached (a warm-up at tiny size costs half a minute and
 tells whether the full run will get through)::
 
-    python3 -m pip install -q --no-index --no-deps --no-compile --target /tmp/site wheels/*.whl
-    export PYTHONPATH=/tmp/site
+    python3 -m pip install -q --no-index --no-deps --no-compile --target site wheels/*.whl
+    export PYTHONPATH=$PWD/site
     python3 benchmarks/gpu.py --budget 480 --output gpu.json
 
 **To correct the plan by it**, where a row's ratio to "plan" is far from 1. Of ``tokens/s`` and ``windows/s``: multiply
