@@ -122,8 +122,11 @@ def test_trouble_that_passes_loses_nothing() -> None:
         bucket.error = RuntimeError("something unforeseen")
         time.sleep(0.3 * SILENCE_SECONDS)
         bucket.error = None
+        before = Lease.model_validate_json(bucket.read(LOCK))
         time.sleep(0.9 * SILENCE_SECONDS)
         confirm()
+        after = Lease.model_validate_json(bucket.read(LOCK))
+        assert (after.holder, after.beat > before.beat) == (before.holder, True)
 
 
 def lose(bucket: MemoryBucket, other: bytes) -> None:
