@@ -2,15 +2,18 @@
 
 import http.client
 import logging
+import os
 import socket
 import struct
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
 
 FAULTS = ("500", "503", "reset", "lost", "cut", "stall", "trickle")
 """Refused twice over, no answer, an answer that is lost after the work is done, half an answer, silence, dripping."""
@@ -188,3 +191,11 @@ def faulty_proxy(port: int) -> Iterator[FaultyProxy]:
         proxy.shutdown()
         proxy.server_close()
         thread.join(10)
+
+
+def lead_to(proxy: FaultyProxy, patch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
+    """Have the environment lead to a proxy, with these variables and none of the shell's credentials."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    for name, value in {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": proxy.url, **environment}.items():
+        patch.setenv(name, value)

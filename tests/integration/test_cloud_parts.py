@@ -21,7 +21,7 @@ from storage.fetching import SETTINGS, fetched, fetched_file
 from storage.location import locate
 from storage.s3 import bucket
 from storage.workspace import Workspace, working_folder
-from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, s3_server
+from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, lead_to, s3_server
 from tests.training_faults import wait
 
 pytestmark = [pytest.mark.integration]
@@ -38,18 +38,14 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def network(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultyProxy]:
     with faulty_proxy(port) as proxy:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
         environment = {
             "AWS_ACCESS_KEY_ID": "somebody",
             "AWS_SECRET_ACCESS_KEY": "something",
-            "AWS_ENDPOINT_URL": proxy.url,
             "E2LLM_S3_PATIENCE_SECONDS": "20",
             "E2LLM_S3_STALLED_SECONDS": "1",
             "E2LLM_SCRATCH": str(tmp_path / "scratch"),
         }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+        lead_to(proxy, monkeypatch, environment)
         yield proxy
 
 

@@ -16,7 +16,7 @@ from storage.location import locate
 from storage.lock import only_ingest, only_job, writing
 from storage.s3.bucket import Bucket
 from storage.s3.lease import LOCK
-from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, s3_server
+from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, lead_to, s3_server
 
 pytestmark = [pytest.mark.integration]
 LEASE_SECONDS, KILLED_SECONDS, WAIT_SECONDS = 3.0, 0.6, 1.2
@@ -40,14 +40,14 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def network(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     with faulty_proxy(port) as proxy:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setenv("E2LLM_S3_LEASE_SECONDS", str(LEASE_SECONDS))
-        monkeypatch.setenv("E2LLM_S3_STALLED_SECONDS", "5")
-        monkeypatch.setenv("E2LLM_S3_PATIENCE_SECONDS", "4")
+        environment = {
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": "something",
+            "E2LLM_S3_LEASE_SECONDS": str(LEASE_SECONDS),
+            "E2LLM_S3_STALLED_SECONDS": "5",
+            "E2LLM_S3_PATIENCE_SECONDS": "4",
+        }
+        lead_to(proxy, monkeypatch, environment)
         monkeypatch.setattr(Bucket, "seconds_between_looks", 0.05)
         monkeypatch.setattr(lock, "_WAIT_SECONDS", WAIT_SECONDS)
         yield proxy

@@ -1,6 +1,5 @@
 """Stores on S3, over the real protocol, through a network that fails."""
 
-import os
 import shutil
 import socket
 import time
@@ -21,7 +20,7 @@ from storage.store import Store, create_store, open_store
 from storage.upkeep import remove_leftovers, surplus
 from storage.windows import WindowConfig, Windows
 from tests import ingest_loop
-from tests.s3_server import FAULTS, FaultyProxy, faulty_proxy, first_tries, s3_server, varied
+from tests.s3_server import FAULTS, FaultyProxy, faulty_proxy, first_tries, lead_to, s3_server, varied
 
 pytestmark = [pytest.mark.integration]
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,19 +40,14 @@ def port() -> Iterator[int]:
 def network(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A proxy without faults; the environment leads to it."""
     with faulty_proxy(port) as proxy:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
         environment = {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ENDPOINT_URL": proxy.url,
             "E2LLM_S3_PATIENCE_SECONDS": str(PATIENCE_SECONDS),
             "E2LLM_S3_STALLED_SECONDS": "0.5",
             "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "1",
         }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+        lead_to(proxy, monkeypatch, environment)
         yield proxy
 
 
