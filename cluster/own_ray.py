@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.ray_private import private_init, read_token_again
+from cluster.ray_private import private_init, read_token_again, replaces_loopback
 from cluster.ray_start import RAY_FOLDER, cluster_variables, make_temp_dir, write_private
 
 _HOST = "127.0.0.1"
@@ -33,8 +33,9 @@ def own_ray() -> Iterator[dict[str, Any]]:
     write_private(token, secrets.token_hex(32))
     variables = cluster_variables(_HOST, token)
     before = {name: os.environ.pop(name, None) for name in {*OF_A_CLUSTER, *variables}}
+    os.environ |= variables
+    replaced = replaces_loopback(False)
     try:
-        os.environ |= variables
         read_token_again()
         yield private_init(_HOST, folder / RAY_FOLDER)
     finally:
@@ -42,6 +43,7 @@ def own_ray() -> Iterator[dict[str, Any]]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+        replaces_loopback(replaced)
         read_token_again()
         _remove(folder)
 

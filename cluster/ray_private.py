@@ -63,6 +63,18 @@ def private_init(address: str, folder: Path) -> dict[str, Any]:
     return {"address": "local", "_node_ip_address": address, "_temp_dir": str(folder)}
 
 
+def replaces_loopback(does: bool) -> bool:
+    """Say whether Ray takes this machine's public address for a loopback one; returns what held before.
+
+    Ray reads ``RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`` when it is imported, which may be before the variable is set.
+    """
+    from ray._private import ray_constants
+
+    before: bool = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = does
+    return before
+
+
 def errors_go_to_stderr() -> None:
     """Have Ray tell of failed tasks on standard error; by itself it prints them between what the job prints."""
     from ray._private import worker

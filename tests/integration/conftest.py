@@ -45,7 +45,9 @@ def one_cluster(told_secrets: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def private_ray() -> Iterator[None]:
-    """Connect this process to a Ray of its own, as `--local` does."""
+    """Connect this process to a Ray of its own, as `--local` does; Ray was imported before, as other tests have it."""
+    import ray  # noqa: F401
+
     with ray_session(ROOT, local=True):
         yield
 

@@ -60,6 +60,7 @@ INTERFACES = (
     Interface(
         "ray._private.ray_constants", "get_runtime_env_default_excludes", ((), {}), "the size of what is shipped"
     ),
+    Interface("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", None, "a private Ray on loopback alone (--local)"),
     Interface("ray._private.runtime_env.packaging", "_get_excludes", ((Path(), []), {}), "the size of what is shipped"),
     Interface("ray._private.runtime_env.packaging", "_dir_travel", WALK, "the size of what is shipped"),
     Interface("ray.serve._private.replica", "add_port_to_grpc_server", ((None, ""), {}), "a replica's own address"),
