@@ -24,9 +24,9 @@ from benchmarks.gpu import Results
 from cluster.planning.gpus import GPU, GPUS
 from cluster.planning.plan import JobPlan, plan_job
 from cluster.planning.workload import Sample, workload
-from e2llm_core.gpus import gpu_named
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
+from e2llm_core.training.gpus import gpu_named
 from e2llm_core.training.metrics import METRICS, read_metrics
 from e2llm_core.training.stage import Stage
 from e2llm_core.training.world import World
@@ -82,7 +82,7 @@ def row(
 
 def chosen_kernels(job: Job) -> Iterable[Row]:
     """Note the device, its software, and which attention runs."""
-    from e2llm_core.attention import choose_attention, why_no_flash
+    from e2llm_core.llm.attention import choose_attention, why_no_flash
 
     query, key, value, lengths = _packed(job)
     usable = {}
@@ -152,7 +152,7 @@ def packed_attention(job: Job) -> Iterable[Row]:
 
 def flash_attention(job: Job) -> Iterable[Row]:
     """Ours, and FlashAttention 2, where it is installed."""
-    from e2llm_core.attention import why_no_flash
+    from e2llm_core.llm.attention import why_no_flash
 
     if why_no_flash(torch.bfloat16):
         return
@@ -189,7 +189,7 @@ def _packed(job: Job, gradient: bool = False) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def _packed_sdpa(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor) -> Tensor:
-    from e2llm_core.packed_attention import packed_sdpa
+    from e2llm_core.llm.packed_attention import packed_sdpa
 
     ends, longest = _ends(lengths), int(lengths.max())
     module = torch.nn.Identity()
@@ -332,7 +332,7 @@ def precision(job: Job) -> Iterable[Row]:
 
 def scoring(job: Job) -> Iterable[Row]:
     """Closed-set scoring by `Predictor.likelihood`, against a device that does nothing but multiply at its peak."""
-    from e2llm_core.inference import Predictor, Question
+    from e2llm_core.inference.predictor import Predictor, Question
     from e2llm_core.stages.data import EEGData
 
     tuned = job.inputs.root / "stage3" / "model"
@@ -353,7 +353,7 @@ def scoring(job: Job) -> Iterable[Row]:
 
 def _scoring_flops(predictor: Any, question: Any) -> float:
     """Forward arithmetic of one window: the tower, the prompt once, every answer once."""
-    from e2llm_core.language.dialogues import Dialogue
+    from e2llm_core.tasks.dialogues import Dialogue
     from e2llm_core.training.flops import LanguageFlops, causal_pairs, tower_flops
 
     processor = predictor.processor

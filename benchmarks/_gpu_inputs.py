@@ -9,12 +9,12 @@ import torch
 from pydantic import TypeAdapter
 from scipy.signal import resample_poly
 
+from cluster.planning.llm_sizes import LLMSize, llm_size
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.language.corpus import corpus_dialogue
-from e2llm_core.llm_sizes import LLMSize, llm_size
 from e2llm_core.stages.config import Plan, ProjectorConfig
 from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.stages.table import build_stage
+from e2llm_core.tasks.corpus import corpus_dialogue
 from e2llm_core.training.world import World
 from storage.datasets import seed_vii
 from storage.labels import SEED_VII
@@ -130,10 +130,10 @@ class Inputs:
         self._compose(stage)
 
     def _compose(self, stage: Stage1) -> None:
-        from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration, load_tower
-        from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens
+        from e2llm_core.llm.tiny_llm import train_tokenizer
+        from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, load_tower
+        from e2llm_core.model.processing_e2llm import E2LLMProcessor, add_eeg_tokens
         from e2llm_core.stages.language import save_composite
-        from e2llm_core.tiny_llm import train_tokenizer
 
         dialogues = [corpus_dialogue(number, SEED_VII.names, 0) for number in range(500)]
         tokenizer = train_tokenizer([d.user + d.answer + (d.thinking or "") for d in dialogues], TOKENS)

@@ -11,8 +11,8 @@ import psutil
 import yaml
 
 from benchmarks._report import ROOT
-from cluster import local
-from cluster.local import ClusterInfo
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 from e2llm_core.training.metrics import PROGRESS
 
 WORKERS = 2

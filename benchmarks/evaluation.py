@@ -27,7 +27,7 @@ from benchmarks._report import RESULTS, ROOT
 from cluster.environment import environment
 from e2llm_core.evaluation.answers import KeptAnswers, answer_sets
 from e2llm_core.evaluation.items import Items
-from e2llm_core.inference import Question
+from e2llm_core.inference.predictor import Question
 from storage.labels import SEED_VII
 from tests.killed_attempts import Death, FakeClient
 

@@ -19,14 +19,14 @@ import torch
 
 from benchmarks._report import Row, compare, rounds, write
 from benchmarks.engine import NO_WARM_UP, SMALL_TOWER, Bench, tokens_per_second
-from cluster.features import FeatureWriter, manifest_of
+from cluster.batch.features import FeatureWriter, manifest_of
+from cluster.batch.plans import FeaturesPlan
+from cluster.planning.llm_sizes import llm_size
+from cluster.planning.tower_sizes import tokens_per_segment
 from cluster.planning.workload import text_tokens
-from cluster.plans import FeaturesPlan
-from e2llm_core.eeg_sizes import tokens_per_segment
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.llm_sizes import llm_size
 from e2llm_core.stages.config import ProjectorConfig, TowerConfig
-from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.flops import tower_flops
 from storage.features import Features
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import ROOT, compare, rounds, seconds, write
-from cluster.ingest import IngestPlan, ingest
+from cluster.batch.ingest import IngestPlan, ingest
 from cluster.session import Resources, ray_session
 from storage.layout import LayoutConfig
 from storage.readers import SeedVIISource

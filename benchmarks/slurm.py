@@ -19,7 +19,7 @@ import yaml
 
 from benchmarks._report import ROOT, compare, write
 from benchmarks._startup import WORKERS, Marks, between, first_step, marks_of, text
-from cluster import local
+from cluster.start import local
 from tests.slurm_daemons import SlurmCluster, obstacle, wait
 from tests.training_faults import make_store, stage1
 

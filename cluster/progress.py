@@ -9,8 +9,8 @@ from typing import Any
 
 from e2llm_core.training.metrics import clock
 from storage.errors import InputError
-from storage.location import Location
-from storage.repeating import repeated
+from storage.places.location import Location
+from storage.places.repeating import repeated
 
 _READ_BYTES = 1 << 16
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.location import Folder, locate
-from storage.scratch import scratch_folder
+from storage.places.location import Folder, locate
+from storage.places.scratch import scratch_folder
 
 RAY_LOG = "ray.log"
 _STDERR = 2

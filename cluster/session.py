@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from cluster.own_ray import OF_A_CLUSTER, own_ray
 from cluster.ray_private import errors_go_to_stderr
+from cluster.start.own_ray import OF_A_CLUSTER, own_ray
 from cluster.upload import announce
 from storage.errors import InputError
 
@@ -161,7 +161,7 @@ def require_resources(resources: Resources | TrainingResources) -> None:
     """
     import ray
 
-    from cluster.capacity import fitting
+    from cluster.train.capacity import fitting
 
     there = ray.cluster_resources()
     asked = {

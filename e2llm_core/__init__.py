@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from e2llm_core.configuration_e2llm import E2LLMConfig
-    from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-    from e2llm_core.processing_e2llm import E2LLMProcessor
+    from e2llm_core.model.configuration_e2llm import E2LLMConfig
+    from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+    from e2llm_core.model.processing_e2llm import E2LLMProcessor
 
 __all__ = ["E2LLMConfig", "E2LLMForConditionalGeneration", "E2LLMProcessor"]
 
 _HOME = {
-    "E2LLMConfig": "e2llm_core.configuration_e2llm",
-    "E2LLMForConditionalGeneration": "e2llm_core.modeling_e2llm",
-    "E2LLMProcessor": "e2llm_core.processing_e2llm",
+    "E2LLMConfig": "e2llm_core.model.configuration_e2llm",
+    "E2LLMForConditionalGeneration": "e2llm_core.model.modeling_e2llm",
+    "E2LLMProcessor": "e2llm_core.model.processing_e2llm",
 }
 
 

@@ -11,7 +11,7 @@ import typer
 from jobs.cluster_cli import cluster_app
 from jobs.console import disciplined
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def ingest(
 
         execute(spec, overrides or [], local=True, check=False)
         return
-    from cluster.ingest import rehearse_ingest
+    from cluster.batch.ingest import rehearse_ingest
 
     if rehearse_ingest(plan):
         raise typer.Exit(2)
@@ -146,7 +146,7 @@ def score(
     if output is not None and output.suffix not in (".parquet", ".csv"):
         raise InputError(f"--output {output}", "unknown kind of table", "Name a .parquet or .csv file.")
     _require(recording)
-    from cluster.score_file import score_file
+    from e2llm_core.inference.score_file import score_file
 
     rows = score_file(model, recording)
     _show(rows, str(recording))
@@ -160,8 +160,8 @@ def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -
     """Write a run's report again, from its stored results."""
     if not locate(run).exists("summary.json"):
         raise InputError(run, "no results of an evaluation here", "Check the path.")
-    from e2llm_core.evaluation.report import write_report
-    from storage.workspace import Workspace
+    from e2llm_core.evaluation.report.report import write_report
+    from storage.places.workspace import Workspace
 
     workspace = Workspace(run, "report")
     workspace.fetch("*")
@@ -206,7 +206,7 @@ def merge(
     max_shard_size: Annotated[str, typer.Option(help="Largest file of the language model.")] = "5GB",
 ) -> None:
     """Write a model as one folder that plain transformers loads, its adapter folded in."""
-    from e2llm_core.merging import merge_model
+    from e2llm_core.model.merging import merge_model
 
     print(merge_model(model, out, llm, max_shard_size))
 

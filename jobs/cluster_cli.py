@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from cluster import hosts, local
-from cluster.local import DEFAULT_DIRECTORY, STOP_WAIT_SECONDS, ClusterInfo
-from cluster.own_ray import OF_A_CLUSTER
-from cluster.ports import WORKERS, PortRange
+from cluster.start import hosts, local
+from cluster.start.local import DEFAULT_DIRECTORY, STOP_WAIT_SECONDS, ClusterInfo
+from cluster.start.own_ray import OF_A_CLUSTER
+from cluster.start.ports import WORKERS, PortRange
 from jobs.console import disciplined
 from storage.errors import InputError
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, ParamSpec
 
-from cluster.stopping import Stopped
+from cluster.train.stopping import Stopped
 from storage.errors import InputError
 
 P = ParamSpec("P")

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from cluster import local
+from cluster.start import local
 from jobs.console import exit_discipline
 from storage.errors import InputError
 

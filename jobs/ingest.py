@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from storage.errors import InputError
 
 if TYPE_CHECKING:
-    from cluster.ingest import IngestPlan
+    from cluster.batch.ingest import IngestPlan
     from jobs.spec import IngestSpec
 
 
 def plan_of(spec: IngestSpec) -> IngestPlan:
     """What goes where, by a spec whose paths are absolute."""
-    from cluster.ingest import IngestPlan
+    from cluster.batch.ingest import IngestPlan
 
     return IngestPlan(
         store=spec.store,

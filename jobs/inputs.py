@@ -12,8 +12,8 @@ from jobs.run_folder import OWNER, finished_digest
 from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.damage import damage_digest
 from storage.errors import InputError
-from storage.fetching import SETTINGS, fetched
-from storage.location import is_url, locate
+from storage.places.fetching import SETTINGS, fetched
+from storage.places.location import is_url, locate
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
 from storage.store import Store, open_store
@@ -119,7 +119,7 @@ def _model(model: str, field: str) -> dict[str, str]:
         return {field: finished_digest(run, field)}
     if not any(key.endswith(".safetensors") and "/" not in key for key in locate(model).files()):
         raise InputError(f"{field}: {model}", "no model here", "Run the job that makes it, or correct the path.")
-    from e2llm_core.model_io import model_digest
+    from e2llm_core.model.model_io import model_digest
 
     return {field: model_digest(fetched(model))}
 
@@ -219,7 +219,7 @@ def _llm(name: str) -> dict[str, str]:
 def _same_llm(spec: Stage3Spec) -> None:
     if spec.model.llm is None:
         return
-    from e2llm_core.model_io import llm_place
+    from e2llm_core.model.model_io import llm_place
 
     start = fetched(spec.model.start, SETTINGS)
     source = json.loads((start / "config.json").read_text()).get("llm_source")

@@ -13,8 +13,8 @@ from jobs.load import LoadedSpec
 from jobs.paths import CODE, absolute, root_folder
 from jobs.run_folder import RunFolder, chained_digest
 from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec
-from storage.location import locate
-from storage.lock import only_job
+from storage.places.location import locate
+from storage.places.lock import only_job
 
 
 def run(loaded: LoadedSpec, *, local: bool) -> None:
@@ -77,7 +77,7 @@ def identity(spec: BaseModel) -> str:
 
 
 def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:
-    from cluster.ingest import ingest, make_twin
+    from cluster.batch.ingest import ingest, make_twin
     from cluster.session import require_resources
     from jobs.ingest import plan_of
 
@@ -88,13 +88,13 @@ def _ingest(spec: IngestSpec, facts: dict[str, Any]) -> None:
 
 
 def _train(spec: Any, facts: dict[str, Any]) -> None:
-    from cluster.training import train
+    from cluster.train.training import train
 
     train(spec, spec.run, spec.resources)
 
 
 def _evaluate(spec: EvaluateSpec, facts: dict[str, Any]) -> None:
-    from cluster.evaluation import evaluate
+    from cluster.batch.evaluation import evaluate
 
     print(f"[evaluate] report: {evaluate(spec, spec.run, spec.resources, facts)}", flush=True)
 
@@ -106,13 +106,13 @@ def _discard_answers(spec: EvaluateSpec) -> None:
 
 
 def _score(spec: ScoreSpec, facts: dict[str, Any]) -> None:
-    from cluster.scoring import score
+    from cluster.batch.scoring import score
 
     print(f"[score] rows: {score(spec, spec.run, spec.resources)}", flush=True)
 
 
 def _features(spec: FeaturesSpec, facts: dict[str, Any]) -> None:
-    from cluster.features import compute_features
+    from cluster.batch.features import compute_features
 
     print(f"[features] {compute_features(spec, spec.run, spec.resources)}", flush=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from storage.errors import InputError
-from storage.location import Location, locate
+from storage.places.location import Location, locate
 
 DONE, OWNER, SPEC, ENVIRONMENT = "DONE.json", "run.json", "spec.yaml", "environment.json"
 
@@ -66,7 +66,7 @@ class RunFolder:
     ) -> Iterator[None]:
         """Own the folder while the block runs; mark it done when the block ends well.
 
-        `confirm` raises when another job has the run (:func:`storage.lock.only_job`): nothing is written then.
+        `confirm` raises when another job has the run (:func:`storage.places.lock.only_job`): nothing is written then.
         """
         spent = float(read_facts(self.place, OWNER).get("seconds_spent", 0.0))
         started = time.monotonic()

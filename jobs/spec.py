@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cluster.plans import FeaturesPlan, ScoringPlan
+from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
 from storage.layout import LayoutConfig
-from storage.location import Place, StoreURL
+from storage.places.location import Place, StoreURL
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig

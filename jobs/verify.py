@@ -17,7 +17,7 @@ from storage.shards import Damage
 from storage.store import RecordingInfo, open_store
 
 if TYPE_CHECKING:
-    from cluster.ingest import IngestPlan
+    from cluster.batch.ingest import IngestPlan
 
 _SECONDS_BETWEEN_LINES = 1.0
 _MOST_CHARACTERS = 120

@@ -39,7 +39,7 @@ def ingest_recording(
 ) -> bool:
     """Bring one recording into the store; one that is there already only if it changed, or `again` is set.
 
-    `confirm` raises when the store is no longer this writer's (:func:`storage.lock.writing`).
+    `confirm` raises when the store is no longer this writer's (:func:`storage.places.lock.writing`).
 
     Returns
     -------

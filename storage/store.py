@@ -27,7 +27,7 @@ from storage import index
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.layout import write_signal
-from storage.location import Location, locate
+from storage.places.location import Location, locate
 from storage.recording import RecordingInfo, Trial, encode, quantise
 
 __all__ = ["RecordingInfo", "Store", "Trial", "create_store", "open_store", "quantise", "subjects_of"]

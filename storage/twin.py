@@ -30,8 +30,8 @@ from storage.datasets.seed_vii import (
     clip_of,
 )
 from storage.errors import InputError
-from storage.files import write_json
 from storage.labels import SEED_VII
+from storage.places.files import write_json
 from storage.signal import SEED_CHANNELS
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS, region_of

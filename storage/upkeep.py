@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from storage.location import Folder
+from storage.places.location import Folder
 from storage.store import Store
 
 

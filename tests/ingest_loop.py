@@ -14,7 +14,7 @@ import numpy as np
 from storage.errors import InputError
 from storage.ingest import ingest_recording
 from storage.labels import LabelSet
-from storage.lock import only_ingest, writing
+from storage.places.lock import only_ingest, writing
 from storage.readers.base import RawRecording, RecordingRef, Source, TrialSpan
 from storage.signal import SignalConfig
 from storage.store import Store, create_store

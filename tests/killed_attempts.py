@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cluster import scoring
-from cluster.plans import ScoringPlan
+from cluster.batch import scoring
 from e2llm_core.evaluation import answers, run
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import Request
-from e2llm_core.inference import Generated, Question
+from e2llm_core.inference.config import ScoringPlan
+from e2llm_core.inference.predictor import Generated, Question
 
 PER_REQUEST = 3
 _THOUGHT = "Beta power over the left frontal region is above the session average."

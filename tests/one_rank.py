@@ -16,7 +16,7 @@ import torch._dynamo
 import transformers.integrations.deepspeed  # noqa: F401
 from pydantic import TypeAdapter
 
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F401
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F401
 from e2llm_core.stages.config import Plan
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
@@ -24,7 +24,7 @@ from e2llm_core.training.faults import Watchdog
 from e2llm_core.training.stage import Stage
 from e2llm_core.training.trainer import Prepared, Trainer
 from e2llm_core.training.world import World
-from storage.workspace import Workspace
+from storage.places.workspace import Workspace
 
 INHERITED = ("AWS_", "E2LLM_")
 """Beginnings of variables that tests change; those of the process that ranks are forked from are the first test's."""

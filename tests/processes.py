@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from cluster import local
-from cluster.local import ClusterInfo
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 
 
 def command_lines() -> Iterator[str]:

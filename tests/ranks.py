@@ -21,7 +21,7 @@ import pytest
 from torch.distributed import TCPStore
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
-from storage.location import locate
+from storage.places.location import locate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
@@ -83,8 +83,8 @@ def instead_of_ray(workers: int = 1, stop_after: int | None = None) -> Iterator[
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cluster.session.ray_session", lambda *arguments, **settings: contextlib.nullcontext())
-        patch.setattr("cluster.training.require_resources", lambda resources: None)
-        patch.setattr("cluster.training._attempt", attempt)
+        patch.setattr("cluster.train.training.require_resources", lambda resources: None)
+        patch.setattr("cluster.train.training._attempt", attempt)
         yield
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from cluster import local
-from cluster.local import ClusterInfo
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
 from tests.tiny_jobs import RAY, submit

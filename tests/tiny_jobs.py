@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from cluster.local import ClusterInfo
+from cluster.start.local import ClusterInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from e2llm_core.language.corpus import corpus_dialogue
-from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.tasks.corpus import corpus_dialogue
 
 _VOCABULARY = 400
 

@@ -20,11 +20,11 @@ import psutil
 import pytest
 
 from cluster.session import TrainingResources
-from cluster.training import train
+from cluster.train.training import train
 from e2llm_core.stages.config import Plan, Stage1Plan, TinyLLMPlan
 from e2llm_core.training.metrics import METRICS, PROGRESS, parse_metrics
 from storage.labels import LabelSet
-from storage.location import locate
+from storage.places.location import locate
 from storage.store import RecordingInfo, Trial, create_store
 
 Place = TypeVar("Place", Path, str)

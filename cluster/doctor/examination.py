@@ -6,9 +6,9 @@ from typing import Any
 
 from cluster.doctor.diagnosis import AllReduce, Finding, diagnose
 from cluster.doctor.node import NodeFacts, examine
-from cluster.process_group import join_group, leave_group, open_store
+from cluster.train.process_group import join_group, leave_group, open_store
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 
 _NODE_SECONDS, _REDUCE_SECONDS = 120.0, 120.0
 _NUMBERS, _REPEATS = 8 << 20, 5

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cluster.environment import environment
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 
 _PROBE_BYTES = 32 << 20
 

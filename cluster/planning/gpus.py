@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from e2llm_core import gpus
+from e2llm_core.training import gpus
 from storage.errors import InputError
 
 _GB = 1e9

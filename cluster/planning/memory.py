@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.planning.llm_sizes import LLMSize, partition_numel
 from cluster.planning.workload import Part, Workload
-from e2llm_core.llm_sizes import LLMSize, partition_numel
 
 REDUCE_BUCKET = 500_000_000
 """Numbers in DeepSpeed's gradient bucket (its default `reduce_bucket_size`), allocated whole when it starts, but by the
@@ -22,7 +22,7 @@ SUB_GROUP = 1_000_000_000
 """Numbers that one pass of the optimizer updates (DeepSpeed's default `sub_group_size`)."""
 
 LOGITS_AT_ONCE = 2**25
-"""Numbers in one block of logits; the loss never holds more (`e2llm_core.supervision`)."""
+"""Numbers in one block of logits; the loss never holds more (`e2llm_core.llm.supervision`)."""
 
 CONTEXT = 1_500_000_000
 """CUDA context, cuBLAS workspace and NCCL buffers. An assumption."""

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from e2llm_core.eeg_sizes import patches, projector_tensors, tokens_per_segment, tower_tensors
-from e2llm_core.llm_sizes import LLMSize, Tensors, llm_size, size_from_config, total_numel
+from cluster.planning.llm_sizes import LLMSize, Tensors, llm_size, size_from_config, total_numel
+from cluster.planning.tower_sizes import patches, projector_tensors, tokens_per_segment, tower_tensors
 from e2llm_core.stages.config import (
     LoraSettings,
     ProjectorConfig,
@@ -25,7 +25,7 @@ from e2llm_core.stages.config import (
 )
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 
 DEFAULT_LLM = "Qwen/Qwen3-8B"
 """What the shipped stage 2 aligns: stage 3's language model where nothing says otherwise."""

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psutil
 
-from cluster.ports import HEAD_NAMES, HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
-from cluster.ray_start import RAY_FOLDER, make_temp_dir, start_command
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.ports import free_or_other
+from cluster.start.ports import HEAD_NAMES, HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
+from cluster.start.ray_start import RAY_FOLDER, make_temp_dir, start_command
 from storage.errors import InputError
 
 END = signal.SIGUSR2

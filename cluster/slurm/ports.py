@@ -3,7 +3,7 @@
 import socket
 from contextlib import suppress
 
-from cluster.ports import free_ports
+from cluster.start.ports import free_ports
 
 FIRST, LAST = 10240, 32767
 """Below those that Linux gives to outgoing connections."""

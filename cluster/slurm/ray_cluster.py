@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.ray_private import control_service
-from cluster.ray_start import cluster_variables, ray_environment, write_private
 from cluster.slurm.allocation import Allocation, jobs_with_nodes, node_address
 from cluster.slurm.node import END, ENDED, accepts, address_towards
 from cluster.slurm.ports import head_block
+from cluster.start.ray_start import cluster_variables, ray_environment, write_private
 from storage.errors import InputError
 
 Nodes = dict[str, dict[str, float]]

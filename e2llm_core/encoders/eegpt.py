@@ -1,7 +1,7 @@
 """EEGPT target encoder (Wang et al., NeurIPS 2024): spatial attention within each 250 ms patch.
 
 An own implementation whose state dict has the keys, shapes and order of the published checkpoint's
-``target_encoder``. There is no mixing across time patches here; see `e2llm_core.temporal`.
+``target_encoder``. There is no mixing across time patches here; see `e2llm_core.tower.temporal`.
 
 Shape suffixes: B batch, C channels, T samples, N time patches, S summary tokens, D encoder dimension,
 P = B * N.
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2llm_core.blocks import Block, init_transformer_weights, module_dtype
 from e2llm_core.encoders.base import config_from_dict, config_to_dict
+from e2llm_core.encoders.blocks import Block, init_transformer_weights, module_dtype
 
 SFREQ_HZ = 256.0
 _TABLE = (

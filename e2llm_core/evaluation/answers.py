@@ -17,10 +17,10 @@ from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import EEG, RANDOM_EEG, Condition, Items, Noise, Request
 from e2llm_core.evaluation.predictions import from_parquet, prediction_rows, to_parquet
 from e2llm_core.evaluation.summary import Readout
-from e2llm_core.inference import Generated, Predictor, Question
+from e2llm_core.inference.predictor import Generated, Predictor, Question
 from e2llm_core.stages.data import EEGData
 from storage.damage import damage_digest
-from storage.parts import Parts, discard_parts
+from storage.places.parts import Parts, discard_parts
 
 ANSWERS = "answers"
 """Folder of the kept answers in the run's; gone when the run is done."""

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from e2llm_core.claims.claims import Statements, statements_in
+from e2llm_core.claims.measures import Quantity
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.summary import Provenance, ResultRow
-from e2llm_core.language.claims import Statements, statements_in
-from e2llm_core.language.measures import Quantity
 
 _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
 """Columns that the windows of a null share with the rationale's own; the first that leaves another window is taken."""

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from e2llm_core.language.dialogues import DIFFERENT, SAME
-from e2llm_core.language.pairs import pairs_of
+from e2llm_core.tasks.dialogues import DIFFERENT, SAME
+from e2llm_core.tasks.pairs import pairs_of
 from storage.windows import Windows
 
 Condition = Literal["eeg", "random_eeg"]
@@ -59,7 +59,7 @@ def window_items(source: Windows) -> Items:
 
 
 def pair_items(source: Windows, number: int, seed: int) -> Items:
-    """A balanced, fixed list of pairs; see `e2llm_core.language.pairs.PairSampler`."""
+    """A balanced, fixed list of pairs; see `e2llm_core.tasks.pairs.PairSampler`."""
     table = window_items(source).table
     pairs = pairs_of(source).balanced(number, seed)
     first = table.iloc[pairs["first"]].reset_index(drop=True)

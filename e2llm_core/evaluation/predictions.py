@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from storage.files import write_bytes
+from storage.places.files import write_bytes
 
 KEYS = ("task", "model", "condition", "readout")
 """Columns that name a set of answers."""

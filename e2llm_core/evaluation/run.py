@@ -16,16 +16,16 @@ from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row
 from e2llm_core.evaluation.items import EEG, Items, pair_items, window_items
-from e2llm_core.evaluation.pictures import class_topomaps, three_examples
 from e2llm_core.evaluation.predictions import write_predictions
-from e2llm_core.evaluation.references import (
+from e2llm_core.evaluation.references.references import (
     Baseline,
     control_predictions,
     oracle_predictions,
     probe_predictions,
 )
-from e2llm_core.evaluation.report import write_report
-from e2llm_core.evaluation.report_inputs import write_examples, write_learning_curves
+from e2llm_core.evaluation.report.inputs import write_examples, write_learning_curves
+from e2llm_core.evaluation.report.pictures import class_topomaps, three_examples
+from e2llm_core.evaluation.report.report import write_report
 from e2llm_core.evaluation.scores import invalid_rate
 from e2llm_core.evaluation.summary import (
     SYNTHETIC_NOTICE,
@@ -35,15 +35,15 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
-from e2llm_core.inference import Question
-from e2llm_core.model_io import model_digest
+from e2llm_core.inference.predictor import Question
+from e2llm_core.model.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.training.metrics import METRICS, parse_metrics
-from storage.fetching import fetched
-from storage.location import locate
+from storage.places.fetching import fetched
+from storage.places.location import locate
+from storage.places.workspace import working_folder
 from storage.twin import TwinConfig
-from storage.workspace import working_folder
 
 REAL_NOTICE = "Held-out {what} of {dataset}; read the controls before the headline."
 

@@ -21,7 +21,7 @@ from e2llm_core.evaluation.scores import (
     confusion_counts,
     scores_from_counts,
 )
-from storage.files import write_bytes
+from storage.places.files import write_bytes
 
 SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
 """First line of every report on synthetic recordings."""

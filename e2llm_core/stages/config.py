@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from e2llm_core.training.config import TrainConfig
 from storage.labels import LabelSet
-from storage.location import Place, StoreURL, checked_url
+from storage.places.location import Place, StoreURL, checked_url
 from storage.sampling.strata import Balance
 from storage.splits import BySubject, SplitConfig
 from storage.windows import WindowConfig

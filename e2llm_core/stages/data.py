@@ -11,7 +11,7 @@ from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from e2llm_core.stages.features import open_features
 from e2llm_core.stages.measured import whitened
 from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
-from e2llm_core.tower import EEGSettings
+from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.world import World
 from storage.features import Features
 from storage.splits import Side, Split, resolve_split

@@ -12,20 +12,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from e2llm_core.attention import choose_attention
-from e2llm_core.language.claims import Claim, strongest
-from e2llm_core.language.dialogues import CLAIMS_PER_RATIONALE, Dialogue
-from e2llm_core.language.measures import Reference
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration, placeholder_places
-from e2llm_core.packed_attention import attend_packed
-from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
-from e2llm_core.processing_e2llm import E2LLMProcessor
+from e2llm_core.claims.claims import Claim, strongest
+from e2llm_core.claims.measures import Reference
+from e2llm_core.llm.attention import choose_attention
+from e2llm_core.llm.packed_attention import attend_packed
+from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_token
+from e2llm_core.llm.supervision import next_tokens
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, placeholder_places
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
-from e2llm_core.supervision import next_tokens
-from e2llm_core.tower import TOWER_WEIGHTS, DescribedTower
+from e2llm_core.tasks.dialogues import CLAIMS_PER_RATIONALE, Dialogue
+from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.sharding import MicroBatch

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pandas as pd
 
-from e2llm_core.language.measures import Reference, SignalMeasures
+from e2llm_core.claims.measures import Reference, SignalMeasures
 from e2llm_core.stages.segments import Renumbering
 from storage.errors import InputError
 from storage.features import Features

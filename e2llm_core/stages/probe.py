@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from e2llm_core.language.measures import Reference
-from e2llm_core.tower import EEGTower, load_tower, save_tensors, save_tower
+from e2llm_core.claims.measures import Reference
+from e2llm_core.tower.tower import EEGTower, load_tower, save_tensors, save_tower
 from storage.errors import InputError
-from storage.files import write_json
+from storage.places.files import write_json
 from storage.splits import Side
 from storage.windows import WindowConfig
 

@@ -11,20 +11,20 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from e2llm_core.claims.measures import Reference
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.language.measures import Reference
 from e2llm_core.stages.config import Stage1Config, TowerConfig
 from e2llm_core.stages.contrastive import contrast_over_step, with_slope
 from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.stages.segments import augmented, read_augmented
-from e2llm_core.tower import EEGTower
+from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
 from e2llm_core.training.world import World
-from storage.fetching import fetched_file
+from storage.places.fetching import fetched_file
 from storage.sampling.order import Order
 from storage.sampling.strata import Balance, Strata, sample_of_strata, training_order
 from storage.splits import Side

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from e2llm_core import model_io
-from e2llm_core.attention import describe_attention
-from e2llm_core.language import dialogues
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
+from e2llm_core.llm.attention import describe_attention
+from e2llm_core.model import model_io
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.model.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
 from e2llm_core.stages.config import LanguageTrainConfig, ProjectorConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -23,6 +22,7 @@ from e2llm_core.stages.language import (
     spare_tower,
 )
 from e2llm_core.stages.probe import load_probe
+from e2llm_core.tasks import dialogues
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 

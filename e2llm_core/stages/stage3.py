@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from e2llm_core.attention import describe_attention
-from e2llm_core.configuration_e2llm import E2LLMConfig
-from e2llm_core.language import dialogues
-from e2llm_core.language.pairs import PairSampler, pairs_of
-from e2llm_core.model_io import llm_place
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.processing_e2llm import E2LLMProcessor
+from e2llm_core.llm.attention import describe_attention
+from e2llm_core.model.configuration_e2llm import E2LLMConfig
+from e2llm_core.model.model_io import llm_place
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig, LoraSettings, Task
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -26,9 +24,11 @@ from e2llm_core.stages.language import (
     spare_tower,
 )
 from e2llm_core.stages.probe import load_reference
+from e2llm_core.tasks import dialogues
+from e2llm_core.tasks.pairs import PairSampler, pairs_of
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
-from storage.fetching import fetched
+from storage.places.fetching import fetched
 
 
 class Stage3(LanguageStage):

@@ -7,7 +7,7 @@ from e2llm_core.stages.config import Plan, Stage1Plan, Stage2Plan, Stage3Plan, T
 from e2llm_core.stages.data import EEGData
 from e2llm_core.training.offload import check_offload
 from e2llm_core.training.stage import Stage
-from storage.fetching import fetched
+from storage.places.fetching import fetched
 
 
 def build_stage(plan: Plan) -> Stage:

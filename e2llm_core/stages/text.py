@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from e2llm_core.language.corpus import corpus_dialogue
-from e2llm_core.packed_attention import attend_packed
-from e2llm_core.packing import TokenSample, pack, packed_row
-from e2llm_core.processing_e2llm import E2LLMProcessor
+from e2llm_core.llm.packed_attention import attend_packed
+from e2llm_core.llm.packing import TokenSample, pack, packed_row
+from e2llm_core.llm.supervision import SupervisedHead, score_tokens
+from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import TinyLLMConfig
-from e2llm_core.supervision import SupervisedHead, score_tokens
-from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
-from e2llm_core.tower import EEGSettings
+from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2llm_core.deepspeed_private import CheckpointWriter
+from e2llm_core.training.deepspeed_private import CheckpointWriter
 
 
 class BackgroundCheckpointEngine(CheckpointWriter):

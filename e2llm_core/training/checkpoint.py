@@ -13,9 +13,9 @@ from e2llm_core.training.metrics import RECORDS
 from e2llm_core.training.universal import remove_converted
 from e2llm_core.training.world import World
 from storage.errors import InputError
-from storage.files import flush, write_bytes, write_json
-from storage.location import Location
-from storage.workspace import Workspace
+from storage.places.files import flush, write_bytes, write_json
+from storage.places.location import Location
+from storage.places.workspace import Workspace
 
 _FOLDER, _STATE = "checkpoints", "state.json"
 _STEP = re.compile(r"step-\d+")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from e2llm_core.deepspeed_private import whole_shape
+from e2llm_core.training.deepspeed_private import whole_shape
 from e2llm_core.training.stage import ParameterGroup
 
 ADDED = ("_token", "_tokens", "_embed", "_embedding", "queries")

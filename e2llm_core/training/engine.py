@@ -1,4 +1,4 @@
-"""The only place that trains by DeepSpeed; what is private to it is in `e2llm_core.deepspeed_private`."""
+"""The only place that trains by DeepSpeed; what is private to it is in `e2llm_core.training.deepspeed_private`."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from e2llm_core import deepspeed_private
+from e2llm_core.training import deepspeed_private
 from e2llm_core.training.config import PATIENCE, TrainConfig
 from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.extensions import build_communication

@@ -17,7 +17,7 @@ def build_communication() -> None:
     """Load the shared-memory communication that DeepSpeed uses on CPUs; the first time on a machine compiles it."""
     from deepspeed.accelerator import get_accelerator
 
-    from e2llm_core.deepspeed_private import can_build
+    from e2llm_core.training.deepspeed_private import can_build
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is not None and can_build(builder):

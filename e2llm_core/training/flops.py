@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2llm_core.deepspeed_private import whole_shape
-from e2llm_core.supervision import supervised_positions
+from e2llm_core.llm.supervision import supervised_positions
+from e2llm_core.training.deepspeed_private import whole_shape
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class CompositeFlops:
 
 def tower_flops(tower: Any, backward: bool) -> int:
     """Count the FLOPs of an EEG tower on one segment."""
-    from e2llm_core.tower import EEGTower
+    from e2llm_core.tower.tower import EEGTower
 
     config = tower.config_dict()
     shape = (1, len(tower.eeg.channels), tower.eeg.n_times)
@@ -183,7 +183,7 @@ def tower_flops(tower: Any, backward: bool) -> int:
 
 def _segment_flops(model: Any) -> tuple[int, int]:
     """Count projector (forward and backward) and tower (backward only if it trains) on one segment."""
-    from e2llm_core.projector import build_projector
+    from e2llm_core.model.projector import build_projector
 
     tower, config = model.tower, model.config
     width = config.text_config.hidden_size

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from e2llm_core.gpus import gpu_named
+from e2llm_core.training.gpus import gpu_named
 from e2llm_core.training.world import World
 
 _COLLECTIVES = ("gloo:", "ncclDevKernel", "ncclKernel")
@@ -138,7 +138,7 @@ class StepMeter:
 
 
 def peak_flops(device: torch.device, precision: Literal["fp32", "bf16"]) -> float | None:
-    """Dense peak of a device in FLOP/s; None on a CPU and on GPUs that `e2llm_core.gpus` does not know.
+    """Dense peak of a device in FLOP/s; None on a CPU and on GPUs that `e2llm_core.training.gpus` does not know.
 
     float32 products that torch may round to TF32 are held to the TF32 peak, half of bfloat16's.
     """

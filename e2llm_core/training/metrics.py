@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.files import write_json
+from storage.places.files import write_json
 
 if TYPE_CHECKING:
     from e2llm_core.training.world import World

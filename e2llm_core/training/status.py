@@ -17,7 +17,7 @@ import yaml
 
 from e2llm_core.training.metrics import METRICS, PROGRESS
 from storage.errors import InputError
-from storage.workspace import Workspace
+from storage.places.workspace import Workspace
 
 _MARKS = ("run.json", "DONE.json", METRICS)
 _SHOWN = (*_MARKS, PROGRESS, "spec.yaml", "checkpoints/step-*/COMPLETE", "stacks/*.txt")

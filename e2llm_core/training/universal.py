@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from e2llm_core.deepspeed_private import TO_UNIVERSAL, optimizer_states
+from e2llm_core.training.deepspeed_private import TO_UNIVERSAL, optimizer_states
 from e2llm_core.training.world import World
 
 _CONVERTED = ".universal-"

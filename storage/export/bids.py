@@ -9,7 +9,7 @@ import pandas as pd
 
 from storage.errors import InputError
 from storage.export.mne_objects import BOUNDARIES, UNLABELLED, description_of, to_raw
-from storage.files import write_bytes
+from storage.places.files import write_bytes
 from storage.recording import RecordingInfo
 from storage.store import Store
 

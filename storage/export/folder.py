@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import InputError
-from storage.files import write_json
-from storage.location import Folder
+from storage.places.files import write_json
+from storage.places.location import Folder
 
 RECORD = ".e2llm-export.json"
 _STAGING = ".e2llm-staging"

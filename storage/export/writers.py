@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.errors import InputError
 from storage.export.mne_objects import to_epochs, to_raw
-from storage.files import write_json
+from storage.places.files import write_json
 from storage.store import Store
 from storage.windows import WindowConfig, Windows
 

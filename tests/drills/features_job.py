@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from cluster.features import compute_features
-from cluster.plans import FeaturesPlan
+from cluster.batch.features import compute_features
+from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources, ray_session
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plans import FeaturesPlan
-from e2llm_core.tower import EEGSettings, EEGTower, save_tower
+from cluster.batch.plans import FeaturesPlan
+from e2llm_core.tower.tower import EEGSettings, EEGTower, save_tower
 from storage.errors import InputError
 from storage.features import FEATURES, VALUES, Features
 from storage.windows import WindowConfig

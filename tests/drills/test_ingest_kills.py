@@ -17,13 +17,13 @@ import psutil
 import pytest
 import yaml
 
-from cluster import local
-from cluster.ingest import IngestPlan
-from cluster.local import ClusterInfo
+from cluster.batch.ingest import IngestPlan
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 from storage.ingest import ingest_recording
 from storage.labels import LabelSet
 from storage.layout import LayoutConfig
-from storage.lock import only_ingest
+from storage.places.lock import only_ingest
 from storage.readers import FilesSource
 from storage.signal import SignalConfig
 from storage.store import Store, create_store, open_store

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cluster import local
-from cluster.local import ClusterInfo
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 from storage.features import FEATURES, Features
 from storage.store import open_store
 from tests.kills import samples

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import local
-from cluster.local import ClusterInfo
 from cluster.session import ray_session
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ("one_cluster", "private_ray")

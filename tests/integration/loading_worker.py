@@ -11,7 +11,7 @@ import deepspeed
 import torch
 from transformers import AutoModelForCausalLM
 
-from e2llm_core.model_io import load_llm
+from e2llm_core.model.model_io import load_llm
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
 from e2llm_core.training.offload import check_offload

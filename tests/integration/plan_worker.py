@@ -11,11 +11,11 @@ import psutil
 import torch
 from peft import LoraConfig, get_peft_model
 
-from e2llm_core.model_io import load_llm
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.packed_attention import attend_packed
-from e2llm_core.supervision import SupervisedHead, score_tokens
-from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.llm.packed_attention import attend_packed
+from e2llm_core.llm.supervision import SupervisedHead, score_tokens
+from e2llm_core.model.model_io import load_llm
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
 from e2llm_core.training.stage import ParameterGroup

@@ -13,11 +13,11 @@ import psutil
 import pytest
 import yaml
 
-from cluster.plans import ScoringPlan
-from cluster.scoring import score
+from cluster.batch.scoring import score
 from cluster.session import Resources
+from e2llm_core.inference.config import ScoringPlan
 from jobs.__main__ import main
-from storage.location import locate
+from storage.places.location import locate
 from tests import ranks
 from tests.tiny_llm import save_tiny_llm
 from tests.training_faults import (

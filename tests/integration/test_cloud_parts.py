@@ -10,17 +10,17 @@ import boto3
 import pytest
 
 from cluster.progress import follow
-from cluster.recovery import newest_checkpoint
-from cluster.stopping import StopRequest
+from cluster.train.recovery import newest_checkpoint
+from cluster.train.stopping import StopRequest
 from e2llm_core.training.checkpoint import Checkpoints, TrainerState
 from e2llm_core.training.status import RunReader
 from e2llm_core.training.world import World
 from jobs.run_folder import RunFolder
 from storage.errors import InputError
-from storage.fetching import SETTINGS, fetched, fetched_file
-from storage.location import locate
-from storage.s3 import bucket
-from storage.workspace import Workspace, working_folder
+from storage.places.fetching import SETTINGS, fetched, fetched_file
+from storage.places.location import locate
+from storage.places.s3 import bucket
+from storage.places.workspace import Workspace, working_folder
 from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, lead_to, s3_server
 from tests.training_faults import wait
 

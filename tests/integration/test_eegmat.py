@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import ClusterInfo
 from cluster.ray_log import RAY_LOG
+from cluster.start.local import ClusterInfo
 from e2llm_core.evaluation.summary import ResultRow
 from jobs.load import load_spec
 from jobs.run import run

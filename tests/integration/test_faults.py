@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.recovery import refusal
+from cluster.train.recovery import refusal
 from tests import ranks
 from tests.training_faults import STEPS, checkpoints, curve, make_store, resumptions, small_disk, stage1
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.features import compute_features
-from cluster.plans import FeaturesPlan
+from cluster.batch.features import compute_features
+from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources
+from e2llm_core.claims.measures import Reference, SignalMeasures
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.language.measures import Reference, SignalMeasures
 from e2llm_core.stages.probe import Origin, Probe, save_probe
-from e2llm_core.tower import EEGSettings, EEGTower, load_tower
+from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower
 from e2llm_core.training.metrics import read_metrics
 from storage.errors import InputError
 from storage.features import COMPLETE, FEATURES, VALUES, Features

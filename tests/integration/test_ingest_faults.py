@@ -14,8 +14,8 @@ import pytest
 
 from storage.damage import verify
 from storage.errors import InputError
-from storage.location import locate
-from storage.lock import only_ingest, writing
+from storage.places.location import locate
+from storage.places.lock import only_ingest, writing
 from storage.store import open_store
 from tests import ingest_loop
 from tests.kills import ROOT, References, kill_at_random_moments, start

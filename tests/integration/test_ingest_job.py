@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster.ingest import REFUSED, IngestPlan, ingest
+from cluster.batch.ingest import REFUSED, IngestPlan, ingest
 from cluster.session import Resources
 from jobs.__main__ import main
 from storage.damage import verify
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.layout import LayoutConfig
-from storage.lock import only_ingest
+from storage.places.lock import only_ingest
 from storage.readers import FilesSource
 from storage.readers.base import RawRecording, RecordingRef
 from storage.signal import SignalConfig

@@ -18,7 +18,7 @@ import pytest
 import ray
 import yaml
 
-from cluster.ports import HEAD_NAMES, HEAD_VARIABLES
+from cluster.start.ports import HEAD_NAMES, HEAD_VARIABLES
 from e2llm_core.stages.config import Stage1Plan
 from storage.store import open_store
 from tests import ranks

@@ -74,7 +74,7 @@ def test_the_hook_of_the_head_gives_a_job_time_and_ray_sees_that_it_failed(clust
     hook = [
         sys.executable,
         "-m",
-        "cluster.pod_stop",
+        "cluster.kubernetes.pod_stop",
         "head",
         "--grace-seconds",
         "110",
@@ -118,10 +118,10 @@ def model(tmp_path_factory):
     import torch
 
     from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-    from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-    from e2llm_core.processing_e2llm import E2LLMProcessor
-    from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
-    from e2llm_core.tower import EEGSettings, EEGTower
+    from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+    from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+    from e2llm_core.model.processing_e2llm import E2LLMProcessor
+    from e2llm_core.tower.tower import EEGSettings, EEGTower
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import lock
 from storage.errors import InputError
-from storage.location import locate
-from storage.lock import only_ingest, only_job, writing
-from storage.s3.bucket import Bucket
-from storage.s3.lease import LOCK
+from storage.places import lock
+from storage.places.location import locate
+from storage.places.lock import only_ingest, only_job, writing
+from storage.places.s3.bucket import Bucket
+from storage.places.s3.lease import LOCK
 from tests.s3_server import FaultyProxy, faulty_proxy, first_tries, lead_to, s3_server
 
 pytestmark = [pytest.mark.integration]
@@ -23,8 +23,8 @@ LEASE_SECONDS, KILLED_SECONDS, WAIT_SECONDS = 3.0, 0.6, 1.2
 """Of holders that live, on a busy machine, too; of one that is killed; of who waits."""
 HOLDER = """
 import sys, time
-from storage.location import locate
-from storage.lock import only_job
+from storage.places.location import locate
+from storage.places.lock import only_job
 with only_job(locate(sys.argv[1])):
     print("holds", flush=True)
     time.sleep(60)

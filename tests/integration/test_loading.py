@@ -16,7 +16,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from e2llm_core.weight_files import INDEX, SINGLE
+from e2llm_core.llm.weight_files import INDEX, SINGLE
 from tests import ranks
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from cluster import local
+from cluster.start import local
 from storage.errors import InputError
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

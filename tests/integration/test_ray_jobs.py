@@ -10,8 +10,8 @@ import psutil
 import pytest
 import yaml
 
-from cluster import local
-from cluster.local import ClusterInfo
+from cluster.start import local
+from cluster.start.local import ClusterInfo
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import PROGRESS, read_metrics
 from tests import ranks

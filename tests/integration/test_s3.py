@@ -15,7 +15,7 @@ from jobs.spec import SPECS
 from jobs.verify import verify_store
 from storage.damage import damaged_ranges, verify
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 from storage.store import Store, create_store, open_store
 from storage.upkeep import remove_leftovers, surplus
 from storage.windows import WindowConfig, Windows

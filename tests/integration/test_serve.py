@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from cluster.serve import ServeClient, deployed, listen_on_this_node
+from cluster.serve.deployment import ServeClient, deployed, listen_on_this_node
 from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import EEG, Request
-from e2llm_core.inference import Question
+from e2llm_core.inference.predictor import Question
 from e2llm_core.stages.config import DataConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("private_ray")]
@@ -38,7 +38,7 @@ def answers(client: ServeClient) -> list[int]:
 def test_runs_have_models_of_their_own(monkeypatch: pytest.MonkeyPatch):
     from ray import serve
 
-    monkeypatch.setattr("cluster.serve.Replica", NamedReplica)
+    monkeypatch.setattr("cluster.serve.deployment.Replica", NamedReplica)
     with deployed(plan("a"), "runs/first", HALF) as first:
         with deployed(plan("bb"), "runs/second", HALF) as second:
             assert answers(first) == [1, 1, 1]

@@ -1,6 +1,6 @@
 import pytest
 
-from e2llm_core.gpus import GPUS, gpu_named
+from e2llm_core.training.gpus import GPUS, gpu_named
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from cluster import capacity
 from cluster.session import TrainingResources
+from cluster.train import capacity
 
 
 def asked(**settings: object) -> TrainingResources:

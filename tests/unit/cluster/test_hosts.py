@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from cluster import hosts
+from cluster.start import hosts
 from storage.errors import InputError
 
 

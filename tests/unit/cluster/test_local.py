@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import local
+from cluster.start import local
 from storage.errors import InputError
 
 

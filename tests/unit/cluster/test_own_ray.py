@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import own_ray
+from cluster.start import own_ray
 
 
 def test_the_folder_goes_although_a_worker_still_writes_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from cluster import pod_stop
+from cluster.kubernetes import pod_stop
 
 WORK = """
 import signal, sys, time

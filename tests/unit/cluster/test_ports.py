@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from cluster.ports import PortRange, assign, free_ports
+from cluster.start.ports import PortRange, assign, free_ports
 from storage.errors import InputError
 
 HOST = "127.0.0.1"

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cluster import serve_http
-from cluster.serve_http import EmotionEndpoint, ServeArguments
-from e2llm_core.inference import Generated
-from e2llm_core.tower import EEGSettings
+from cluster.serve import http as serve_http
+from cluster.serve.http import EmotionEndpoint, ServeArguments
+from e2llm_core.inference.predictor import Generated
+from e2llm_core.tower.tower import EEGSettings
 from storage.errors import InputError
 
 TOKEN = "a token of the test"
@@ -40,7 +40,7 @@ def client(monkeypatch):
     from starlette.routing import Route
     from starlette.testclient import TestClient
 
-    monkeypatch.setattr("e2llm_core.inference.Predictor", StandIn)
+    monkeypatch.setattr("e2llm_core.inference.predictor.Predictor", StandIn)
     endpoint = EmotionEndpoint("unused", TOKEN)
     everything = Route("/{path:path}", endpoint.__call__, methods=["GET", "POST", "DELETE"])
     return TestClient(Starlette(routes=[everything]))

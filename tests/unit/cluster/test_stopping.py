@@ -5,7 +5,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from cluster.stopping import Stopped, StopRequest, first_signal
+from cluster.train.stopping import Stopped, StopRequest, first_signal
 from jobs.console import exit_discipline
 from storage.errors import InputError
 
@@ -33,7 +33,7 @@ def test_a_final_request_is_repeated_until_it_is_written(tmp_path: Path, monkeyp
         plain(self)
 
     monkeypatch.setattr(StopRequest, "make", make)
-    monkeypatch.setattr("cluster.stopping._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("cluster.train.stopping._AGAIN_SECONDS", 0.0)
     request.make_final()
     assert request.is_final
     assert worker.is_made()

@@ -7,8 +7,8 @@ import pytest
 import ray
 from ray.exceptions import GetTimeoutError
 
-from cluster.process_group import leave_group, open_store
-from cluster.train_backend import ProcessGroupConfig, _join
+from cluster.train.backend import ProcessGroupConfig, _join
+from cluster.train.process_group import leave_group, open_store
 
 STORE = ("127.0.0.1", 4711)
 
@@ -60,6 +60,6 @@ def test_workers_that_do_not_answer_are_not_waited_for(monkeypatch):
 
 def test_the_controller_does_without_torch():
     """It imports what it is sent before it starts any worker."""
-    modules = "cluster.training, cluster.train_backend, ray.train.v2.api.data_parallel_trainer"
+    modules = "cluster.train.training, cluster.train.backend, ray.train.v2.api.data_parallel_trainer"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,12 +12,12 @@ from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from cluster import training
 from cluster.session import TrainingResources
-from cluster.stopping import Stopped
+from cluster.train import training
+from cluster.train.stopping import Stopped
 from e2llm_core.stages.config import Plan, TinyLLMPlan
 from storage.errors import InputError
-from storage.location import locate
+from storage.places.location import locate
 
 PLAN = TinyLLMPlan.model_validate(
     {"labels": {"name": "two", "names": ["rest", "task"]}, "train": {"global_batch": 8, "micro_batch": 4}}
@@ -79,7 +79,9 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         monkeypatch.setattr(training, "_attempt", attempt)
         monkeypatch.setattr(training, "require_resources", lambda resources: None)
         monkeypatch.setattr(training, "wait_for_listed_nodes", lambda: None)
-        monkeypatch.setattr("cluster.capacity.room", lambda resources, *, free: rooms.pop(0) if free and rooms else 0)
+        monkeypatch.setattr(
+            "cluster.train.capacity.room", lambda resources, *, free: rooms.pop(0) if free and rooms else 0
+        )
         try:
             training.train(PLAN, run, TrainingResources.model_validate({"workers": 2, **resources}))
         finally:

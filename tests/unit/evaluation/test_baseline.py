@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from e2llm_core.evaluation import baseline
 from e2llm_core.evaluation.predictions import COLUMNS, check_predictions
+from e2llm_core.evaluation.references import de_svm as baseline
 from e2llm_core.evaluation.scores import balanced_accuracy
 
 SFREQ_HZ = 200.0
@@ -51,7 +51,7 @@ def test_a_flat_channel_stays_finite():
 def test_windows_are_independent_of_their_batch(monkeypatch):
     noise = np.random.default_rng(2).normal(size=(5, 3, 800)).astype(np.float32)
     whole = baseline.band_power(noise, SFREQ_HZ)
-    monkeypatch.setattr("e2llm_core.evaluation.features._MAX_VALUES_PER_BLOCK", 3 * 800 * 2)
+    monkeypatch.setattr("e2llm_core.evaluation.references.differential_entropy._MAX_VALUES_PER_BLOCK", 3 * 800 * 2)
     assert baseline.band_power(noise, SFREQ_HZ) == pytest.approx(whole)
 
 

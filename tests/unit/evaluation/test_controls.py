@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.evaluation import controls
+from e2llm_core.evaluation.references import controls
 from e2llm_core.evaluation.scores import METRICS, balanced_accuracy, score
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2llm_core.claims.claims import Claim, Statements
+from e2llm_core.claims.measures import Quantity
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row, shares_that_hold
 from e2llm_core.evaluation.summary import Provenance
-from e2llm_core.language.claims import Claim, Statements
-from e2llm_core.language.measures import Quantity
 
 BANDS = ("delta", "alpha", "beta")
 QUANTITIES = tuple(Quantity("power", band, "central") for band in BANDS)

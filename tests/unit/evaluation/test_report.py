@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2llm_core.evaluation import controls, eeg_figures, figures
 from e2llm_core.evaluation import predictions as tables
-from e2llm_core.evaluation import report_inputs as inputs
-from e2llm_core.evaluation.report import write_report
+from e2llm_core.evaluation.references import controls
+from e2llm_core.evaluation.report import eeg_figures, figures, inputs
+from e2llm_core.evaluation.report.report import write_report
+from e2llm_core.evaluation.report.verdicts import AtNull, control_name, display_name, judge
 from e2llm_core.evaluation.summary import (
     SYNTHETIC_NOTICE,
     Provenance,
@@ -22,7 +23,6 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
-from e2llm_core.evaluation.verdicts import AtNull, control_name, display_name, judge
 
 PROVENANCE = Provenance(
     split="by subject",

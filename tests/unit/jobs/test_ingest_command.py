@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cluster.ingest import rehearse_ingest
+from cluster.batch.ingest import rehearse_ingest
 from jobs.cli import app
 from jobs.ingest import ingest_plan
 from storage.ingest import ingest_recording

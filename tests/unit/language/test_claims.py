@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2llm_core.language.claims import Claim, statements_in, strongest
-from e2llm_core.language.measures import BURST_BANDS, Quantity
+from e2llm_core.claims.claims import Claim, statements_in, strongest
+from e2llm_core.claims.measures import BURST_BANDS, Quantity
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS
 

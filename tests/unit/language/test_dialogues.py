@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.language import dialogues
-from e2llm_core.language.claims import statements_in
-from e2llm_core.language.corpus import corpus_dialogue
+from e2llm_core.claims.claims import statements_in
+from e2llm_core.tasks import dialogues
+from e2llm_core.tasks.corpus import corpus_dialogue
 from storage.labels import SEED_VII
 
 LABELS = SEED_VII.names

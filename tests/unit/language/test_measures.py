@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.language.measures import Reference, SignalMeasures
+from e2llm_core.claims.measures import Reference, SignalMeasures
 from storage.normalisation.whitening import apply_whitening, whitening_gains
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS, region_of

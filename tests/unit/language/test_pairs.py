@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.language.pairs import PairSampler
+from e2llm_core.tasks.pairs import PairSampler
 from storage.datasets.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION
 from storage.errors import InputError
 from storage.labels import SEED_VII

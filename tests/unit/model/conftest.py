@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.processing_e2llm import E2LLMProcessor
-from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
-from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 
 CORPUS = [
     "The recording shows strong alpha power over occipital channels, 10 Hz.",

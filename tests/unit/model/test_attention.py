@@ -10,9 +10,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from e2llm_core import attention
-from e2llm_core.attention import choose_attention, describe_attention
-from e2llm_core.packing import TokenSample, packed_row
+from e2llm_core.llm import attention
+from e2llm_core.llm.attention import choose_attention, describe_attention
+from e2llm_core.llm.packing import TokenSample, packed_row
 from storage.errors import InputError
 
 flash_utils = importlib.import_module("transformers.modeling_flash_attention_utils")

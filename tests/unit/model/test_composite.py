@@ -2,8 +2,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.projector import embedding_rms
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.model.projector import embedding_rms
 
 
 def add_lora(llm):

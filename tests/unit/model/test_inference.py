@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.inference import Predictor, Question
+from e2llm_core.inference.predictor import Predictor, Question
 
 QUESTION = Question("Which? <eeg>", ("happy", "sad", "rather neutral"))
 PAIR = Question("Same? <eeg> or <eeg>", ("same", "different"), num_segments=2)

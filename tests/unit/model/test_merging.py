@@ -8,9 +8,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from e2llm_core import E2LLMForConditionalGeneration, E2LLMProcessor, merging
-from e2llm_core.merging import merge_model
-from e2llm_core.model_io import llm_digest, model_digest
+from e2llm_core import E2LLMForConditionalGeneration, E2LLMProcessor
+from e2llm_core.model import merging
+from e2llm_core.model.merging import merge_model
+from e2llm_core.model.model_io import llm_digest, model_digest
 from storage.errors import InputError
 
 

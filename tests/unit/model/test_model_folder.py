@@ -7,11 +7,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
 
 from e2llm_core import E2LLMConfig, E2LLMForConditionalGeneration
-from e2llm_core.model_io import llm_place, load_llm, make_llm_source
+from e2llm_core.model.model_io import llm_place, load_llm, make_llm_source
 from e2llm_core.stages.language import prepare_llm
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
-from storage.scratch import scratch_folder
+from storage.places.scratch import scratch_folder
 
 
 def add_lora(llm):

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
-from e2llm_core.packed_attention import PACKED_SDPA, attend_packed, packed_sdpa
-from e2llm_core.packing import TokenSample, pack, packed_row, sample_of_token
-from e2llm_core.supervision import SupervisedHead, score_tokens
-from e2llm_core.tiny_llm import tiny_qwen3
+from e2llm_core.llm.packed_attention import PACKED_SDPA, attend_packed, packed_sdpa
+from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_token
+from e2llm_core.llm.supervision import SupervisedHead, score_tokens
+from e2llm_core.llm.tiny_llm import tiny_qwen3
 from storage.errors import InputError
 
 LENGTHS = (7, 12, 5, 1)

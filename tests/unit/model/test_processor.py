@@ -7,13 +7,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from e2llm_core.processing_e2llm import (
+from e2llm_core.llm.tiny_llm import train_tokenizer
+from e2llm_core.model.processing_e2llm import (
     EEG_TOKENS,
     E2LLMProcessor,
     add_eeg_tokens,
     load_tokenizer,
 )
-from e2llm_core.tiny_llm import train_tokenizer
 
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RESERVED = ("<|", "<think>", "</think>")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cluster.score_file import score_file
+from e2llm_core.inference.score_file import score_file
 from jobs.cli import app
 from storage.errors import InputError
 from tests.eeg_files import EdfFile

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from e2llm_core import supervision
-from e2llm_core.supervision import SupervisedHead
-from e2llm_core.tiny_llm import tiny_qwen3
+from e2llm_core.llm import supervision
+from e2llm_core.llm.supervision import SupervisedHead
+from e2llm_core.llm.tiny_llm import tiny_qwen3
 
 WIDTH, VOCABULARY = 5, 17
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.temporal import TemporalTransformer
-from e2llm_core.tower import EEGSettings, EEGTower, load_tower, save_tower
+from e2llm_core.tower.temporal import TemporalTransformer
+from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower, save_tower
 
 
 def test_temporal_transformer_knows_the_order_of_patches():

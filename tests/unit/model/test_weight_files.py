@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
-from e2llm_core.weight_files import BLOCK, INDEX, SINGLE, WeightFiles, match, pieces_on_disk
-from e2llm_core.zero_loading import _refuse_untied
+from e2llm_core.llm.weight_files import BLOCK, INDEX, SINGLE, WeightFiles, match, pieces_on_disk
+from e2llm_core.llm.zero_loading import _refuse_untied
 from storage.errors import InputError
 
 QWEN3 = {"vocab_size": 151_936, "head_dim": 128, "max_position_embeddings": 40_960, "rope_theta": 1e6}

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from e2llm_core.eeg_sizes import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
-from e2llm_core.llm_sizes import total_numel
-from e2llm_core.projector import build_projector, complete_projector_config
+from cluster.planning.llm_sizes import total_numel
+from cluster.planning.tower_sizes import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.model.projector import build_projector, complete_projector_config
 from e2llm_core.stages.config import ProjectorConfig, TowerConfig
-from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 
 TOWERS = [TowerConfig(), TowerConfig(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]
 PROJECTORS = [{}, {"hidden": 100}, {"kind": "resampler"}, {"kind": "resampler", "num_queries": 5}]

@@ -8,11 +8,11 @@ import time
 import psutil
 import pytest
 
-from cluster.ports import HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
-from cluster.ray_start import is_running
 from cluster.slurm import node
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.ports import block_of
+from cluster.start.ports import HEAD_OPTIONS, HEAD_VARIABLES, NODE_OPTIONS
+from cluster.start.ray_start import is_running
 from storage.errors import InputError
 
 PORT = block_of(31)[0]

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from cluster.ports import HEAD_NAMES
 from cluster.slurm.ports import FIRST, LAST, block_of, free_or_other, head_block
+from cluster.start.ports import HEAD_NAMES
 
 
 def test_jobs_that_follow_each_other_share_no_port():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.language.corpus import corpus_dialogue
+from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
 from e2llm_core.stages.config import (
     DataConfig,
     LanguageTrainConfig,
@@ -19,7 +19,7 @@ from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.stage1 import Stage1
 from e2llm_core.stages.stage2 import Stage2
 from e2llm_core.stages.stage3 import Stage3
-from e2llm_core.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.tasks.corpus import corpus_dialogue
 from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from e2llm_core.evaluation.pictures import class_topomaps
+from e2llm_core.evaluation.report.pictures import class_topomaps
 from e2llm_core.stages.measured import MeasuredWindows
 from jobs.inputs import _same_windows
 from storage.errors import InputError

@@ -12,8 +12,8 @@ import pytest
 from e2llm_core.evaluation.answers import ItemAnswerer, KeptAnswers, answer_sets
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import RANDOM_EEG, Items, Noise, Request, pair_items, window_items
-from e2llm_core.evaluation.pictures import class_topomaps
-from e2llm_core.inference import Predictor, Question
+from e2llm_core.evaluation.report.pictures import class_topomaps
+from e2llm_core.inference.predictor import Predictor, Question
 from storage.signal.bands import BANDS
 from storage.windows import WindowConfig, Windows
 from tests.killed_attempts import Death, FakeClient

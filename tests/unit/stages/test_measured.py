@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from e2llm_core.language.claims import strongest
+from e2llm_core.claims.claims import strongest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import CONTENT, load_reference

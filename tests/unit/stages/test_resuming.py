@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from cluster.plans import ScoringPlan
 from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.inference.config import ScoringPlan
 from tests import killed_attempts
 
 _PROCESSES = multiprocessing.get_context("forkserver")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from cluster.features import FeatureWriter, manifest_of
-from cluster.plans import FeaturesPlan
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from cluster.batch.features import FeatureWriter, manifest_of
+from cluster.batch.plans import FeaturesPlan
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, LoraSettings, ProjectorConfig, Stage2Plan
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.features import tower_digest, variant_seeds
@@ -21,7 +21,7 @@ from e2llm_core.stages.segments import FeatureSegments, WindowSegments, read_aug
 from e2llm_core.stages.stage2 import Stage2
 from e2llm_core.stages.stage3 import Stage3
 from e2llm_core.stages.table import build_stage
-from e2llm_core.tower import load_tower
+from e2llm_core.tower.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 from storage.errors import InputError

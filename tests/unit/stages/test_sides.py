@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from e2llm_core.evaluation.items import window_items
-from e2llm_core.evaluation.references import Baseline, control_predictions, with_validation
+from e2llm_core.evaluation.references.references import Baseline, control_predictions, with_validation
 from e2llm_core.stages.config import DataConfig, Stage1Config
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from e2llm_core.claims.measures import SignalMeasures
 from e2llm_core.encoders import load_encoder
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.language.measures import SignalMeasures
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import LanguageTrainConfig, Stage1Config, TinyLLMConfig
 from e2llm_core.stages.data import ranks_share
 from e2llm_core.stages.measured import MeasuredWindows

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e2llm_core.supervision import supervised_positions
+from e2llm_core.llm.supervision import supervised_positions
 from e2llm_core.training.sharding import MicroBatch
 
 aten = torch.ops.aten

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-import cluster.ingest
+import cluster.batch.ingest
 from jobs.ingest import ingest_plan
 from storage.errors import InputError
 from storage.readers import RecordingRef
@@ -18,7 +18,7 @@ from storage.readers import RecordingRef
 def one_after_the_other(plan: object, token: str, refs: list[RecordingRef], *_: object) -> Iterator[tuple]:
     """Work on recordings in this process, without Ray."""
     for ref in refs:
-        yield ref, cluster.ingest._ingest_one(plan, token, ref)
+        yield ref, cluster.batch.ingest._ingest_one(plan, token, ref)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def judge(cases: Path) -> ModuleType:
 def ingest(work: Path) -> tuple[int, str]:
     try:
         plan = ingest_plan(work / "spec.yaml", [])
-        cluster.ingest.ingest(plan, cluster.ingest.Resources(), work / "out" / "run")
+        cluster.batch.ingest.ingest(plan, cluster.batch.ingest.Resources(), work / "out" / "run")
     except InputError as error:
         return 2, f"error: {error}"
     return 0, ""
@@ -57,7 +57,7 @@ def test_every_case_has_its_right_value(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cluster.ingest, "_outcomes", one_after_the_other)
+    monkeypatch.setattr(cluster.batch.ingest, "_outcomes", one_after_the_other)
     wrong = {}
     for case in sorted(path.parent for path in cases.glob("*/spec.yaml")):
         work = Path(shutil.copytree(case, tmp_path / case.name, symlinks=True))

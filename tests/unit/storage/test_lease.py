@@ -8,10 +8,10 @@ import pytest
 
 from jobs.run_folder import OWNER, RunFolder
 from storage.errors import InputError
-from storage.lock import only_ingest, only_job, writing
-from storage.s3.access import Unconditional
-from storage.s3.bucket import Bucket
-from storage.s3.lease import LOCK, Lease
+from storage.places.lock import only_ingest, only_job, writing
+from storage.places.s3.access import Unconditional
+from storage.places.s3.bucket import Bucket
+from storage.places.s3.lease import LOCK, Lease
 
 SILENCE_SECONDS = 3.0
 """A holder that is to live is heard of six times in it, on a busy machine, too."""

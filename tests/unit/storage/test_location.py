@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
-from storage.location import Folder, Place, locate, split_url
-from storage.s3.bucket import Bucket
+from storage.places.location import Folder, Place, locate, split_url
+from storage.places.s3.bucket import Bucket
 
 SECRET = "hunter2-secret"
 NAMES = st.text("abc019-_.", min_size=1, max_size=6).filter(lambda name: name not in (".", ".."))

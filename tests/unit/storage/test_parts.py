@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from storage.location import locate
-from storage.parts import Parts, discard_parts
+from storage.places.location import locate
+from storage.places.parts import Parts, discard_parts
 
 FROM = {"model": "a", "store": "b"}
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from storage import lock
 from storage.errors import InputError
-from storage.location import locate
-from storage.lock import only_job
+from storage.places import lock
+from storage.places.location import locate
+from storage.places.lock import only_job
 
 HOLDER = """
 import sys, time
-from storage.location import locate
-from storage.lock import only_job
+from storage.places.location import locate
+from storage.places.lock import only_job
 with only_job(locate(sys.argv[1])):
     print("holds", flush=True)
     time.sleep(float(sys.argv[2]))

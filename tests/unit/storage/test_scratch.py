@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from storage.errors import InputError
-from storage.fetching import fetched, fetched_file
-from storage.scratch import is_scratch, scratch_folder
-from storage.workspace import Workspace, working_folder
+from storage.places.fetching import fetched, fetched_file
+from storage.places.scratch import is_scratch, scratch_folder
+from storage.places.workspace import Workspace, working_folder
 
 
 @pytest.fixture(autouse=True)

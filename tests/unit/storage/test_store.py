@@ -88,7 +88,7 @@ def test_every_layout_holds_the_same_signal(
     assert np.abs(windows.read(range(len(windows))) - expected).max() <= error + 1e-4
 
 
-@pytest.mark.parametrize("victim", ["storage.store.write_signal", "storage.location.Folder.write"])
+@pytest.mark.parametrize("victim", ["storage.store.write_signal", "storage.places.location.Folder.write"])
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_recording_changes_by_its_last_write_alone(
     victim: str,

@@ -15,7 +15,7 @@ from deepspeed.runtime.zero.offload_config import OffloadDeviceEnum
 from deepspeed.runtime.zero.partition_parameters import Init
 
 from cluster.planning.memory import REDUCE_BUCKET
-from e2llm_core import deepspeed_private
+from e2llm_core.training import deepspeed_private
 
 SOURCES = Path(deepspeed_private.__file__).parent
 

@@ -6,8 +6,8 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2MoeConfig, Qwen3Config, Qwen3MoeConfig
 
-from e2llm_core.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.tower import EEGSettings, EEGTower
+from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.flops import CompositeFlops, LanguageFlops, causal_pairs, sequence_lengths, tower_flops
 
 SIZES = {

@@ -4,8 +4,8 @@ import psutil
 import pytest
 import torch
 
-from e2llm_core.gpus import GPUS
 from e2llm_core.training import meter as module
+from e2llm_core.training.gpus import GPUS
 from e2llm_core.training.meter import StepMeter, covered, peak_flops, peak_memory_bytes
 from e2llm_core.training.world import World
 

@@ -1,0 +1,1 @@
+"""Jobs that Ray spreads over windows and recordings."""

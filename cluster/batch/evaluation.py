@@ -1,0 +1,32 @@
+"""The evaluation on the connected cluster: the model behind Ray Serve, the rest of it in this process."""
+
+from pathlib import Path
+from typing import Any
+
+from cluster.serve.deployment import deployed
+from cluster.session import Resources, require_resources
+from e2llm_core.evaluation import run as core
+from e2llm_core.evaluation.config import EvaluationPlan
+
+
+def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, environment: dict[str, Any]) -> str:
+    """Evaluate a model directory; see `e2llm_core.evaluation.run.evaluate`.
+
+    Parameters
+    ----------
+    plan : EvaluationPlan
+        Absolute paths, which the replicas see as well.
+    run : str or Path
+        Folder or URL of the run.
+    resources : Resources
+        Replicas of the model, and what each reserves.
+    environment : dict
+        Recorded in the summary.
+
+    Returns
+    -------
+    str
+        Path or URL of the report.
+    """
+    require_resources(resources)
+    return core.evaluate(plan, run, lambda: deployed(plan, run, resources), environment)

@@ -1,0 +1,169 @@
+"""Features of a frozen tower with Ray Data: blocks of windows in, one shard of an array per block out.
+
+The signal measures of the same windows, which stages 2 and 3 speak of, are computed along with them.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.batch.plans import FeaturesPlan
+from cluster.progress import watch
+from cluster.session import Resources, require_resources
+from storage.errors import InputError
+from storage.features import FEATURES, FeatureManifest, Features, FeatureSource
+from storage.places.fetching import fetched
+from storage.store import open_store
+from storage.windows import Windows
+
+_WINDOWS_PER_BATCH = 64
+_SOFTWARE = ("torch", "numpy", "tensorstore")
+
+
+class FeatureWriter:
+    """Computes blocks of features and writes them; holds one copy of the tower.
+
+    Parameters
+    ----------
+    plan : FeaturesPlan
+        Absolute paths.
+    place : str
+        Of the features, begun.
+    manifest : FeatureManifest
+        What they are.
+    """
+
+    def __init__(self, plan: FeaturesPlan, place: str, manifest: FeatureManifest) -> None:
+        import torch
+
+        from e2llm_core.stages.measured import measures_of, whitened
+        from e2llm_core.tower.tower import load_tower
+
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._tower = load_tower(fetched(plan.model)).to(self._device)
+        self._windows = Windows(open_store(plan.store), plan.windows)
+        self._whitened = whitened(self._windows)
+        self._measures = measures_of(self._windows)
+        self._features = Features(place, manifest)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Write the blocks of column ``block``; a refusal comes back as text, for the others to go on."""
+        refusals = [self._refusal(int(block)) for block in batch["block"]]
+        columns = list(zip(*refusals, strict=True))
+        return dict(zip(("place", "problem", "remedy"), map(list, columns), strict=True)) | {"block": batch["block"]}
+
+    def _refusal(self, block: int) -> tuple[str, str, str]:
+        try:
+            self._features.write(block, *self.compute(self._features.manifest.rows(block)))
+        except InputError as error:
+            return error.place, error.problem, error.remedy
+        return "", "", ""
+
+    def compute(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute features and measures of windows.
+
+        Returns
+        -------
+        values : np.ndarray
+            float32 (windows, n_variants, n_tokens, dim).
+        measures : np.ndarray
+            float32 (windows, n_quantities).
+        """
+        import torch
+
+        from e2llm_core.stages.features import variant_seeds
+        from e2llm_core.stages.segments import augmented
+
+        manifest = self._features.manifest
+        values = np.empty((len(numbers), *manifest.shape[1:]), dtype=np.float32)
+        measures = np.empty((len(numbers), len(manifest.quantities)), dtype=np.float32)
+        for start in range(0, len(numbers), _WINDOWS_PER_BATCH):
+            some = numbers[start : start + _WINDOWS_PER_BATCH]
+            signal = self._windows.read(some)
+            same = self._whitened.config == self._windows.config
+            measures[start : start + len(some)] = self._measures(signal if same else self._whitened.read(some))
+            for variant in range(manifest.num_variants):
+                shown = torch.from_numpy(augmented(signal, variant_seeds(manifest.seed, variant, some)))
+                with torch.inference_mode():
+                    values[start : start + len(some), variant] = self._tower(shown.to(self._device)).float().cpu()
+        return values, measures
+
+
+def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) -> str:
+    """Compute what is missing of a plan's features in ``<run>/features.zarr``.
+
+    A job that was killed goes on with the blocks that are not there; only those at work are computed again.
+
+    Parameters
+    ----------
+    plan : FeaturesPlan
+        Absolute paths.
+    run : str or Path
+        A folder that all nodes see, or a URL.
+    resources : Resources
+        `workers` blocks are worked on side by side.
+
+    Returns
+    -------
+    str
+        Folder or URL of the features, for `data.features` of stages 2 and 3.
+
+    Raises
+    ------
+    InputError
+        When windows cannot be read or features not written, after every other block is there.
+    """
+    import ray
+
+    require_resources(resources)
+    place = f"{run}/{FEATURES}"
+    features = Features.create(place, manifest_of(plan))
+    features.prepare()
+    missing, total = features.missing(), features.manifest.num_blocks
+    print(f"[features] {total - len(missing)} of {total} blocks are there", flush=True)
+    if missing:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        blocks = ray.data.from_items([{"block": block} for block in missing], override_num_blocks=len(missing))
+        written = blocks.map_batches(
+            FeatureWriter,
+            fn_constructor_args=(plan, place, features.manifest),
+            batch_size=1,
+            concurrency=resources.workers,
+            num_cpus=resources.cpus_per_worker,
+            num_gpus=resources.gpus_per_worker or None,
+        )
+        seconds = 5 * features.place.seconds_between_looks
+        with watch("features", total, lambda: total - len(features.missing()), seconds):
+            refused = [row for row in written.iter_rows() if row["place"]]
+        if refused:
+            first = min(refused, key=lambda row: row["block"])
+            rest = f" ({len(refused)} of {total} blocks refused)" if len(refused) > 1 else ""
+            raise InputError(first["place"], first["problem"] + rest, first["remedy"])
+    features.complete()
+    return place
+
+
+def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
+    """What a plan's features will be; reads the store's tables and the tower's files, no signal."""
+    from e2llm_core.stages.features import tower_digest
+    from e2llm_core.stages.measured import measures_of
+    from e2llm_core.tower.tower import load_tower
+
+    windows = Windows(open_store(plan.store), plan.windows)
+    model = fetched(plan.model)
+    tower = load_tower(model)
+    return FeatureManifest(
+        source=FeatureSource.of(windows, tower_digest(model)),
+        num_windows=len(windows),
+        num_variants=plan.variants,
+        num_tokens=tower.num_tokens,
+        dim=tower.dim,
+        quantities=measures_of(windows).names,
+        seed=plan.seed,
+        precision=plan.precision,
+        block=plan.block,
+        versions={name: version(name) for name in _SOFTWARE},
+    )

@@ -1,0 +1,21 @@
+"""Settings of the `features` job. Light to import."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.features import Precision
+from storage.places.location import Place, StoreURL
+from storage.windows import WindowConfig
+
+
+class FeaturesPlan(BaseModel):
+    """Which tower's outputs are computed for which windows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: StoreURL = Field(description="folder, or s3://bucket/prefix")
+    windows: WindowConfig = Field(default_factory=WindowConfig)
+    model: Place = Field(description="model directory of any stage: its tower")
+    variants: int = Field(1, ge=1, description="versions of each window: as it is, and so many less one augmented")
+    seed: int = Field(0, ge=0, description="of the augmentation")
+    precision: Precision = Field("fp32", description="of the numbers on disk; they are computed in the tower's own")
+    block: int = Field(256, ge=1, description="windows that are computed and written together")

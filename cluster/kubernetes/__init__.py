@@ -1,0 +1,1 @@
+"""Manifests for KubeRay, and the hook that their pods run."""

@@ -1,0 +1,1 @@
+"""Starting a Ray cluster on this machine or on several hosts."""

@@ -1,0 +1,1 @@
+"""What is claimed about EEG: quantities that can be measured, and sentences about them."""

@@ -1,0 +1,63 @@
+"""What the report shows besides numbers: scalp maps of the classes, and examples with their EEG."""
+
+import numpy as np
+import pandas as pd
+
+from e2llm_core.evaluation.report.inputs import Example, Topomaps
+from e2llm_core.stages.data import EEGData
+from storage.signal.bands import BANDS
+from storage.windows import Windows
+
+_READ = 64
+
+
+def class_topomaps(data: EEGData) -> Topomaps:
+    """Mean session-relative log band power by class over the test subjects' windows, of the model's channels."""
+    source = data.measured(data.split.test)
+    freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
+    groups = source.table.groupby(["subject", "session", "label"])
+    group, keys = groups.ngroup().to_numpy(), groups.size()
+    sums = np.zeros((len(keys), len(BANDS), len(source.channels)))
+    for ids in np.array_split(np.arange(len(source)), -(-len(source) // _READ)):
+        power = np.abs(np.fft.rfft(source.read(ids))) ** 2 / source.n_times
+        bands = [power[..., (freqs >= low) & (freqs < high)].mean(axis=-1) for low, high in BANDS.values()]
+        np.add.at(sums, group[ids], np.log(np.stack(bands, axis=1) + 1e-6))
+    label, counts = keys.index.get_level_values("label"), keys.to_numpy()[:, None, None]
+    sums -= counts * _session_means(sums / counts, keys.index)
+    shown = [name for name in data.labels if (label == name).any()]
+    maps = np.stack([sums[label == name].sum(axis=0) / counts[label == name].sum() for name in shown])
+    return Topomaps(maps, tuple(source.channels), tuple(BANDS), tuple(shown), len(source))
+
+
+def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
+    """Mean of each session, with every label weighing the same within it; (groups, ...) as the means of the labels."""
+    session = keys.droplevel("label").factorize()[0]
+    return np.stack([means[session == number].mean(axis=0) for number in session])
+
+
+def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
+    """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
+    plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
+    source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
+    right = predictions[predictions["answer"] == predictions["truth"]]
+    wrong = predictions[predictions["answer"] != predictions["truth"]]
+    chosen = pd.concat([right.drop_duplicates("truth").head(2), wrong.head(1)]).head(3)
+    places = {
+        key: number for number, key in enumerate(zip(source.table["recording_id"], source.table["start"], strict=True))
+    }
+    examples = []
+    for row in chosen.itertuples():
+        window = places[(row.recording_id, row.start)]
+        title = f"subject {row.subject}, session {row.session}, trial {row.trial}"
+        examples.append(
+            Example(
+                eeg_uv=source.read([window])[0],
+                channels=tuple(source.channels),
+                sfreq_hz=source.sfreq_hz,
+                truth=row.truth,
+                answer=row.answer,
+                text=row.text,
+                title=title,
+            )
+        )
+    return examples

@@ -1,0 +1,277 @@
+"""report.html: everything an evaluation found, in one file that asks nothing of the network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from e2llm_core.evaluation.predictions import read_predictions
+from e2llm_core.evaluation.report import eeg_figures, figures
+from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
+from e2llm_core.evaluation.report.verdicts import (
+    HEADLINE_METRIC,
+    MARGIN,
+    MEANINGS,
+    control_name,
+    display_name,
+    judge,
+)
+from e2llm_core.evaluation.scores import METRICS
+from e2llm_core.evaluation.summary import ResultRow, Summary, subject_counts
+from storage.places.files import write_bytes
+
+TASK_NAMES = {
+    "IED": "basic emotion prediction",
+    "EPC": "emotion pair comparison",
+    "ESS": "emotion sequence sorting",
+    "EIM": "emotion individual matching",
+    "ESR": "emotion scenario reasoning",
+}
+METHOD_WORDS = {
+    "t_subjects": "Student's t over subjects",
+    "subject_bootstrap": "subject-clustered percentile bootstrap",
+    "none": "no interval, one subject only",
+}
+_ORDER = ("oracle", "e2llm", "probe", "de_svm", "random_eeg", "other_class", "text_only", "session_only")
+_THINK = re.compile(r"<think>(?P<rationale>.*?)</think>", re.DOTALL)
+_SPECIAL = re.compile(r"<\|[^|>]*\|>")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The main number of a task and what stands beside it."""
+
+    row: ResultRow
+    name: str
+    times_chance: float | None
+    beside: list[tuple[str, ResultRow]]
+    plot: str
+
+
+def write_report(evaluation_dir: Path) -> Path:
+    """Write report.html into an evaluation folder.
+
+    Parameters
+    ----------
+    evaluation_dir
+        Holds summary.json and predictions.parquet, and, where they were made, learning_curves.json,
+        topomaps.npz, examples.json with examples.npz (see `report_inputs`).
+
+    Returns
+    -------
+    path of the report
+
+    Raises
+    ------
+    FileNotFoundError
+        If the summary or the predictions are missing.
+    pydantic.ValidationError, ValueError
+        If one of them does not follow its schema.
+    """
+    summary = Summary.read(evaluation_dir / "summary.json")
+    predictions = read_predictions(evaluation_dir / "predictions.parquet")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["duration"] = _duration
+    page = environment.get_template("report.html.jinja").render(**_content(evaluation_dir, summary, predictions))
+    path = evaluation_dir / "report.html"
+    write_bytes(path, page.encode())
+    return path
+
+
+def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Values of the template."""
+    tasks = list(dict.fromkeys(row.task for row in summary.results))
+    curves = {stage: rows for stage, rows in read_learning_curves(folder).items() if rows}
+    scalp = Topomaps.read(folder)
+    picture, left_out = eeg_figures.topomaps(scalp) if scalp else (None, [])
+    metrics = list(dict.fromkeys([*METRICS, *(row.metric for row in summary.results)]))
+    return {
+        "summary": summary,
+        "task_names": TASK_NAMES,
+        "headlines": [line for task in tasks if (line := _headline(summary, task))],
+        "metrics": [name for name in metrics if any(row.metric == name for row in summary.results)],
+        "table": _table(summary),
+        "controls": _controls(summary),
+        "margin": MARGIN,
+        "subjects": _subject_tables(summary, tasks),
+        "confusions": _confusions(predictions, tasks),
+        "curves": figures.learning_curves(curves, "curves") if curves else None,
+        "scalp": {"picture": picture, "left_out": left_out, "content": scalp} if scalp else None,
+        "examples": _examples(folder),
+        "interval_words": [METHOD_WORDS.get(name, name) for name in sorted({row.ci_method for row in summary.results})],
+        "reproduce": _reproduce(summary),
+        "several_adaptations": len({row.adaptation for row in summary.results}) > 1,
+        "several_readouts": len({row.readout for row in summary.results if row.model == "e2llm"}) > 1,
+    }
+
+
+def _rank(row: ResultRow) -> tuple[int, int]:
+    name = control_name(row.model, row.condition) or row.model
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), 0 if row.readout == "generation" else 1)
+
+
+def _label(summary: Summary, row: ResultRow) -> str:
+    """Name of a row, with its readout where the same model was read in two ways."""
+    name = display_name(row.model, row.condition)
+    siblings = {
+        other.readout
+        for other in summary.results
+        if (other.task, other.model, other.condition) == (row.task, row.model, row.condition)
+    }
+    return f"{name} ({row.readout})" if len(siblings) > 1 else name
+
+
+def _headline(summary: Summary, task: str) -> Headline | None:
+    rows = sorted((row for row in summary.results if row.task == task and row.metric == HEADLINE_METRIC), key=_rank)
+    models = [row for row in rows if row.model == "e2llm" and row.condition == "eeg"]
+    if not models:
+        return None
+    main = next((row for row in models if row.primary), models[0])
+    beside = [(_label(summary, row), row) for row in rows if row.model in ("de_svm", "oracle", "probe")]
+    return Headline(
+        row=main,
+        name=_label(summary, main),
+        times_chance=main.value / main.chance if main.chance else None,
+        beside=beside,
+        plot=figures.dot_intervals([_dot(summary, row) for row in rows], f"dots-{task}", "balanced accuracy"),
+    )
+
+
+def _dot(summary: Summary, row: ResultRow) -> figures.DotRow:
+    subjects = tuple(
+        one.value
+        for one in summary.per_subject
+        if (one.task, one.model, one.condition, one.readout, one.metric)
+        == (row.task, row.model, row.condition, row.readout, row.metric)
+    )
+    control = control_name(row.model, row.condition) is not None
+    kind = "control" if control else "model" if row.model == "e2llm" else "reference"
+    return figures.DotRow(_label(summary, row), row.value, row.ci_low, row.ci_high, row.chance, subjects, kind)
+
+
+def _table(summary: Summary) -> list[dict[str, Any]]:
+    """One line per set of answers, one cell per metric."""
+    lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    for row in summary.results:
+        key = (row.task, row.model, row.condition, row.readout)
+        line = lines.setdefault(key, {"first": row, "name": display_name(row.model, row.condition), "cells": {}})
+        line["cells"][row.metric] = row
+    tasks = list(dict.fromkeys(row.task for row in summary.results))
+    return sorted(lines.values(), key=lambda line: (tasks.index(line["first"].task), *_rank(line["first"])))
+
+
+def _controls(summary: Summary) -> list[dict[str, Any]]:
+    found = []
+    for row in summary.results:
+        name = control_name(row.model, row.condition)
+        if name and row.metric == HEADLINE_METRIC:
+            verdict = None if row.chance is None else judge(row)
+            found.append({"row": row, "name": _label(summary, row), "meaning": MEANINGS[name], "verdict": verdict})
+    tasks = list(dict.fromkeys(row.task for row in summary.results))
+    return sorted(found, key=lambda item: (tasks.index(item["row"].task), *_rank(item["row"])))
+
+
+def _subject_tables(summary: Summary, tasks: list[str]) -> list[dict[str, Any]]:
+    """Scores of each subject by the models that see EEG."""
+    tables = []
+    for task in tasks:
+        rows = [row for row in summary.results if row.task == task and row.metric == HEADLINE_METRIC]
+        rows = sorted((row for row in rows if control_name(row.model, row.condition) is None), key=_rank)
+        columns = {(row.model, row.condition, row.readout): _label(summary, row) for row in rows}
+        cells: dict[str, dict[tuple[str, str, str], float]] = {}
+        for one in summary.per_subject:
+            key = (one.model, one.condition, one.readout)
+            if one.task == task and one.metric == HEADLINE_METRIC and key in columns:
+                cells.setdefault(one.subject, {})[key] = one.value
+        if cells:
+            tables.append({"task": task, "columns": columns, "cells": dict(sorted(cells.items(), key=_natural))})
+    return tables
+
+
+def _natural(item: tuple[str, Any]) -> list[Any]:
+    """Sort key that puts subject 2 before subject 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", item[0]) if part]
+
+
+def _confusions(predictions: pd.DataFrame, tasks: list[str]) -> list[dict[str, str]]:
+    pictures = []
+    for task in tasks:
+        rows = predictions[
+            (predictions["task"] == task) & (predictions["model"] == "e2llm") & (predictions["condition"] == "eeg")
+        ]
+        if rows.empty:
+            continue
+        readout = "generation" if (rows["readout"] == "generation").any() else "likelihood"
+        _, counts, labels = subject_counts(rows[rows["readout"] == readout])
+        picture = figures.confusion(counts.sum(axis=0), labels, f"confusion-{task}")
+        pictures.append({"task": task, "readout": readout, "picture": picture})
+    return pictures
+
+
+def _examples(folder: Path) -> list[dict[str, Any]]:
+    shown = []
+    for number, example in enumerate(read_examples(folder)):
+        text = _SPECIAL.sub("", example.text or "").strip()
+        match = _THINK.search(text)
+        shown.append(
+            {
+                "example": example,
+                "rationale": (match["rationale"] if match else "").strip(),
+                "reply": _THINK.sub("", text).strip(),
+                "right": example.answer == example.truth,
+                "plot": eeg_figures.eeg_trace(example, f"trace-{number}"),
+            }
+        )
+    return shown
+
+
+def _reproduce(summary: Summary) -> list[tuple[str, list[str]]]:
+    """Values that identify the run; each with every value that occurs."""
+    fields = {
+        "split": "split",
+        "split_digest": "split digest",
+        "fold": "fold",
+        "disjoint_on": "sides disjoint on",
+        "shared": "test shares with training",
+        "labels_missing_in_train": "labels never trained",
+        "seed": "seed",
+        "adaptation": "adaptation",
+        "prompt": "prompt",
+        "model_digest": "model digest",
+    }
+    found = []
+    for field, words in fields.items():
+        values = list(
+            dict.fromkeys(_words(value) for row in summary.results if (value := getattr(row, field)) not in (None, ()))
+        )
+        if values:
+            found.append((words, values))
+    return found
+
+
+def _words(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

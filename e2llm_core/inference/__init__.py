@@ -1,0 +1,1 @@
+"""A trained model's answers: to questions, for windows, for one file."""

@@ -1,1 +1,0 @@
-"""What is said about EEG: measurable quantities, claims, dialogues, and the project's own text corpus."""

@@ -1,0 +1,1 @@
+"""Language models: tokens, loading, attention, packing."""

@@ -1,0 +1,1 @@
+"""The composite model: configuration, processor, folder, export."""

@@ -1,0 +1,287 @@
+"""Prompts, targets and EEG segments to model inputs, in Qwen's chat conventions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from e2llm_core.llm.supervision import IGNORED
+from e2llm_core.llm.tokens import (
+    EEG_END,
+    EEG_MARKER,
+    EEG_PAD,
+    EEG_START,
+    EEG_TOKENS,
+    END_OF_TEXT,
+    THINK_END,
+    THINK_START,
+    TURN_END,
+    TURN_START,
+    add_eeg_tokens,
+    load_tokenizer,
+)
+from e2llm_core.tower.tower import EEGSettings
+
+__all__ = [
+    "EEG_END",
+    "EEG_MARKER",
+    "EEG_PAD",
+    "EEG_START",
+    "EEG_TOKENS",
+    "END_OF_TEXT",
+    "THINK_END",
+    "THINK_START",
+    "TURN_END",
+    "TURN_START",
+    "E2LLMProcessor",
+    "add_eeg_tokens",
+    "load_tokenizer",
+]
+
+PROCESSOR_CONFIG = "e2llm_processor.json"
+_RESERVED = (*EEG_TOKENS, TURN_START, TURN_END, END_OF_TEXT)
+_ROLES = ("system", "user", "assistant")
+
+
+class E2LLMProcessor:
+    """Tokenizer plus what an EEG segment is.
+
+    Parameters
+    ----------
+    tokenizer
+        A Qwen tokenizer to which `add_eeg_tokens` was applied.
+    num_eeg_tokens
+        Placeholder positions per segment, ``E2LLMConfig.num_eeg_tokens``.
+    eeg
+        Settings of one segment.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer lacks the EEG or turn tokens.
+    """
+
+    def __init__(self, tokenizer: Any, num_eeg_tokens: int, eeg: EEGSettings) -> None:
+        if num_eeg_tokens < 1:
+            raise ValueError(f"num_eeg_tokens: {num_eeg_tokens} is too small. Give the model's number")
+        vocabulary = tokenizer.get_vocab()
+        absent = [token for token in (*EEG_TOKENS, TURN_START, TURN_END) if token not in vocabulary]
+        if absent:
+            raise ValueError(f"tokenizer: lacks {absent}. Use a Qwen tokenizer and call add_eeg_tokens on it")
+        self.tokenizer = tokenizer
+        self.num_eeg_tokens = num_eeg_tokens
+        self.eeg = eeg
+        self.eeg_ids = {
+            "eeg_token_id": vocabulary[EEG_PAD],
+            "eeg_start_id": vocabulary[EEG_START],
+            "eeg_end_id": vocabulary[EEG_END],
+        }
+        self.pad_token_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else vocabulary[TURN_END]
+
+    def build_prompt(self, messages: Sequence[dict[str, str]], enable_thinking: bool = True) -> str:
+        """Render a conversation up to the answer that the model is to give.
+
+        Parameters
+        ----------
+        messages
+            ``{"role": "system" | "user" | "assistant", "content": str}``. Each ``<eeg>`` in a user's content
+            stands for one segment. The reasoning of earlier assistant turns is left out, as Qwen3 does.
+        enable_thinking
+            False adds an empty think block, after which the model answers at once.
+
+        Raises
+        ------
+        ValueError
+            If a role is unknown, a content holds reserved tokens, or the last message is the assistant's.
+        """
+        if not messages or messages[-1]["role"] == "assistant":
+            raise ValueError("messages: the last one must be the user's. Give the answer as a target instead")
+        parts = [f"{TURN_START}{m['role']}\n{self._content(m)}{TURN_END}\n" for m in messages]
+        thinking = "" if enable_thinking else f"{THINK_START}\n\n{THINK_END}\n\n"
+        return "".join(parts) + f"{TURN_START}assistant\n{thinking}"
+
+    def build_target(self, answer: str, rationale: str | None = None, thinking_in_prompt: bool = False) -> str:
+        """Render what the assistant says: think block, answer and end of turn.
+
+        Parameters
+        ----------
+        answer
+            The final answer.
+        rationale
+            Text of the think block, or None for an empty block.
+        thinking_in_prompt
+            True when the prompt already holds the empty think block (``enable_thinking=False``).
+
+        Raises
+        ------
+        ValueError
+            If a text holds reserved tokens, or a rationale is given after a closed think block.
+        """
+        _refuse_reserved("target", f"{answer}{rationale or ''}", (*_RESERVED, THINK_START, THINK_END))
+        if thinking_in_prompt:
+            if rationale is not None:
+                raise ValueError("rationale: the prompt closed its think block. Use enable_thinking=True")
+            return f"{answer}{TURN_END}"
+        return f"{THINK_START}\n{rationale or ''}\n{THINK_END}\n\n{answer}{TURN_END}"
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        targets: Sequence[str] | None = None,
+        segments: Sequence[Tensor | None] | None = None,
+        padding_side: str | None = None,
+        max_length: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Tokenise prompts (and targets) and stack their EEG segments.
+
+        Parameters
+        ----------
+        prompts
+            Rendered by `build_prompt`.
+        targets
+            Rendered by `build_target`, one per prompt; makes ``labels``.
+        segments
+            Per prompt a float tensor (n_segments, n_chans, n_times), or None.
+        padding_side
+            ``"right"`` or ``"left"``; by default right with targets, left without.
+        max_length
+            Longest allowed row in tokens; nothing is ever cut.
+
+        Returns
+        -------
+        dict
+            ``input_ids``, ``attention_mask`` (B, L); with targets ``labels`` (B, L), -100 outside the
+            targets; ``eeg`` (G, n_chans, n_times) if there are segments.
+
+        Raises
+        ------
+        ValueError
+            If counts or shapes do not match, or a row is too long.
+        """
+        segments = segments if segments is not None else [None] * len(prompts)
+        if len(segments) != len(prompts) or (targets is not None and len(targets) != len(prompts)):
+            raise ValueError("prompts: targets or segments differ in number. Give one of each per prompt")
+        side = padding_side or ("left" if targets is None else "right")
+        if side not in ("left", "right"):
+            raise ValueError(f"padding_side: {side!r} is unknown. Choose 'left' or 'right'")
+        prompt_ids = [self._encode(prompt) for prompt in prompts]
+        target_ids = [self._encode(target) for target in (targets if targets is not None else [""] * len(prompts))]
+        for index, (ids, segment) in enumerate(zip(prompt_ids, segments, strict=True)):
+            self._check_segments(index, ids, segment)
+        rows = [prompt + target for prompt, target in zip(prompt_ids, target_ids, strict=True)]
+        longest = max((len(row) for row in rows), default=0)
+        if max_length is not None and longest > max_length:
+            raise ValueError(f"max_length: a row has {longest} tokens, above {max_length}. Raise the limit")
+        batch = {
+            "input_ids": _pad(rows, self.pad_token_id, side),
+            "attention_mask": _pad([[1] * len(row) for row in rows], 0, side),
+        }
+        if targets is not None:
+            labels = [[IGNORED] * len(p) + t for p, t in zip(prompt_ids, target_ids, strict=True)]
+            batch["labels"] = _pad(labels, IGNORED, side)
+        present = [segment for segment in segments if segment is not None and len(segment)]
+        if present:
+            batch["eeg"] = torch.cat(present)
+        return batch
+
+    def tokenise(self, prompt: str, target: str) -> tuple[list[int], list[int]]:
+        """Token ids of a rendered prompt and of its target."""
+        return self._encode(prompt), self._encode(target)
+
+    def batch_decode(self, ids: Tensor) -> list[str]:
+        """Decode generated ids, without turn and padding tokens; think tags are kept."""
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=False)
+        return [text.split(TURN_END)[0].split(END_OF_TEXT)[0] for text in texts]
+
+    @staticmethod
+    def split_answer(text: str) -> tuple[str | None, str]:
+        """Split generated text into the rationale and the answer.
+
+        Returns
+        -------
+        rationale : str or None
+            Text of the think block; None if there is none or it is empty.
+        answer : str
+            What follows it, stripped; empty when the think block was never closed.
+        """
+        text = text.split(TURN_END)[0].split(END_OF_TEXT)[0]
+        before, closed, after = text.rpartition(THINK_END)
+        if closed:
+            return before.replace(THINK_START, "").strip() or None, after.strip()
+        if THINK_START in text:
+            return text.split(THINK_START, 1)[1].strip() or None, ""
+        return None, text.strip()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the tokenizer files and ``e2llm_processor.json``."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(str(folder))
+        content = {"format": 1, "num_eeg_tokens": self.num_eeg_tokens, "eeg": self.eeg.to_dict()}
+        (folder / PROCESSOR_CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> E2LLMProcessor:
+        """Read a folder written by `save_pretrained`, or a hub id.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no processor.
+        """
+        from e2llm_core.model.model_io import local_folder
+
+        folder = local_folder(str(directory), kwargs.pop("revision", None))
+        path = folder / PROCESSOR_CONFIG
+        if not path.is_file():
+            raise ValueError(f"processor {folder}: no {PROCESSOR_CONFIG}. Give the 'model' folder of a run")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer = load_tokenizer(folder)
+        return cls(tokenizer, content["num_eeg_tokens"], EEGSettings.from_dict(content["eeg"]))
+
+    def _content(self, message: dict[str, str]) -> str:
+        role, content = message["role"], message["content"]
+        if role not in _ROLES:
+            raise ValueError(f"messages: role {role!r} is unknown. Choose one of {list(_ROLES)}")
+        _refuse_reserved(f"messages, role {role}", content, _RESERVED)
+        if role == "assistant":
+            return content.rpartition(THINK_END)[2].lstrip("\n")
+        if role != "user":
+            return content
+        return content.replace(EEG_MARKER, f"{EEG_START}{EEG_PAD * self.num_eeg_tokens}{EEG_END}")
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _check_segments(self, index: int, ids: list[int], segment: Tensor | None) -> None:
+        count = 0 if segment is None else len(segment)
+        placeholders = ids.count(self.eeg_ids["eeg_token_id"])
+        if placeholders != count * self.num_eeg_tokens:
+            raise ValueError(
+                f"prompt {index}: {placeholders // self.num_eeg_tokens} {EEG_MARKER} markers for {count} "
+                "segments. Give one segment per marker"
+            )
+        wanted = (len(self.eeg.channels), self.eeg.n_times)
+        if segment is not None and (segment.ndim != 3 or tuple(segment.shape[1:]) != wanted):
+            raise ValueError(
+                f"prompt {index}: segments of shape {tuple(segment.shape)}, expected "
+                f"(n, {wanted[0]}, {wanted[1]}). Cut windows with the model's channels, rate and length"
+            )
+
+
+def _refuse_reserved(place: str, text: str, reserved: Sequence[str]) -> None:
+    found = [token for token in reserved if token in text]
+    if found:
+        raise ValueError(f"{place}: reserved tokens {found} in the text. Remove them; mark EEG by {EEG_MARKER}")
+
+
+def _pad(rows: Sequence[list[int]], value: int, side: str) -> Tensor:
+    longest = max((len(row) for row in rows), default=0)
+    fill = [[value] * (longest - len(row)) for row in rows]
+    padded = [f + row if side == "left" else row + f for row, f in zip(rows, fill, strict=True)]
+    return torch.tensor(padded, dtype=torch.long).view(len(rows), longest)

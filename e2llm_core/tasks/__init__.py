@@ -1,0 +1,1 @@
+"""The tasks: what is asked about segments, and what is answered."""

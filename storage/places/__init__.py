@@ -1,0 +1,1 @@
+"""Folders and buckets: files in them, locks on them, working copies of them."""

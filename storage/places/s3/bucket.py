@@ -1,0 +1,429 @@
+"""Stores, runs and models at ``s3://bucket/prefix``: any server that speaks the S3 protocol."""
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from storage.errors import InputError
+from storage.places.location import Location, Stored, split_url
+from storage.places.s3 import access
+from storage.places.s3.access import Unconditional
+from storage.places.s3.lease import LOCK
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import S3Store
+
+T = TypeVar("T")
+MAX_RETRIES = 1000
+"""More than fit into the patience, which is what ends repeating."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+_RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 416, 501
+_METADATA_SERVICE = "169.254.169.254"
+_PART_BYTES = 64 * 2**20
+_PARTS_AT_ONCE = 4
+_VERSIONS = 10
+"""Of an object that is replaced while it is downloaded, before that is given up."""
+
+
+class Bucket(Location):
+    """A prefix in a bucket.
+
+    Credentials, region and endpoint come from the standard environment (``AWS_ACCESS_KEY_ID``,
+    ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``), or the
+    machine's role; never from a URL or a spec. Failed and stalled requests are repeated with growing pauses.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://bucket/prefix``.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.bucket, self.prefix = split_url(url)
+        except ValueError as error:
+            place = "s3://..." if "@" in url or "?" in url else url
+            raise InputError(
+                place, f"is no place for a store: {error}", "Name a folder or s3://bucket/prefix."
+            ) from None
+
+    def __str__(self) -> str:
+        return "/".join(part for part in ("s3:/", self.bucket, self.prefix) if part)
+
+    def read(self, key: str) -> bytes:
+        """GET an object."""
+        return self._ask(key, lambda objects: bytes(objects.get(key).bytes()))
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """GET a range of an object; less, where it ends before."""
+        from obstore.exceptions import BaseError
+
+        def part(objects: "S3Store") -> bytes:
+            try:
+                return bytes(objects.get_range(key, start=start, end=stop))
+            except BaseError as error:
+                if _status(error) == _RANGE_NOT_SATISFIABLE:
+                    return b""
+                raise
+
+        return self._ask(key, part)
+
+    def read_end(self, key: str, length: int) -> bytes:
+        """GET the last bytes of an object."""
+        size = self.stored(key).size
+        return self.read_range(key, max(0, size - length), size) if size else b""
+
+    def write(self, key: str, content: bytes) -> None:
+        """PUT an object, which is atomic, in one piece.
+
+        An upload in parts could not be repeated when the answer to its last request is lost.
+
+        Raises
+        ------
+        InputError
+            When there is no such bucket, the server refuses, or was not to be reached for all of the patience.
+        """
+        try:
+            self._ask(key, lambda objects: objects.put(key, content, use_multipart=False))
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def write_if(self, key: str, content: bytes, tag: str | None) -> str | None:
+        """PUT an object that is still of this tag, or still absent (None).
+
+        Contents must differ from version to version: after a lost answer the object is read to see whose it is.
+
+        Returns
+        -------
+        str, optional
+            Its new tag; None when it is another one, which is left as it is.
+
+        Raises
+        ------
+        Unconditional
+            When the server says that it cannot do this.
+        InputError
+            As :meth:`write`.
+        """
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create" if tag is None else {"e_tag": tag}
+        try:
+            put = self._ask(key, lambda objects: objects.put(key, content, mode=mode, use_multipart=False))
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+        except InputError as error:
+            if _status(error.__cause__) == _NOT_IMPLEMENTED:
+                raise Unconditional from error
+            if not isinstance(error.__cause__, AlreadyExistsError | PreconditionError):
+                raise
+        else:
+            return put["e_tag"]
+        with suppress(FileNotFoundError):
+            there, its_tag = self.read_version(key)
+            return its_tag if there == content else None
+        return None
+
+    def read_version(self, key: str) -> tuple[bytes, str]:
+        """GET an object and its tag; raises `FileNotFoundError` when there is none."""
+
+        def get(objects: "S3Store") -> tuple[bytes, str]:
+            found = objects.get(key)
+            return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+        return self._ask(key, get)
+
+    def append(self, key: str, content: bytes) -> None:
+        """GET an object, PUT the longer one."""
+        try:
+            before = self.read(key)
+        except FileNotFoundError:
+            before = b""
+        self.write(key, before + content)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write a file of any size; readers see the old one or the new one.
+
+        Raises
+        ------
+        InputError
+            When the server refuses, or was not to be reached for all of the patience.
+        OSError
+            When the file cannot be read.
+        """
+        size = path.stat().st_size
+        if size <= _PART_BYTES:
+            self.write(key, path.read_bytes())
+            return
+
+        from obstore.exceptions import BaseError
+
+        before = self._tag(key, size)
+
+        def put(objects: "S3Store") -> None:
+            try:
+                with path.open("rb") as file:
+                    objects.put(key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+            except BaseError:
+                if self._tag(key, size) in (None, before):
+                    raise  # else only the answer to the last request was lost
+
+        try:
+            self._ask(key, put, is_long=True)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _tag(self, key: str, size: int) -> str | None:
+        """Tag of an object, if there is one of this size."""
+        try:
+            stored = self.stored(key)
+        except FileNotFoundError:
+            return None
+        return stored.tag if stored.size == size else None
+
+    def download(self, key: str, path: Path) -> Stored:
+        """Read an object of any size into a file, in parts of one version of it, which is returned.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such object.
+        InputError
+            When the server refuses, was not to be reached for all of the patience, or the object never stays the same.
+        OSError
+            When the file cannot be written.
+        """
+        from obstore.exceptions import PreconditionError
+
+        for attempt in range(1, _VERSIONS + 1):
+            stored = self.stored(key)
+            try:
+                self._download(stored, key, path)
+            except InputError as error:
+                if attempt == _VERSIONS or not isinstance(error.__cause__, PreconditionError):
+                    raise
+            else:
+                break
+        return stored
+
+    def _download(self, stored: Stored, key: str, path: Path) -> None:
+        """Read one version of an object into a file."""
+        size, tag, _ = stored
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as file, ThreadPoolExecutor(_PARTS_AT_ONCE) as threads:
+
+            def fetch(start: int) -> None:
+                span = (start, min(size, start + _PART_BYTES))
+                content = self._ask(
+                    key, lambda objects: objects.get(key, options={"range": span, "if_match": tag}).bytes()
+                )
+                os.pwrite(file.fileno(), content, start)
+
+            list(threads.map(fetch, range(0, size, _PART_BYTES)))
+        partial.replace(path)
+
+    def exists(self, key: str) -> bool:
+        """HEAD an object."""
+        try:
+            self.stored(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def stored(self, key: str) -> Stored:
+        """HEAD an object; raises `FileNotFoundError` when there is none."""
+        return _stored(self._ask(key, lambda objects: objects.head(key)))
+
+    def folders(self, key: str) -> list[str]:
+        """List common prefixes."""
+        found = self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None))
+        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+
+    def num_bytes(self, key: str = "") -> int:
+        """List objects and add up their sizes."""
+        return sum(stored.size for stored in self.files(key).values())
+
+    def files(self, key: str = "") -> dict[str, Stored]:
+        """List objects."""
+        found = self._ask(key, lambda objects: [item for batch in objects.list(key or None) for item in batch])
+        return {item["path"]: _stored(item) for item in sorted(found, key=lambda item: item["path"])}
+
+    def remove(self, key: str) -> None:
+        """DELETE an object and all below it."""
+        names = list(self.files(key))
+        self._ask(key, lambda objects: objects.delete([*names, key]))
+
+    def settle(self, key: str) -> None:
+        """Nothing to do: what an object store has acknowledged is kept."""
+
+    def zarr(self, key: str) -> Any:
+        """A `zarr.storage.ObjectStore`."""
+        from storage.places.s3.zarr_store import PatientObjectStore
+
+        return PatientObjectStore(Bucket(f"{self}/{key}"))
+
+    def tensorstore(self, key: str) -> dict[str, Any]:
+        """Driver `s3`; TensorStore looks for credentials in the same places."""
+        # Read by TensorStore once, at its first request.
+        os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", f"{access.CONNECT_SECONDS:.0f}")
+        os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", f"{max(1, access.stalled_seconds()):.0f}")
+        os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+        path = "/".join(part for part in (self.prefix, key) if part)
+        spec: dict[str, Any] = {
+            "driver": "s3",
+            "bucket": self.bucket,
+            "path": f"{path}/",
+            "aws_region": access.region(),
+            "s3_request_retries": {
+                "max_retries": MAX_RETRIES,
+                "initial_delay": f"{_FIRST_PAUSE:g}s",
+                "max_delay": f"{_LONGEST_PAUSE:g}s",
+            },
+        }
+        if endpoint := access.endpoint():
+            spec["endpoint"] = endpoint
+        if kind := access.credentials_kind():
+            spec["aws_credentials"] = {"type": kind}
+        return spec
+
+    def refuse_foreign(self) -> None:
+        """Look whether the prefix is taken."""
+        found = self._ask("", lambda objects: objects.list_with_delimiter(None))
+        names = [item["path"] for item in found["objects"]] + [name.rstrip("/") for name in found["common_prefixes"]]
+        if foreign := [name for name in names if name not in ("zarr.json", "recordings", LOCK)]:
+            raise InputError(str(self), f"is a prefix with other content ({foreign[0]})", "Choose another prefix.")
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Nothing to add: every request tells by itself why it failed."""
+        yield
+
+    def sweep(self) -> None:
+        """Nothing to do: an object is there as a whole or not at all."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """As the environment says, else two minutes."""
+        return access.patience_seconds()
+
+    @property
+    def seconds_between_looks(self) -> float:
+        """Each look is a request that is paid for."""
+        return 2.0
+
+    @cached_property
+    def objects(self) -> "S3Store":
+        """The client."""
+        from obstore.exceptions import BaseError
+
+        endpoint = access.endpoint()
+        credentials = access.credentials(str(self))
+        try:
+            return self._client(endpoint, credentials)
+        except (BaseError, ValueError) as error:
+            raise self._explained(error) from error
+
+    def _client(self, endpoint: str | None, credentials: dict[str, Any]) -> "S3Store":
+        from obstore.store import S3Store
+
+        return S3Store(
+            self.bucket,
+            prefix=self.prefix or None,
+            config={"region": access.region(), **({"endpoint": endpoint} if endpoint else {})},
+            client_options={
+                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "connect_timeout": timedelta(seconds=access.CONNECT_SECONDS),
+                "read_timeout": timedelta(seconds=access.stalled_seconds()),
+                "timeout": timedelta(seconds=access.patience_seconds()),
+            },
+            retry_config={
+                "max_retries": MAX_RETRIES,
+                "retry_timeout": timedelta(seconds=self.patience_seconds / 2),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+                    "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
+                    "base": 2,
+                },
+            },
+            **credentials,
+        )
+
+    def _ask(self, key: str, question: "Callable[[S3Store], T]", *, is_long: bool = False) -> T:
+        """Ask until there is an answer, since the client itself repeats neither deletions nor broken-off bodies.
+
+        The patience with a long question begins when it first fails.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such object.
+        InputError
+            When the server refuses, or was not to be reached for all of the patience.
+        """
+        from obstore.exceptions import BaseError, NotFoundError
+
+        deadline, pause = math.inf if is_long else time.monotonic() + self.patience_seconds, _FIRST_PAUSE
+        while True:
+            try:
+                return question(self.objects)
+            except (NotFoundError, FileNotFoundError) as error:
+                raise FileNotFoundError(f"{self}/{key}") from error
+            except BaseError as error:
+                deadline = min(deadline, time.monotonic() + self.patience_seconds)
+                if _is_final(error) or time.monotonic() + pause > deadline:
+                    raise self._explained(error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _no_bucket(self) -> InputError:
+        return InputError(str(self), "there is no such bucket", "Make it, or correct the URL and AWS_ENDPOINT_URL.")
+
+    def _explained(self, error: Exception) -> InputError:
+        return InputError(
+            str(self),
+            f"the object store does not answer as it should ({_reason(error)})",
+            "Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the credentials, then run again.",
+        )
+
+
+def _stored(item: "ObjectMeta") -> Stored:
+    return Stored(item["size"], item["e_tag"] or "", item["last_modified"].timestamp())
+
+
+def _status(error: BaseException | None) -> int | None:
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again is of no use."""
+    from obstore import exceptions
+
+    if status := _status(error):
+        return (status < 500 and status not in (408, 429)) or status == _NOT_IMPLEMENTED
+    refusals = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError)
+    return isinstance(error, refusals) or _METADATA_SERVICE in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words, without anything of the request."""
+    text = str(error)
+    if _METADATA_SERVICE in text:
+        return "no credentials: AWS_ACCESS_KEY_ID is not set and this machine has no role"
+    found = [*_STATUS.findall(text)[:1], *_CODE.findall(text)[:1]]
+    if found:
+        return " ".join(["status", *found])
+    first = re.split(r"[\n{]", text, maxsplit=1)[0]
+    return f"{type(error).__name__}: {first.strip(': ')[:200]}"
