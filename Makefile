@@ -46,10 +46,11 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m jobs.demo
 
-# Side by side what leaves cores idle (hence one process more than cores); one after the other what starts clusters.
+# Quick tests leave cores idle, hence one process more than cores. Slow ones start clusters, and wait for them half of
+# the time: two processes, whatever the number of cores. Those that share a Ray come last (tests/integration/conftest.py).
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses=$(WORKERS) --dist=loadfile --durations=10
-	$(BIN)/python -m pytest -m slow --durations=25
+	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=loadgroup --no-loadscope-reorder --durations=25
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,8 +17,13 @@ SHARED = ("one_cluster", "private_ray")
 """In this order tests that share come last: by then no other test of the session starts a Ray in this process."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests; where several processes share them, one gets all of a module, or all that share a Ray."""
     items.sort(key=lambda item: [name in getattr(item, "fixturenames", ()) for name in reversed(SHARED)])
+    for item in items:
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
 
 
 @pytest.fixture(scope="session")
