@@ -23,7 +23,7 @@ from benchmarks._report import Row
 from benchmarks.gpu import Results
 from cluster.planning.gpus import GPU, GPUS
 from cluster.planning.plan import JobPlan, plan_job
-from cluster.planning.workload import Sample, workload
+from e2llm_core.sizes.workload import Sample, workload
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.gpus import gpu_named

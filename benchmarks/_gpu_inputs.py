@@ -9,11 +9,11 @@ import torch
 from pydantic import TypeAdapter
 from scipy.signal import resample_poly
 
-from cluster.planning.llm_sizes import LLMSize, llm_size
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.stages.config import Plan, ProjectorConfig
-from e2llm_core.stages.stage1 import Stage1
-from e2llm_core.stages.table import build_stage
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.sizes.llm import LLMSize, llm_size
+from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.stages.table import Plan, build_stage
 from e2llm_core.tasks.corpus import corpus_dialogue
 from e2llm_core.training.world import World
 from storage.datasets import seed_vii

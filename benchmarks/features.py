@@ -21,11 +21,12 @@ from benchmarks._report import Row, compare, rounds, write
 from benchmarks.engine import NO_WARM_UP, SMALL_TOWER, Bench, tokens_per_second
 from cluster.batch.features import FeatureWriter, manifest_of
 from cluster.batch.plans import FeaturesPlan
-from cluster.planning.llm_sizes import llm_size
-from cluster.planning.tower_sizes import tokens_per_segment
-from cluster.planning.workload import text_tokens
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.sizes.llm import llm_size
+from e2llm_core.sizes.tower import tokens_per_segment
+from e2llm_core.sizes.workload import text_tokens
+from e2llm_core.tower.config import TowerConfig
 from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.flops import tower_flops
 from storage.features import Features

@@ -12,7 +12,7 @@ from rich.text import Text
 from cluster.planning.gpus import gpu_of
 from cluster.planning.plan import JobPlan, Setting, plan_job
 from cluster.planning.units import count, duration, gigabytes, of_nodes
-from cluster.planning.workload import workload
+from e2llm_core.sizes.workload import workload
 from e2llm_core.stages.config import StagePlan
 from jobs.load import load_spec
 from jobs.paths import absolute, root_folder

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from e2llm_core.stages.config import Stage2Plan, Stage3Plan, StagePlan
+from e2llm_core.stages.config import StagePlan
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage3.plan import Stage3Plan
 from jobs.load import load_spec
 from jobs.spec import SPECS
 

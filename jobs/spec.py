@@ -11,7 +11,10 @@ from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.inference.config import ScoringPlan
-from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMPlan
+from e2llm_core.stages.stage1.plan import Stage1Plan
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage3.plan import Stage3Plan
+from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from storage.layout import LayoutConfig
 from storage.places.location import Place, StoreURL
 from storage.readers import AnySource

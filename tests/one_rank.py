@@ -17,8 +17,7 @@ import transformers.integrations.deepspeed  # noqa: F401
 from pydantic import TypeAdapter
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F401
-from e2llm_core.stages.config import Plan
-from e2llm_core.stages.table import build_stage
+from e2llm_core.stages.table import Plan, build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.faults import Watchdog
 from e2llm_core.training.stage import Stage

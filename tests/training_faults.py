@@ -21,7 +21,9 @@ import pytest
 
 from cluster.session import TrainingResources
 from cluster.train.training import train
-from e2llm_core.stages.config import Plan, Stage1Plan, TinyLLMPlan
+from e2llm_core.stages.stage1.plan import Stage1Plan
+from e2llm_core.stages.table import Plan
+from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from e2llm_core.training.metrics import METRICS, PROGRESS, parse_metrics
 from storage.labels import LabelSet
 from storage.places.location import locate

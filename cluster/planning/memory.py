@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cluster.planning.llm_sizes import LLMSize, partition_numel
-from cluster.planning.workload import Part, Workload
+from e2llm_core.sizes.llm import LLMSize, partition_numel
+from e2llm_core.sizes.workload import Part, Workload
 
 REDUCE_BUCKET = 500_000_000
 """Numbers in DeepSpeed's gradient bucket (its default `reduce_bucket_size`), allocated whole when it starts, but by the

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from cluster.planning.gpus import GPU
 from cluster.planning.memory import Memory, checkpoint_bytes, memory
 from cluster.planning.step_time import StepTime, step_time, write_seconds
-from cluster.planning.workload import Workload
+from e2llm_core.sizes.workload import Workload
 
 USABLE = 0.95
 """Share of a GPU's memory that a plan may fill."""

@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster.planning.gpus import GPU
-from cluster.planning.llm_sizes import total_numel
-from cluster.planning.tower_sizes import encoder_tensors, temporal_tensors
-from cluster.planning.workload import Workload
+from e2llm_core.sizes.llm import total_numel
+from e2llm_core.sizes.tower import encoder_tensors, temporal_tensors
+from e2llm_core.sizes.workload import Workload
 
 COMPUTE_SHARE = 0.55
 MEMORY_SHARE = 0.8

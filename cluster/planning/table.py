@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster.planning.gpus import GPUS
-from cluster.planning.llm_sizes import LLM_SIZES
 from cluster.planning.memory import checkpoint_bytes
 from cluster.planning.plan import fastest
 from cluster.planning.step_time import step_time
 from cluster.planning.units import duration, gigabytes
-from cluster.planning.workload import Workload, workload
-from e2llm_core.stages.config import CachedDataConfig, LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
+from e2llm_core.sizes.llm import LLM_SIZES
+from e2llm_core.sizes.workload import Workload, workload
+from e2llm_core.stages.config import CachedDataConfig
+from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
 
 GPU_COUNTS = (8, 64, 256, 1024)
 """GPUs of the table."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.ray_private import is_placement_timeout
-from e2llm_core.stages.config import Plan
+from e2llm_core.stages.config import StagePlan
 from storage.errors import InputError
 from storage.places.location import Folder, locate
 
@@ -52,12 +52,12 @@ def refusal(error: BaseException, run: str | Path) -> InputError | None:
     return refused or _no_space(error, run)
 
 
-def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: str | Path) -> Plan:
+def with_half_the_micro_batch(plan: StagePlan, fewest_workers: int, run: str | Path) -> StagePlan:
     """Make the plan of the next attempt; the global batch, and so the curve, is the same.
 
     Parameters
     ----------
-    plan : Plan
+    plan : StagePlan
         Which needed too much memory.
     fewest_workers : int
         That may share a global batch.
@@ -82,7 +82,7 @@ def with_half_the_micro_batch(plan: Plan, fewest_workers: int, run: str | Path) 
     return plan.model_copy(update={"train": config.model_copy(update=halved)})
 
 
-def size_settings(plan: Plan) -> str:
+def size_settings(plan: StagePlan) -> str:
     """What `with_half_the_micro_batch` changes, as overrides."""
     found = {name: getattr(plan.train, name) for name in _SIZES if hasattr(plan.train, name)}
     return ", ".join(f"train.{name}={size}" for name, size in found.items())

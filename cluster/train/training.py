@@ -18,7 +18,7 @@ from cluster.train.recovery import (
     with_half_the_micro_batch,
 )
 from cluster.train.stopping import Stopped, StopRequest, first_signal
-from e2llm_core.stages.config import Plan
+from e2llm_core.stages.config import StagePlan
 from e2llm_core.training.metrics import PROGRESS
 from storage.places.location import locate
 from storage.places.workspace import Workspace
@@ -27,12 +27,12 @@ _PLACEMENT_SECONDS = "30"
 Outcome = Literal["finished", "stopped"]
 
 
-def train(plan: Plan, run: str | Path, resources: TrainingResources) -> None:
+def train(plan: StagePlan, run: str | Path, resources: TrainingResources) -> None:
     """Run a stage on the connected cluster; goes on from the run's newest complete checkpoint.
 
     Parameters
     ----------
-    plan : Plan
+    plan : StagePlan
         What to train; its paths are absolute.
     run : str or Path
         A folder that all nodes see, or a URL.
@@ -56,7 +56,7 @@ def train(plan: Plan, run: str | Path, resources: TrainingResources) -> None:
     Workspace(run).discard()
 
 
-def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request: StopRequest) -> None:
+def _attempts(plan: StagePlan, run: str | Path, resources: TrainingResources, request: StopRequest) -> None:
     """Start workers again until the run is finished, or until that cannot help."""
     from ray.train import TrainingFailedError
 
@@ -87,7 +87,7 @@ def _attempts(plan: Plan, run: str | Path, resources: TrainingResources, request
             wait_for_listed_nodes()
 
 
-def _attempt(plan: Plan, run: str | Path, resources: TrainingResources, workers: int, attempt: str) -> Outcome:
+def _attempt(plan: StagePlan, run: str | Path, resources: TrainingResources, workers: int, attempt: str) -> Outcome:
     """Place workers and train; Ray Train reports every failure at once.
 
     Room for a fixed number of workers is waited for. Room for an elastic run's was counted just before: when it is

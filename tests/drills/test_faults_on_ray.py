@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2llm_core.stages.config import Stage1Plan
+from e2llm_core.stages.stage1.plan import Stage1Plan
 from storage.errors import InputError
 from tests import ranks
 from tests.training_faults import (

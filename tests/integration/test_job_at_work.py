@@ -19,7 +19,7 @@ import ray
 import yaml
 
 from cluster.start.ports import HEAD_NAMES, HEAD_VARIABLES
-from e2llm_core.stages.config import Stage1Plan
+from e2llm_core.stages.stage1.plan import Stage1Plan
 from storage.store import open_store
 from tests import ranks
 from tests.processes import command_lines, listening

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.planning.llm_sizes import LLMSize, size_from_folder
 from cluster.planning.memory import FRAGMENTATION, Memory, memory
-from cluster.planning.tower_sizes import projector_tensors, tower_tensors
-from cluster.planning.workload import Part, Sample, Workload
 from e2llm_core.llm.tiny_llm import tiny_qwen3
-from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.sizes.llm import LLMSize, size_from_folder
+from e2llm_core.sizes.tower import projector_tensors, tower_tensors
+from e2llm_core.sizes.workload import Part, Sample, Workload
+from e2llm_core.tower.config import TowerConfig
 from e2llm_core.training.config import TrainConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -15,7 +15,8 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from cluster.session import TrainingResources
 from cluster.train import training
 from cluster.train.stopping import Stopped
-from e2llm_core.stages.config import Plan, TinyLLMPlan
+from e2llm_core.stages.table import Plan
+from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from storage.errors import InputError
 from storage.places.location import locate
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cluster.planning.llm_sizes import LLM_SIZES
 from cluster.planning.plan import JobPlan
-from cluster.planning.workload import DEFAULT_LLM
+from e2llm_core.sizes.llm import LLM_SIZES
+from e2llm_core.sizes.workload import DEFAULT_LLM
 from jobs import cli
 from jobs.load import load_spec
 from jobs.spec import SPECS

@@ -7,7 +7,7 @@ import pytest
 from cluster.planning.gpus import GPUS
 from cluster.planning.plan import plan_job
 from cluster.planning.table import rows as plan_rows
-from cluster.planning.workload import workload
+from e2llm_core.sizes.workload import workload
 from jobs.sizes import Size, rows, sizes
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from cluster.planning.llm_sizes import total_numel
-from cluster.planning.tower_sizes import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.projector import build_projector, complete_projector_config
-from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.sizes.llm import total_numel
+from e2llm_core.sizes.tower import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.tower.config import TowerConfig
 from e2llm_core.tower.tower import EEGSettings, EEGTower
 
 TOWERS = [TowerConfig(), TowerConfig(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from cluster.planning.llm_sizes import LLM_SIZES, LLMSize, llm_size, partition_numel, total_numel
+from e2llm_core.sizes.llm import LLM_SIZES, LLMSize, llm_size, partition_numel, total_numel
 from storage.errors import InputError
 
 PUBLISHED = {

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.planning.gpus import GPUS, gpu_of
-from cluster.planning.llm_sizes import LLM_SIZES
 from cluster.planning.memory import HOST_ITEMS, ITEMS, checkpoint_bytes, memory
 from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_bytes
 from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
-from cluster.planning.workload import TEXT_CHARACTERS, Workload, workload
+from e2llm_core.sizes.llm import LLM_SIZES
+from e2llm_core.sizes.workload import TEXT_CHARACTERS, Workload, workload
 from e2llm_core.tasks.corpus import corpus_dialogue
 from jobs.load import load_spec
 from jobs.spec import SPECS

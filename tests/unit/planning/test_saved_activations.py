@@ -5,9 +5,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from cluster.planning.llm_sizes import LLMSize
 from cluster.planning.memory import PADDING, layer_bytes_per_token
 from e2llm_core.llm.packed_attention import attend_packed
+from e2llm_core.sizes.llm import LLMSize
 
 TOKENS = 96
 LORA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

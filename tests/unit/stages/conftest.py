@@ -7,19 +7,16 @@ import pytest
 import torch
 
 from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
-from e2llm_core.stages.config import (
-    DataConfig,
-    LanguageTrainConfig,
-    LoraSettings,
-    ProjectorConfig,
-    Stage1Config,
-    TowerConfig,
-)
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.stages.config import DataConfig, LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.stage1 import Stage1
-from e2llm_core.stages.stage2 import Stage2
-from e2llm_core.stages.stage3 import Stage3
+from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.stages.stage2.stage import Stage2
+from e2llm_core.stages.stage3.plan import LoraSettings
+from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tower.config import TowerConfig
 from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store

@@ -1,8 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from e2llm_core.stages.config import Stage1Plan, Stage2Plan, Stage3Plan, TinyLLMConfig, TinyLLMPlan
-from e2llm_core.stages.text import TextPretraining
+from e2llm_core.stages.stage1.plan import Stage1Plan
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage3.plan import Stage3Plan
+from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig, TinyLLMPlan
+from e2llm_core.stages.tiny_llm.stage import TextPretraining
 
 DATA = {"store": "store.zarr"}
 PLANS = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.stages.config import TinyLLMConfig
-from e2llm_core.stages.text import TextPretraining
+from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
+from e2llm_core.stages.tiny_llm.stage import TextPretraining
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch, shard
 from e2llm_core.training.world import World

@@ -12,14 +12,17 @@ from safetensors.torch import load_file, save_file
 
 from cluster.batch.features import FeatureWriter, manifest_of
 from cluster.batch.plans import FeaturesPlan
+from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, LoraSettings, ProjectorConfig, Stage2Plan
+from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.features import tower_digest, variant_seeds
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.segments import FeatureSegments, WindowSegments, read_augmented
-from e2llm_core.stages.stage2 import Stage2
-from e2llm_core.stages.stage3 import Stage3
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage2.stage import Stage2
+from e2llm_core.stages.stage3.plan import LoraSettings
+from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.stages.table import build_stage
 from e2llm_core.tower.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch

@@ -6,10 +6,11 @@ import torch
 
 from e2llm_core.evaluation.items import window_items
 from e2llm_core.evaluation.references.references import Baseline, control_predictions, with_validation
-from e2llm_core.stages.config import DataConfig, Stage1Config
+from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
-from e2llm_core.stages.stage1 import Stage1
+from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 from storage.errors import InputError

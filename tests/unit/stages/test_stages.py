@@ -11,12 +11,14 @@ from e2llm_core.claims.measures import SignalMeasures
 from e2llm_core.encoders import load_encoder
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.config import LanguageTrainConfig, Stage1Config, TinyLLMConfig
+from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import load_origin, load_probe
-from e2llm_core.stages.stage1 import Stage1
-from e2llm_core.stages.text import ScoredText, TextPretraining
+from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
+from e2llm_core.stages.tiny_llm.stage import ScoredText, TextPretraining
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses
 from e2llm_core.training.world import World
@@ -110,8 +112,8 @@ def forbidden(*_, **__):
 def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkeypatch, hand_on, tmp_path):
     """No measured window is read, no target made, no vector compared, at one micro-batch and at several."""
     with monkeypatch.context() as patch:
-        patch.setattr("e2llm_core.stages.stage1.contrast_over_step", forbidden)
-        patch.setattr("e2llm_core.stages.stage1.read_augmented", forbidden)
+        patch.setattr("e2llm_core.stages.stage1.stage.contrast_over_step", forbidden)
+        patch.setattr("e2llm_core.stages.stage1.stage.read_augmented", forbidden)
         patch.setattr(MeasuredWindows, "__call__", forbidden)
         patch.setattr(SignalMeasures, "patch_powers", forbidden)
         stage = make_stage1(contrastive=0.0, measures=0.0, patch_powers=0.0)
@@ -132,7 +134,7 @@ def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkey
 @pytest.mark.parametrize("term", ["contrastive", "measures", "patch_powers"])
 def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeypatch):
     work = {
-        "contrastive": ("e2llm_core.stages.stage1.contrast_over_step", None),
+        "contrastive": ("e2llm_core.stages.stage1.stage.contrast_over_step", None),
         "measures": (MeasuredWindows, "__call__"),
         "patch_powers": (SignalMeasures, "patch_powers"),
     }
@@ -147,7 +149,7 @@ def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeyp
 
 @pytest.mark.parametrize("fitted", [2048, 100])
 def test_patch_powers_are_standardised_over_all_subjects(unlike_subjects, tower_config, monkeypatch, fitted):
-    monkeypatch.setattr("e2llm_core.stages.stage1._FITTED", fitted)
+    monkeypatch.setattr("e2llm_core.stages.stage1.stage._FITTED", fitted)
     config = Stage1Config(augment=False)
     stages = [Stage1(unlike_subjects, tower_config, config, seed) for seed in (0, 1)]
     ids = np.arange(len(stages[0].windows))

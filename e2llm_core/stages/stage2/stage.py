@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from e2llm_core.llm.attention import describe_attention
 from e2llm_core.model import model_io
+from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
-from e2llm_core.stages.config import LanguageTrainConfig, ProjectorConfig
+from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
     DescribedWindows,

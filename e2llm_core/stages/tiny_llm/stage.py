@@ -12,7 +12,7 @@ from e2llm_core.llm.packing import TokenSample, pack, packed_row
 from e2llm_core.llm.supervision import SupervisedHead, score_tokens
 from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import TinyLLMConfig
+from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
 from e2llm_core.tasks.corpus import corpus_dialogue
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.config import TrainConfig

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from e2llm_core.claims.measures import Reference
 from e2llm_core.encoders.initialisation import fourier_start
-from e2llm_core.stages.config import Stage1Config, TowerConfig
-from e2llm_core.stages.contrastive import contrast_over_step, with_slope
 from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.stages.segments import augmented, read_augmented
+from e2llm_core.stages.stage1.contrastive import contrast_over_step, with_slope
+from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.tower.config import TowerConfig
 from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch

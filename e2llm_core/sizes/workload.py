@@ -10,19 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.planning.llm_sizes import LLMSize, Tensors, llm_size, size_from_config, total_numel
-from cluster.planning.tower_sizes import patches, projector_tensors, tokens_per_segment, tower_tensors
-from e2llm_core.stages.config import (
-    LoraSettings,
-    ProjectorConfig,
-    Stage1Plan,
-    Stage2Plan,
-    Stage3Plan,
-    StagePlan,
-    TinyLLMConfig,
-    TinyLLMPlan,
-    TowerConfig,
-)
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.sizes.llm import LLMSize, Tensors, llm_size, size_from_config, total_numel
+from e2llm_core.sizes.tower import patches, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.stages.config import StagePlan
+from e2llm_core.stages.stage1.plan import Stage1Plan
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan
+from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig, TinyLLMPlan
+from e2llm_core.tower.config import TowerConfig
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
 from storage.places.location import locate

@@ -1,7 +1,8 @@
 """Parameter arithmetic of the EEG tower and the projector. Light to import."""
 
-from cluster.planning.llm_sizes import Tensors
-from e2llm_core.stages.config import ProjectorConfig, TowerConfig
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.sizes.llm import Tensors
+from e2llm_core.tower.config import TowerConfig
 
 _PATCH_SAMPLES = 64
 _CHANNELS = 62

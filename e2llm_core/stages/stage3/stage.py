@@ -11,7 +11,7 @@ from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.model_io import llm_place
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import LanguageTrainConfig, LoraSettings, Task
+from e2llm_core.stages.config import LanguageTrainConfig, Task
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
     DescribedWindows,
@@ -24,6 +24,7 @@ from e2llm_core.stages.language import (
     spare_tower,
 )
 from e2llm_core.stages.probe import load_reference
+from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.tasks import dialogues
 from e2llm_core.tasks.pairs import PairSampler, pairs_of
 from e2llm_core.training.flops import CompositeFlops

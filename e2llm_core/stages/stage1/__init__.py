@@ -1,0 +1,1 @@
+"""Stage 1, emotion-discriminative pretraining of the EEG tower: its plan and its stage."""

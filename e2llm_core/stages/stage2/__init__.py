@@ -1,0 +1,1 @@
+"""Stage 2, cross-modal alignment of the projector: its plan and its stage."""

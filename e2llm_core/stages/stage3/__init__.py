@@ -1,0 +1,1 @@
+"""Stage 3, instruction tuning: its plan and its stage."""

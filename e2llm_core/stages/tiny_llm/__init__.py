@@ -1,0 +1,1 @@
+"""The `tiny-llm` job: its plan and its stage."""
