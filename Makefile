@@ -61,7 +61,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-DRILLS = $(BIN)/python -m pytest tests/drills --override-ini=timeout=3600 --durations=0 --durations-min=1 --results=benchmarks/results/drills.json
+DRILLS = $(BIN)/python -m pytest tests/drills --override-ini=timeout=3600 --numprocesses=2 --dist=loadfile --durations=0 --durations-min=1 --results=benchmarks/results/drills.json
 
 drills: $(STAMP)
 	$(DRILLS)
