@@ -47,7 +47,7 @@ class Truth:
                 continue
             for number, ((start, first), (stop, _)) in enumerate(pairwise(edges)):
                 begin = round((onset - first) * self.rate)
-                end = begin + round(seconds * self.rate)
+                end = begin + round(seconds * self.rate) if begin >= 0 else round((onset + seconds - first) * self.rate)
                 if max(0, begin) < min(end, stop - start):
                     found.append((number, max(0, begin), min(end, stop - start)))
         return found

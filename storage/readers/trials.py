@@ -180,6 +180,8 @@ def _parts(file: Continuous, stretch: Stretch, place: str) -> list[tuple[int, in
             is_last = piece.end >= file.end - half
             if is_last and last > piece.num_samples:
                 return []
+        elif first < 0:  # it began before this piece, whose samples may lie between those of the one before
+            last = piece.sample(stretch.stop)
         else:
             last = first + round((stretch.stop - stretch.start) * piece.num_samples / piece.seconds)
         start, stop = max(0, first), min(last, piece.num_samples)
