@@ -90,7 +90,7 @@ def test_stretches_and_markers(tmp_path: Path) -> None:
 
 def test_a_run_of_marks_over_a_pause_ends_at_its_last_row(tmp_path: Path) -> None:
     """Samples behind the pause lie half a sample off those before it, where two roundings would add one."""
-    content = table(sfreq_hz=250.0, start=0.0, state=np.repeat(["", "R", ""], [104, 147, 249]))
+    content = table(1000, 250.0, start=0.0, state=np.repeat(["", "R", ""], [104, 147, 749]))
     content.loc[250:, "time"] += 0.25
     stretch = {"kind": "markers", "column": "state", "label_of": {"R": "rest"}, "lasts": "duration"}
     assert spans(read(tmp_path, content, labels_from=stretch)) == [(0, 104, 250, "rest"), (1, 0, 1, "rest")]
