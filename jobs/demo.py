@@ -6,7 +6,6 @@ command line, as a user would; a job that is already done says so and costs a fe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -124,12 +124,11 @@ def _run_jobs(root: Path, console: Console) -> dict[str, JobRun]:
 def _only_one(run: Path) -> Iterator[None]:
     """Hold the demo's lock; it ends with this process, however that ends."""
     run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(str(run), "a demo is already running here", "Wait for it, or end it.") from None
-        yield
+    try:
+        with FileLock(run / LOCK, blocking=False, fallback_to_soft=False):
+            yield
+    except Timeout:
+        raise InputError(str(run), "a demo is already running here", "Wait for it, or end it.") from None
 
 
 def submit(job: str, cluster: local.ClusterInfo, console: Console, specs: Path = SPECS, run: Path = RUN) -> JobRun:

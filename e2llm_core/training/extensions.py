@@ -1,11 +1,12 @@
 """DeepSpeed's compiled extensions, built one process at a time: a killed build must not stop those after it."""
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 FOREIGN_SECONDS = 600.0
 """How old another program's mark of a build gets before it counts as left behind: builds take one to three minutes."""
@@ -57,19 +58,15 @@ def only_build(folder: Path) -> Iterator[None]:
     folder : Path
         Where torch builds one extension.
     """
-    mark = folder / "lock"
-    with folder.with_name(f".{folder.name}.lock").open("a+") as own:
-        fcntl.flock(own, fcntl.LOCK_EX)
-        own.seek(0)
-        was_killed = own.read() == _BUILDING
+    mark, own = folder / "lock", folder.with_name(f".{folder.name}.lock")
+    with FileLock(own, fallback_to_soft=False):
+        was_killed = own.read_text() == _BUILDING
         with contextlib.suppress(FileNotFoundError):
             while not was_killed and time.time() - mark.stat().st_mtime < FOREIGN_SECONDS:
                 time.sleep(_POLL_SECONDS)
             mark.unlink()
-        own.truncate(0)
-        own.write(_BUILDING)
-        own.flush()
+        own.write_text(_BUILDING)
         try:
             yield
         finally:
-            own.truncate(0)
+            own.write_text("")

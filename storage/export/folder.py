@@ -1,6 +1,5 @@
 """A folder that an export fills: one export at a time, each file whole or not there, nothing of others touched."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -8,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from storage.errors import InputError
 from storage.places.files import write_json
@@ -73,7 +74,8 @@ def held(path: Path, record: Mapping[str, Any], *, record_in_units: bool) -> Ite
         path.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_descriptor(handle, blocking=False):
+                raise InputError(str(path), "another export is writing there", "Wait for its end.")
             _refuse_foreign(path, record, record_in_units)
             folder = ExportFolder(path, record)
             try:
@@ -86,8 +88,6 @@ def held(path: Path, record: Mapping[str, Any], *, record_in_units: bool) -> Ite
                 shutil.rmtree(path / _STAGING, ignore_errors=True)
         finally:
             os.close(handle)
-    except BlockingIOError as error:
-        raise InputError(str(path), "another export is writing there", "Wait for its end.") from error
     except OSError as error:
         raise InputError(
             str(path),

@@ -1,12 +1,10 @@
 """Models at a URL, copied once to each node that uses them."""
 
-import fcntl
 import hashlib
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
 
 from storage.errors import InputError
 from storage.places.location import Folder, Stored, is_url, locate
@@ -74,7 +72,7 @@ def _copied(url: str, files: dict[str, Stored]) -> Path:
     bucket = Bucket(url)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_suffix(".lock")):
+        with FileLock(folder.with_suffix(".lock"), fallback_to_soft=False):
             if not folder.is_dir():
                 partial = folder.with_suffix(".partial")
                 shutil.rmtree(partial, ignore_errors=True)
@@ -90,14 +88,3 @@ def _copied(url: str, files: dict[str, Stored]) -> Path:
         remedy = "Free space there, or name another folder in E2LLM_SCRATCH."
         raise InputError(str(folder), f"cannot be written ({error.strerror or error})", remedy) from error
     return folder
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process of this node is inside."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -10,12 +10,12 @@ of silence, by when no worker of a dead driver is left.
 
 import errno
 import fcntl
-import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from storage.errors import InputError
 from storage.places.location import LOCKS, Folder, Location
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _DRIVER, _WRITERS = LOCKS
 _RUN = ".run.lock"
-_HELD = (errno.EAGAIN, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _TOKEN_BYTES = 8
 _WAIT_SECONDS = 120.0
@@ -52,15 +51,14 @@ def only_ingest(root: Location) -> Iterator[str]:
         with _leased(root, problem, remedy, 0) as held:
             yield held.token
         return
-    with ExitStack() as files:
+    with ExitStack() as held:
         with root.writing("a lock"):
-            driver = files.enter_context(_opened(root, _DRIVER))
-            if not _lock(driver, fcntl.LOCK_EX):
-                raise InputError(str(root), problem, remedy)
+            held.enter_context(_locked(root, _DRIVER, problem, remedy))
             token = secrets.token_hex(_TOKEN_BYTES)
-            os.pwrite(driver, token.encode(), 0)
-            with _opened(root, _WRITERS) as writers:
-                _wait(writers, root, "a worker of an ingest that was killed still writes to it")
+            (root.path / _DRIVER).write_text(token)
+            straggler = "a worker of an ingest that was killed still writes to it"
+            with _locked(root, _WRITERS, straggler, _REMEDY, wait_seconds=_WAIT_SECONDS):
+                pass
         yield token
 
 
@@ -83,13 +81,11 @@ def only_job(run: Location) -> Iterator[Callable[[], None]]:
         with _leased(run, problem, _REMEDY, _WAIT_SECONDS) as held:
             yield held.confirm
         return
-    with ExitStack() as files:
+    notice = f"[run] another job is at work in {run}; waits for its end"
+    with ExitStack() as held:
         with run.writing("a lock"):
             run.path.mkdir(parents=True, exist_ok=True)
-            handle = files.enter_context(_opened(run, _RUN))
-            if not _lock(handle, fcntl.LOCK_EX):
-                print(f"[run] another job is at work in {run}; waits for its end", flush=True)
-                _wait(handle, run, problem)
+            held.enter_context(_locked(run, _RUN, problem, _REMEDY, wait_seconds=_WAIT_SECONDS, notice=notice))
         yield lambda: None
 
 
@@ -124,9 +120,10 @@ def writing(root: Location, token: str) -> Iterator[Callable[[], None]]:
         confirm()
         yield confirm
         return
-    with _opened(root, _WRITERS) as writers, _opened(root, _DRIVER) as driver:
-        _lock(writers, fcntl.LOCK_SH, wait=True)
-        if os.pread(driver, len(token), 0).decode() != token:
+    with (root.path / _WRITERS).open("a+") as writers:
+        with _tolerant():
+            fcntl.flock(writers, fcntl.LOCK_SH)  # many at once, which filelock's locks of the system are not
+        if (root.path / _DRIVER).read_text() != token:
             raise ended
         yield lambda: None
 
@@ -145,30 +142,33 @@ def _bucket(place: Location) -> "Bucket":
 
 
 @contextmanager
-def _opened(root: Folder, name: str) -> Iterator[int]:
-    handle = os.open(root.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _locked(
+    root: Folder, name: str, problem: str, remedy: str, *, wait_seconds: float = 0, notice: str = ""
+) -> Iterator[None]:
+    """Hold a file's lock while the block runs; `notice` is printed when that takes waiting."""
+    lock = FileLock(root.path / name, fallback_to_soft=False)
     try:
-        yield handle
+        with _tolerant():
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if notice:
+                    print(notice, flush=True)
+                lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        raise InputError(str(root), problem, remedy) from None
+    try:
+        yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
-def _lock(handle: int, kind: int, *, wait: bool = False) -> bool:
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """Go on without a lock on a file system that has none."""
     try:
-        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+        yield
     except OSError as error:
-        if error.errno in _HELD:
-            return False
         if error.errno not in _NO_LOCKS:
             raise
         print("[lock] this file system has no locks: see that nothing else writes to the same folder", flush=True)
-    return True
-
-
-def _wait(handle: int, root: Folder, problem: str) -> None:
-    """Return when nobody else holds a lock any more."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while not _lock(handle, fcntl.LOCK_EX):
-        if time.monotonic() > deadline:
-            raise InputError(str(root), problem, _REMEDY)
-        time.sleep(0.1)

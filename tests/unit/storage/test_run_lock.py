@@ -55,7 +55,7 @@ def test_a_job_that_is_about_to_end_is_waited_for(
         first.terminate()
         sleep(seconds)
 
-    monkeypatch.setattr(lock.time, "sleep", wait)
+    monkeypatch.setattr(time, "sleep", wait)
     with only_job(locate(tmp_path)):
         assert first.wait(60) != 0
     assert "another job is at work" in capsys.readouterr().out
