@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from safetensors import deserialize
 
 from storage.errors import InputError
 from storage.features import Features, FeatureSource
@@ -34,22 +33,10 @@ def tower_digest(folder: Path) -> str:
             raise InputError(str(folder), f"no {name} here", "Name the `model` folder of a stage's run.")
     config = json.loads((folder / TOWER_CONFIG).read_text(encoding="utf-8"))
     total = hashlib.sha256(json.dumps({key: config[key] for key in _SETTINGS}, sort_keys=True).encode())
-    for name, description, content in _tensors(folder / TOWER_WEIGHTS):
-        total.update(f"{name} {description} ".encode())
-        total.update(content)
+    for name, tensor in sorted(deserialize((folder / TOWER_WEIGHTS).read_bytes())):  # the order in files varies
+        total.update(f"{name} {tensor['dtype']} {tensor['shape']} ".encode())
+        total.update(tensor["data"])
     return total.hexdigest()
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Name, type and shape, and bytes of each tensor of a safetensors file, by name (the order in files varies)."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        for name in sorted(header):
-            start, stop = header[name]["data_offsets"]
-            file.seek(8 + length + start)
-            yield name, f"{header[name]['dtype']} {header[name]['shape']}", file.read(stop - start)
 
 
 def open_features(folder: str | Path, every: Windows, tower: Path) -> Features:
