@@ -1,16 +1,15 @@
-"""Progress of remote work, one plain line at a time."""
+"""Progress of remote work."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
-from e2llm_core.training.metrics import clock
 from storage.errors import InputError
 from storage.places.location import Location
 from storage.places.repeating import repeated
+from storage.progress import Progress
 
 _READ_BYTES = 1 << 16
 
@@ -41,14 +40,13 @@ def watch(name: str, total: int, count: Callable[[], int], seconds: float) -> It
 
     It is asked for every so many `seconds`.
     """
-    started, before = time.monotonic(), count()
-    shown = before
+    shown = count()
+    progress = Progress(name, total, shown)
 
     def show() -> None:
         nonlocal shown
         if (done := count()) > shown:
-            left = (time.monotonic() - started) / (done - before) * (total - done)
-            print(f"[{name}] {done}/{total}  eta {clock(left)}", flush=True)
+            progress.show(done)
             shown = done
 
     with repeated(show, seconds):
@@ -62,14 +60,12 @@ def gather(name: str, tasks: list[Any]) -> list[Any]:
     """
     import ray
 
-    started, pending = time.monotonic(), list(tasks)
+    progress, pending = Progress(name, len(tasks)), list(tasks)
     try:
         while pending:
             done, pending = ray.wait(pending, num_returns=1)
             ray.get(done)
-            finished = len(tasks) - len(pending)
-            left = (time.monotonic() - started) / finished * len(pending)
-            print(f"[{name}] {finished}/{len(tasks)}  eta {clock(left)}", flush=True)
+            progress.show(len(tasks) - len(pending))
     finally:
         for task in pending:
             ray.cancel(task, force=False)
@@ -78,11 +74,10 @@ def gather(name: str, tasks: list[Any]) -> list[Any]:
 
 def gather_responses(name: str, method: Any, question: Any, requests: Sequence[Any], in_flight: int) -> Iterator[Any]:
     """Send requests to a Serve deployment, `in_flight` at a time; yield the answers in order and print how many."""
-    started, waiting = time.monotonic(), iter(requests)
+    progress, waiting = Progress(name, len(requests)), iter(requests)
     asked = deque(method.remote(question, request) for request in islice(waiting, in_flight))
     for number in range(1, len(requests) + 1):
         answer = asked.popleft().result()
         asked.extend(method.remote(question, request) for request in islice(waiting, 1))
-        left = (time.monotonic() - started) / number * (len(requests) - number)
-        print(f"[{name}] {number}/{len(requests)}  eta {clock(left)}", flush=True)
+        progress.show(number)
         yield answer

@@ -26,6 +26,7 @@ from rich.table import Table
 from cluster.start import local
 from jobs.console import exit_discipline
 from storage.errors import InputError
+from storage.progress import clock
 
 JOBS = ("ingest", "tiny-llm", "stage1", "stage2", "stage3", "evaluate", "score")
 EXPECTED_SECONDS = {
@@ -179,7 +180,7 @@ def submit(job: str, cluster: local.ClusterInfo, console: Console, specs: Path =
         print("\n".join(tail), file=sys.stderr)
         raise JobFailed(job, log, "error:" in said)
     done = JobRun(time.monotonic() - started, "already done" in said)
-    console.print(f"      {'already done' if done.skipped else 'done in ' + _clock(done.seconds)}")
+    console.print(f"      {'already done' if done.skipped else 'done in ' + clock(done.seconds)}")
     return done
 
 
@@ -202,7 +203,7 @@ def show_results(run: Path, console: Console, seconds: Mapping[str, float]) -> N
     if rationale is not None:
         console.print("[bold]One answer of the model:[/]")
         console.print(rationale, markup=False)
-    times = "  ".join(f"{step} {_clock(value)}" for step, value in seconds.items())
+    times = "  ".join(f"{step} {clock(value)}" for step, value in seconds.items())
     console.print(f"[bold]Wall time:[/] {times}")
     console.print(f"[bold]Report:[/] {evaluation / 'report.html'}")
 
@@ -259,7 +260,7 @@ def _remaining(job: str, done: Mapping[str, JobRun]) -> str:
     planned = sum(EXPECTED_SECONDS[name] for name in worked)
     pace = sum(worked.values()) / planned if planned else 1.0
     left = sum(EXPECTED_SECONDS[name] for name in JOBS[JOBS.index(job) :])
-    return f"about {_clock(left * pace)} to go"
+    return f"about {clock(left * pace)} to go"
 
 
 def _results_table(results: list[dict[str, Any]]) -> Table:
@@ -295,10 +296,6 @@ def _first_rationale(predictions: Path) -> str | None:
     rows = pd.read_parquet(predictions, columns=["task", "text"])
     texts = [text for text in rows["text"] if isinstance(text, str) and "<think>" in text]
     return texts[0] if texts else None
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _command() -> NoReturn:

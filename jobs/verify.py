@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from e2llm_core.training.metrics import clock
 from storage.damage import verify
 from storage.errors import InputError
 from storage.export.mne_objects import read_uv
 from storage.ingest import described
+from storage.progress import Progress
 from storage.recording import encode
 from storage.shards import Damage
 from storage.store import RecordingInfo, open_store
@@ -19,7 +18,6 @@ from storage.store import RecordingInfo, open_store
 if TYPE_CHECKING:
     from cluster.batch.ingest import IngestPlan
 
-_SECONDS_BETWEEN_LINES = 1.0
 _MOST_CHARACTERS = 120
 
 
@@ -37,17 +35,14 @@ def verify_store(place: str) -> int:
         When there is no store, or ``damage.json`` cannot be written.
     """
     store = open_store(place)
-    total, started, shown, count, recordings = len(store.recordings), time.monotonic(), float("-inf"), 0, 0
+    total, count, recordings = len(store.recordings), 0, 0
+    progress = Progress("verify", total)
     with store.root.writing("damage.json"):
         for done, (name, found) in enumerate(verify(store), start=1):
             for damage in found:
                 print(f"damaged: {line(store.recordings[name], damage)}", flush=True)
             count, recordings = count + len(found), recordings + bool(found)
-            now = time.monotonic()
-            if done == total or now - shown >= _SECONDS_BETWEEN_LINES:
-                left = (now - started) / done * (total - done)
-                print(f"[verify] {done}/{total}  eta {clock(left)}", flush=True)
-                shown = now
+            progress.show(done)
     if count:
         print(f"{store.root}: {count} damages in {recordings} of {total} recordings; see damage.json", flush=True)
     else:

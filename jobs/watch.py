@@ -18,8 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from e2llm_core.training.metrics import clock
 from e2llm_core.training.status import Row, RunReader, RunStatus
+from storage.progress import clock
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SECONDS_BETWEEN_LOOKS = 2.0

@@ -1,6 +1,5 @@
 """Ingest on Ray: one task per recording, idempotent, one bad recording does not stop the rest."""
 
-import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 
 from cluster.progress import gather
 from cluster.session import Resources
-from e2llm_core.training.metrics import clock
 from storage.account import Account, changes
 from storage.damage import forget_damage, known_damaged
 from storage.errors import InputError
@@ -18,6 +16,7 @@ from storage.ingest import described, ingest_recording
 from storage.layout import LayoutConfig
 from storage.places.location import locate
 from storage.places.lock import only_ingest, writing
+from storage.progress import Progress
 from storage.readers import AnySource, RecordingRef
 from storage.readers.base import Listing
 from storage.recording import RecordingInfo, encode
@@ -30,7 +29,6 @@ REFUSED = "refused.txt"
 """File of a run's folder: every refused recording, one line each."""
 _MOST_LINES = 20
 _ROUNDS = 3
-_SECONDS_BETWEEN_LINES = 1.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
 def _work(plan: IngestPlan, token: str, refs: Sequence[RecordingRef], resources: Resources) -> dict[str, _Outcome]:
     """Work on all recordings; those whose worker died once more, alone, since memory is what they mostly die of."""
     outcomes: dict[str, _Outcome] = {}
-    progress, left = _Progress(len(refs)), list(refs)
+    told, left = _Told(len(refs)), list(refs)
     for number in range(_ROUNDS):
         died = []
         for ref, outcome in _outcomes(plan, token, left, resources, resources.workers if number == 0 else 1):
@@ -118,11 +116,11 @@ def _work(plan: IngestPlan, token: str, refs: Sequence[RecordingRef], resources:
             if outcome.kind == "died":
                 died.append(ref)
             else:
-                progress.show(outcome)
+                told.show(outcome)
         left = died
     for ref in left:
         outcome = outcomes[ref.recording_id] = _Outcome("refused", outcomes[ref.recording_id].error)
-        progress.show(outcome)
+        told.show(outcome)
     return {ref.recording_id: outcomes[ref.recording_id] for ref in refs}
 
 
@@ -244,13 +242,11 @@ def rehearse_ingest(plan: IngestPlan) -> int:
     return refused
 
 
-class _Progress:
-    """One line a second at most, and one for each of the first refusals."""
+class _Told:
+    """Progress, and one line for each of the first refusals."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._done, self._refused = total, 0, 0
-        self._started = time.monotonic()
-        self._shown = float("-inf")
+        self._progress, self._done, self._refused = Progress("ingest", total), 0, 0
 
     def show(self, outcome: _Outcome) -> None:
         self._done += 1
@@ -258,11 +254,7 @@ class _Progress:
             self._refused += 1
             if self._refused <= _MOST_LINES:
                 print(f"[ingest] refused: {outcome.error}", flush=True)
-        now = time.monotonic()
-        if self._done == self._total or now - self._shown >= _SECONDS_BETWEEN_LINES:
-            left = (now - self._started) / self._done * (self._total - self._done)
-            print(f"[ingest] {self._done}/{self._total}  eta {clock(left)}", flush=True)
-            self._shown = now
+        self._progress.show(self._done)
 
 
 def _report_surplus(store: Store, names: Sequence[str], *, prune: bool) -> None:

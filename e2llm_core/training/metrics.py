@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.places.files import write_json
+from storage.progress import Progress
 
 if TYPE_CHECKING:
     from e2llm_core.training.world import World
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours from the first hour on."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 class MetricsLog:
@@ -36,13 +31,13 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, name: str, max_steps: int, first_step: int, world: World) -> None:
-        self._active, self._name, self._max_steps = world.is_first, name, max_steps
-        self._first_step, self._started = first_step, time.monotonic()
+        self._active, self._first_step, self._started = world.is_first, first_step, time.monotonic()
+        self._progress = Progress(name, max_steps, first_step)
         if not self._active:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path, self._progress = run / METRICS, run / PROGRESS
+        self._path, self._lines = run / METRICS, run / PROGRESS
         rows = [row for row in read_metrics(self._path) if row["step"] <= first_step]
         partial = self._path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -60,11 +55,9 @@ class MetricsLog:
         for key, value in values.items():
             self._board.add_scalar(f"{split}/{key}", value, step)
         rate = (step - self._first_step) / max(seconds, 1e-9)
-        shown = "  ".join(f"{key} {value:.3g}" for key, value in values.items() if key in _SHOWN)
-        ahead = (self._max_steps - step) / max(rate, 1e-9)
-        line = f"[{self._name}] step {step}/{self._max_steps}  {split}  {shown}  {rate:.1f} step/s  eta {clock(ahead)}"
-        with self._progress.open("a") as file:
-            file.write(line + "\n")
+        shown = [f"{key} {value:.3g}" for key, value in values.items() if key in _SHOWN]
+        with self._lines.open("a") as file:
+            file.write(self._progress.line(step, split, *shown, f"{rate:.1f} step/s") + "\n")
 
     def close(self) -> None:
         """Flush TensorBoard."""

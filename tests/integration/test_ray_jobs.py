@@ -140,7 +140,7 @@ def killed(cluster, folder, stage1) -> Path:
     assert len(workers) == len(raylets) == 2, "the second node had no worker"
     assert all("_ray_pkg_" in environment["PYTHONPATH"] for environment in environments)
     assert all(str(REPOSITORY) not in environment["PYTHONPATH"].split(os.pathsep) for environment in environments)
-    assert f"[stage1] step {STEPS}/{STEPS}" in finish(job)
+    assert f"[stage1] {STEPS}/{STEPS}" in finish(job)
     return run
 
 

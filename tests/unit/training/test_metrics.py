@@ -1,8 +1,6 @@
 import json
 
-import pytest
-
-from e2llm_core.training.metrics import PROGRESS, MetricsLog, clock, read_metrics, record_choices
+from e2llm_core.training.metrics import PROGRESS, MetricsLog, read_metrics, record_choices
 from e2llm_core.training.world import World
 
 
@@ -48,16 +46,9 @@ def test_only_the_first_rank_writes(tmp_path):
 def test_progress_is_one_line_per_row_with_an_eta(tmp_path):
     logged(tmp_path, 0, [50])
     (line,) = (tmp_path / PROGRESS).read_text().splitlines()
-    assert line.startswith("[stage1] step 50/100  train  loss 0.02  ")
+    assert line.startswith("[stage1] 50/100  train  loss 0.02  ")
     assert "units" not in line
     assert line.rsplit("eta ")[1] == "0:00"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0:00"), (-3, "0:00"), (61.4, "1:01"), (3599.6, "1:00:00"), (7325, "2:02:05")]
-)
-def test_clock(seconds, shown):
-    assert clock(seconds) == shown
 
 
 def test_choices_are_told_and_recorded_beside_what_is_known(tmp_path):
