@@ -2,13 +2,14 @@
 
 import math
 import os
+import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 T = TypeVar("T")
-MAX_RETRIES = 1000
-"""More than fit into the patience, which is what ends repeating."""
+_ENDLESS = 1000
+"""Repetitions: more than fit into the patience, which is what ends repeating."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 416, 501
+_ASK_AGAIN = (408, 409, 429)
+"""Timeout, a condition checked while another writes, too many requests."""
 _METADATA_SERVICE = "169.254.169.254"
 _PART_BYTES = 64 * 2**20
 _PARTS_AT_ONCE = 4
+_PAGE = 1000
+"""Objects that one request lists."""
 _VERSIONS = 10
 """Of an object that is replaced while it is downloaded, before that is given up."""
 
@@ -169,12 +174,12 @@ class Bucket(Location):
 
         from obstore.exceptions import BaseError
 
-        before = self._tag(key, size)
+        before, parts = self._tag(key, size), self._client(max_retries=_ENDLESS)
 
-        def put(objects: "S3Store") -> None:
+        def put(_: "S3Store") -> None:
             try:
                 with path.open("rb") as file:
-                    objects.put(key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+                    parts.put(key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
             except BaseError:
                 if self._tag(key, size) in (None, before):
                     raise  # else only the answer to the last request was lost
@@ -248,7 +253,7 @@ class Bucket(Location):
 
     def folders(self, key: str) -> list[str]:
         """List common prefixes."""
-        found = self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None))
+        found = self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None), is_long=True)
         return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
 
     def num_bytes(self, key: str = "") -> int:
@@ -256,14 +261,19 @@ class Bucket(Location):
         return sum(stored.size for stored in self.files(key).values())
 
     def files(self, key: str = "") -> dict[str, Stored]:
-        """List objects."""
-        found = self._ask(key, lambda objects: [item for batch in objects.list(key or None) for item in batch])
-        return {item["path"]: _stored(item) for item in sorted(found, key=lambda item: item["path"])}
+        """List objects, page by page, so that one page that fails is one request to repeat."""
+        found: dict[str, Stored] = {}
+        last, is_full = None, True
+        while is_full:
+            page = self._ask(key, partial(_page, key=key, after=last))
+            found |= {item["path"]: _stored(item) for item in page}
+            last, is_full = next(reversed(found), None), len(page) == _PAGE
+        return dict(sorted(found.items()))
 
     def remove(self, key: str) -> None:
         """DELETE an object and all below it."""
         names = list(self.files(key))
-        self._ask(key, lambda objects: objects.delete([*names, key]))
+        self._ask(key, lambda objects: objects.delete([*names, key]), is_long=True)
 
     def settle(self, key: str) -> None:
         """Nothing to do: what an object store has acknowledged is kept."""
@@ -287,7 +297,7 @@ class Bucket(Location):
             "path": f"{path}/",
             "aws_region": access.region(),
             "s3_request_retries": {
-                "max_retries": MAX_RETRIES,
+                "max_retries": _ENDLESS,
                 "initial_delay": f"{_FIRST_PAUSE:g}s",
                 "max_delay": f"{_LONGEST_PAUSE:g}s",
             },
@@ -325,45 +335,44 @@ class Bucket(Location):
 
     @cached_property
     def objects(self) -> "S3Store":
-        """The client."""
-        from obstore.exceptions import BaseError
+        """The client; :meth:`_ask` repeats what fails, it does not."""
+        return self._client(max_retries=0)
 
-        endpoint = access.endpoint()
-        credentials = access.credentials(str(self))
+    def _client(self, max_retries: int) -> "S3Store":
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+
+        endpoint, credentials = access.endpoint(), access.credentials(str(self))
         try:
-            return self._client(endpoint, credentials)
+            return S3Store(
+                self.bucket,
+                prefix=self.prefix or None,
+                config={"region": access.region(), **({"endpoint": endpoint} if endpoint else {})},
+                client_options={
+                    "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                    "connect_timeout": timedelta(seconds=access.CONNECT_SECONDS),
+                    "read_timeout": timedelta(seconds=access.stalled_seconds()),
+                    "timeout": timedelta(seconds=access.patience_seconds()),
+                },
+                retry_config={
+                    "max_retries": max_retries,
+                    "retry_timeout": timedelta(seconds=self.patience_seconds / 2),
+                    "backoff": {
+                        "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+                        "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
+                        "base": 2,
+                    },
+                },
+                **credentials,
+            )
         except (BaseError, ValueError) as error:
             raise self._explained(error) from error
 
-    def _client(self, endpoint: str | None, credentials: dict[str, Any]) -> "S3Store":
-        from obstore.store import S3Store
-
-        return S3Store(
-            self.bucket,
-            prefix=self.prefix or None,
-            config={"region": access.region(), **({"endpoint": endpoint} if endpoint else {})},
-            client_options={
-                "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                "connect_timeout": timedelta(seconds=access.CONNECT_SECONDS),
-                "read_timeout": timedelta(seconds=access.stalled_seconds()),
-                "timeout": timedelta(seconds=access.patience_seconds()),
-            },
-            retry_config={
-                "max_retries": MAX_RETRIES,
-                "retry_timeout": timedelta(seconds=self.patience_seconds / 2),
-                "backoff": {
-                    "init_backoff": timedelta(seconds=_FIRST_PAUSE),
-                    "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
-                    "base": 2,
-                },
-            },
-            **credentials,
-        )
-
     def _ask(self, key: str, question: "Callable[[S3Store], T]", *, is_long: bool = False) -> T:
-        """Ask until there is an answer, since the client itself repeats neither deletions nor broken-off bodies.
+        """Ask until there is an answer. The only place where requests are repeated, but for the parts of an upload.
 
-        The patience with a long question begins when it first fails.
+        The client would repeat neither deletions nor broken-off bodies. The patience with a long question begins when
+        it first fails.
 
         Raises
         ------
@@ -374,17 +383,19 @@ class Bucket(Location):
         """
         from obstore.exceptions import BaseError, NotFoundError
 
-        deadline, pause = math.inf if is_long else time.monotonic() + self.patience_seconds, _FIRST_PAUSE
+        started, pause = time.monotonic(), _FIRST_PAUSE
+        deadline = math.inf if is_long else started + self.patience_seconds
         while True:
             try:
                 return question(self.objects)
             except (NotFoundError, FileNotFoundError) as error:
                 raise FileNotFoundError(f"{self}/{key}") from error
             except BaseError as error:
-                deadline = min(deadline, time.monotonic() + self.patience_seconds)
+                patience = self.patience_seconds / (2 if _METADATA_SERVICE in str(error) else 1)
+                deadline = min(deadline, (time.monotonic() if is_long else started) + patience)
                 if _is_final(error) or time.monotonic() + pause > deadline:
                     raise self._explained(error) from error
-            time.sleep(pause)
+            time.sleep(random.SystemRandom().uniform(pause / 2, pause))  # workers that failed together part
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _no_bucket(self) -> InputError:
@@ -396,6 +407,10 @@ class Bucket(Location):
             f"the object store does not answer as it should ({_reason(error)})",
             "Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the credentials, then run again.",
         )
+
+
+def _page(objects: "S3Store", key: str, after: str | None) -> "Sequence[ObjectMeta]":
+    return next(iter(objects.list(key or None, offset=after, chunk_size=_PAGE)), ())
 
 
 def _stored(item: "ObjectMeta") -> Stored:
@@ -412,9 +427,9 @@ def _is_final(error: Exception) -> bool:
     from obstore import exceptions
 
     if status := _status(error):
-        return (status < 500 and status not in (408, 429)) or status == _NOT_IMPLEMENTED
+        return (status < 500 and status not in _ASK_AGAIN) or status == _NOT_IMPLEMENTED
     refusals = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError)
-    return isinstance(error, refusals) or _METADATA_SERVICE in str(error)
+    return isinstance(error, refusals)
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PatientObjectStore(ObjectStore[Any]):
-    """Reads and writes whole objects with the patience of a `Bucket`.
+    """Reads and writes objects with the patience of a `Bucket`.
 
     Parameters
     ----------
@@ -25,14 +25,21 @@ class PatientObjectStore(ObjectStore[Any]):
         self._bucket = bucket
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Read an object; None when there is none."""
-        if byte_range is not None:
-            return await super().get(key, prototype, byte_range)
+        """Read an object or a part of it; None when there is none."""
         try:
-            content = await asyncio.to_thread(self._bucket.read, key)
+            return prototype.buffer.from_bytes(await asyncio.to_thread(self._read, key, byte_range))
         except FileNotFoundError:
             return None
-        return prototype.buffer.from_bytes(content)
+
+    def _read(self, key: str, byte_range: ByteRequest | None) -> bytes:
+        match byte_range:
+            case RangeByteRequest(start, end):
+                return self._bucket.read_range(key, start, end)
+            case SuffixByteRequest(suffix):
+                return self._bucket.read_end(key, suffix)
+            case OffsetByteRequest(offset):
+                return self._bucket.read(key)[offset:]
+        return self._bucket.read(key)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
