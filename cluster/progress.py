@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from storage.errors import InputError
-from storage.places.location import Location
+from storage.places.base import Location
 from storage.places.repeating import repeated
 from storage.progress import Progress
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.places.location import Folder, locate
+from storage.places.folder import Folder
+from storage.places.location import locate
 from storage.places.scratch import scratch_folder
 
 RAY_LOG = "ray.log"

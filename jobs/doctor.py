@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cluster.doctor.diagnosis import Finding
 from jobs.paths import CODE, root_folder
-from storage.places.location import is_url
+from storage.places.base import is_url
 
 _MARKS = {"well": "[green]well[/]", "doubtful": "[yellow]doubtful[/]", "wrong": "[red]wrong[/]"}
 

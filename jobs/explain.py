@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.source import Document, Keys, show
-from storage.places.location import PLACE_FORMAT
+from storage.places.base import PLACE_FORMAT
 
 _Schema = dict[str, Any]
 

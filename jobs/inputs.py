@@ -12,8 +12,9 @@ from jobs.run_folder import OWNER, finished_digest
 from jobs.spec import EvaluateSpec, FeaturesSpec, IngestSpec, Job, ScoreSpec, Stage1Spec, Stage2Spec, Stage3Spec
 from storage.damage import damage_digest
 from storage.errors import InputError
+from storage.places.base import is_url
 from storage.places.fetching import SETTINGS, fetched
-from storage.places.location import is_url, locate
+from storage.places.location import locate
 from storage.splits import AXES, Split, resolve_split
 from storage.splits.checks import listed
 from storage.store import Store, open_store

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from e2llm_core.stages.config import FolderOrHub
 from storage.errors import InputError
-from storage.places.location import Place, is_url
+from storage.places.base import Place, is_url
 
 ROOT_VARIABLE = "E2LLM_ROOT"
 _UPLOADED = "runtime_resources"

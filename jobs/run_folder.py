@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from storage.errors import InputError
-from storage.places.location import Location, locate
+from storage.places.base import Location
+from storage.places.location import locate
 
 DONE, OWNER, SPEC, ENVIRONMENT = "DONE.json", "run.json", "spec.yaml", "environment.json"
 

@@ -16,7 +16,7 @@ from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage3.plan import Stage3Plan
 from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from storage.layout import LayoutConfig
-from storage.places.location import Place, StoreURL
+from storage.places.base import Place, StoreURL
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict
 
 from storage.damage import damage_digest
 from storage.errors import InputError
-from storage.places.location import Location, locate
+from storage.places.base import Location
+from storage.places.location import locate
 from storage.windows import WindowConfig, Windows
 
 if TYPE_CHECKING:

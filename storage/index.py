@@ -12,7 +12,7 @@ import google_crc32c
 import pandas as pd
 
 from storage.labels import LabelSet
-from storage.places.location import Location
+from storage.places.base import Location
 from storage.recording import RecordingInfo
 
 _RECORDINGS = "index/recordings.parquet"

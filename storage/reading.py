@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from storage.errors import InputError
-from storage.places.location import Folder
+from storage.places.folder import Folder
 from storage.recording import RecordingInfo
 from storage.shards import CRC_BYTES, Damage, DamageError, ShardedArray, is_whole
 from storage.store import Store

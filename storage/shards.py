@@ -13,7 +13,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from storage.places.location import Location
+from storage.places.base import Location
 
 CRC_BYTES = 4
 _ENTRY_BYTES = 16

@@ -27,7 +27,9 @@ from storage import index
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.layout import write_signal
-from storage.places.location import Location, locate
+from storage.places.base import Location
+from storage.places.location import locate
+from storage.places.lock import LOCKS
 from storage.recording import RecordingInfo, Trial, encode, quantise
 
 __all__ = ["RecordingInfo", "Store", "Trial", "create_store", "open_store", "quantise", "subjects_of"]
@@ -283,11 +285,20 @@ def _create(place: Location, dataset: str, label_set: LabelSet) -> None:
         "label_set": label_set.model_dump(mode="json"),
     }
     try:
-        place.refuse_foreign()
+        _refuse_foreign(place)
         place.write("recordings/zarr.json", _group({}))
         place.write("zarr.json", _group(attributes))
     except OSError as error:
         raise InputError(str(place), f"cannot be written ({error.strerror})", "Choose another store folder.") from error
+
+
+def _refuse_foreign(place: Location) -> None:
+    """Raise `InputError` when something that is no store is in the way of a new one."""
+    names = place.names()
+    if not place.exists("recordings/zarr.json"):
+        names += place.names("recordings")
+    if foreign := [name for name in names if name not in ("recordings", *LOCKS) and not name.startswith("zarr.")]:
+        raise InputError(str(place), f"holds other content ({foreign[0]})", "Choose another folder or prefix.")
 
 
 def open_store(root: str | Path | Location) -> Store:

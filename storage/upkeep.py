@@ -2,8 +2,11 @@
 
 from collections.abc import Collection
 
-from storage.places.location import Folder
+from storage.places.base import Location
+from storage.places.folder import Folder
 from storage.store import Store
+
+_PARTIAL = ("zarr.json.*.partial", "index/*.partial", "recordings/*.partial", "recordings/*/*.partial")
 
 
 def prepare_writing(store: Store) -> None:
@@ -29,7 +32,7 @@ def remove_leftovers(store: Store, recordings: Collection[str]) -> None:
         The only ones looked at in an object store, since a server may have no locks and others may write the rest; in a
         folder all are.
     """
-    store.root.sweep()
+    _sweep(store.root)
     for name in store.root.folders("recordings"):
         if not isinstance(store.root, Folder) and name not in recordings:
             continue
@@ -46,3 +49,11 @@ def surplus(store: Store, recordings: Collection[str]) -> list[str]:
     """Visible recordings that are not among `recordings`."""
     known = set(recordings)
     return [name for name in store.root.folders("recordings") if name not in known and store.find(name) is not None]
+
+
+def _sweep(root: Location) -> None:
+    """Remove the first names of files that were never renamed; an object is there as a whole or not at all."""
+    if isinstance(root, Folder):
+        for pattern in _PARTIAL:
+            for path in root.path.glob(pattern):
+                path.unlink(missing_ok=True)

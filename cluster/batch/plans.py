@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.features import Precision
-from storage.places.location import Place, StoreURL
+from storage.places.base import Place, StoreURL
 from storage.windows import WindowConfig
 
 

@@ -11,8 +11,9 @@ from cluster.progress import watch
 from cluster.session import Resources, require_resources
 from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.inference.scoring import WindowScorer, eeg_settings, scored_trials
+from storage.places.base import Location, is_url
 from storage.places.fetching import MODEL
-from storage.places.location import Location, is_url, locate
+from storage.places.location import locate
 from storage.places.parts import Parts
 from storage.places.workspace import Workspace
 from storage.store import open_store

@@ -24,7 +24,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
-from storage.places.location import Place, is_url, locate
+from storage.places.base import Place, is_url
+from storage.places.location import locate
 
 TOKEN_VARIABLE = "E2LLM_SERVE_TOKEN"
 MAX_BYTES = 64 * 2**20

@@ -7,7 +7,8 @@ from pathlib import Path
 from cluster.ray_private import is_placement_timeout
 from e2llm_core.stages.config import StagePlan
 from storage.errors import InputError
-from storage.places.location import Folder, locate
+from storage.places.folder import Folder
+from storage.places.location import locate
 
 _PROBE, _PROBE_BYTES = ".probe", 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 from storage.errors import InputError
-from storage.places.location import Folder, locate
+from storage.places.folder import Folder
+from storage.places.location import locate
 from storage.places.repeating import repeated
 
 _STOP = "stop"

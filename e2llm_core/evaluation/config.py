@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.stages.config import DataConfig, Task
-from storage.places.location import Place
+from storage.places.base import Place
 
 
 class PrimaryEndpoint(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from storage.places.location import Place, StoreURL
+from storage.places.base import Place, StoreURL
 from storage.splits import SplitConfig
 
 

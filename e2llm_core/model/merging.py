@@ -11,8 +11,9 @@ from safetensors import safe_open
 
 from e2llm_core.model import model_io
 from storage.errors import InputError
+from storage.places.base import is_url
 from storage.places.fetching import fetched
-from storage.places.location import is_url, locate
+from storage.places.location import locate
 
 CARD = "README.md"
 _PROBE = ("probe.safetensors", "probe.json")

@@ -11,7 +11,7 @@ from e2llm_core.model import model_io
 from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.projector import build_projector
 from e2llm_core.tower.tower import EEGTower, load_tower, save_tensors, save_tower
-from storage.places.location import is_url
+from storage.places.base import is_url
 
 
 class ModelFolderMixin:

@@ -28,8 +28,8 @@ from e2llm_core.llm.attention import choose_attention
 from e2llm_core.llm.zero_loading import load_partitioned
 from e2llm_core.tower.tower import refuse_empty, save_tensors
 from storage.errors import InputError
+from storage.places.base import is_url
 from storage.places.fetching import fetched
-from storage.places.location import is_url
 from storage.places.scratch import is_scratch
 
 PROJECTOR_WEIGHTS = "projector.safetensors"

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import InputError
-from storage.places.location import is_url, locate
+from storage.places.base import is_url
+from storage.places.location import locate
 
 _VARIANT = re.compile(r"-(Base|Instruct|Chat|Instruct-2507|Thinking-2507)$")
 

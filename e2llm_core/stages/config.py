@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.training.config import TrainConfig
-from storage.places.location import Place, StoreURL
+from storage.places.base import Place, StoreURL
 from storage.sampling.strata import Balance
 from storage.splits import BySubject, SplitConfig
 from storage.windows import WindowConfig

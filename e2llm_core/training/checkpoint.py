@@ -13,8 +13,8 @@ from e2llm_core.training.metrics import RECORDS
 from e2llm_core.training.universal import remove_converted
 from e2llm_core.training.world import World
 from storage.errors import InputError
+from storage.places.base import Location
 from storage.places.files import flush, write_bytes, write_json
-from storage.places.location import Location
 from storage.places.workspace import Workspace
 
 _FOLDER, _STATE = "checkpoints", "state.json"

@@ -21,7 +21,7 @@ from e2llm_core.training.metrics import PROGRESS, RECORDS, MetricsLog, record_ch
 from e2llm_core.training.stage import Batch, Part, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
-from storage.places.location import Folder
+from storage.places.folder import Folder
 from storage.places.workspace import Workspace
 from storage.sampling.loader import Prefetcher
 

@@ -12,7 +12,7 @@ from filelock import lock_descriptor
 
 from storage.errors import InputError
 from storage.places.files import write_json
-from storage.places.location import Folder
+from storage.places.folder import Folder
 
 RECORD = ".e2llm-export.json"
 _STAGING = ".e2llm-staging"

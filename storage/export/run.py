@@ -10,7 +10,8 @@ import pandas as pd
 from storage.errors import InputError
 from storage.export import bids, writers
 from storage.export.folder import RECORD, ExportFolder, held
-from storage.places.location import Folder, is_url
+from storage.places.base import is_url
+from storage.places.folder import Folder
 from storage.store import Store
 from storage.windows import WindowConfig
 

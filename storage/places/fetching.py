@@ -7,7 +7,10 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from storage.errors import InputError
-from storage.places.location import Folder, Stored, is_url, locate
+from storage.places.base import Stored, is_url
+from storage.places.folder import Folder
+from storage.places.location import locate
+from storage.places.s3.bucket import Bucket
 from storage.places.scratch import scratch_folder
 
 SETTINGS = frozenset({".json", ".jinja", ".txt"})
@@ -51,8 +54,6 @@ def fetched_file(place: str | Path) -> Path:
     """
     if not is_url(str(place)):
         return Path(place)
-    from storage.places.s3.bucket import Bucket
-
     url, _, name = str(place).rpartition("/")
     if PurePosixPath(name).suffix not in WEIGHTS:
         raise InputError(str(place), "is no file of weights", f"Name one that ends in {' or '.join(sorted(WEIGHTS))}.")
@@ -65,8 +66,6 @@ def fetched_file(place: str | Path) -> Path:
 
 def _copied(url: str, files: dict[str, Stored]) -> Path:
     """Copy files, unless a copy of just these is there."""
-    from storage.places.s3.bucket import Bucket
-
     content = "".join(f"{key} {stored.size} {stored.tag}\n" for key, stored in files.items())
     folder = scratch_folder(url) / f"files-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     bucket = Bucket(url)

@@ -13,18 +13,18 @@ import fcntl
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from storage.errors import InputError
-from storage.places.location import LOCKS, Folder, Location
+from storage.places.base import Location
+from storage.places.folder import Folder
+from storage.places.s3.bucket import Bucket
+from storage.places.s3.lease import LOCK, Held, holds, leased
 
-if TYPE_CHECKING:
-    from storage.places.s3.bucket import Bucket
-    from storage.places.s3.lease import Held
-
-_DRIVER, _WRITERS = LOCKS
+_DRIVER, _WRITERS = ".ingest.lock", ".writers.lock"
+LOCKS = (_DRIVER, _WRITERS, LOCK)
+"""Files or objects of a store by which ingests keep out of each other's way."""
 _RUN = ".run.lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _TOKEN_BYTES = 8
@@ -109,8 +109,6 @@ def writing(root: Location, token: str) -> Iterator[Callable[[], None]]:
         return
     ended = InputError(str(root), "the ingest of this worker has ended", "Nothing to do.")
     if not isinstance(root, Folder):
-        from storage.places.s3.lease import holds
-
         bucket = _bucket(root)
 
         def confirm() -> None:
@@ -128,15 +126,11 @@ def writing(root: Location, token: str) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
 
-def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager["Held"]:
-    from storage.places.s3.lease import leased
-
+def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager[Held]:
     return leased(_bucket(place), problem, remedy, wait_seconds=wait_seconds)
 
 
-def _bucket(place: Location) -> "Bucket":
-    from storage.places.s3.bucket import Bucket
-
+def _bucket(place: Location) -> Bucket:
     assert isinstance(place, Bucket)
     return place
 

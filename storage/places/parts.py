@@ -4,7 +4,8 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from storage.places.location import Location, locate
+from storage.places.base import Location
+from storage.places.location import locate
 
 
 class Parts:

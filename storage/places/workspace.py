@@ -8,15 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from storage.errors import InputError
-from storage.places.location import Folder, Location, locate
+from storage.places.base import Location
+from storage.places.folder import Folder
+from storage.places.location import locate
 from storage.places.repeating import repeated
+from storage.places.s3.bucket import Bucket
 from storage.places.scratch import scratch_folder
-
-if TYPE_CHECKING:
-    from storage.places.s3.bucket import Bucket
 
 _SECONDS_BETWEEN_SENDINGS = 5.0
 
@@ -68,9 +67,7 @@ class Workspace:
         return f"{platform.node()} {found.st_dev} {found.st_ino}"
 
     @property
-    def _bucket(self) -> "Bucket":
-        from storage.places.s3.bucket import Bucket
-
+    def _bucket(self) -> Bucket:
         assert isinstance(self.place, Bucket)
         return self.place
 

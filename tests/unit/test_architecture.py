@@ -3,7 +3,8 @@
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,23 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(name.value) if isinstance(name, ast.Constant) else ""
 
 
+def module(path: Path) -> str:
+    """Name by which a file is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def needed(tree: ast.Module, modules: Set[str]) -> set[str]:
+    """Modules of the project that a file imports, at any depth of its code; ``from a import b`` may name a.b."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in modules else str(node.module) for name in names}
+    return found & modules
+
+
 def called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
@@ -56,6 +74,13 @@ def test_imports_go_straight_down() -> None:
         if name.split(".")[0] in FORBIDDEN[place(path).split("/")[0]] or name.startswith(".")
     ]
     assert not wrong
+
+
+def test_imports_have_no_circles() -> None:
+    """Neither those at the top of files, nor those inside functions or for types only."""
+    modules = {module(path) for path in SOURCES}
+    graph = {module(path): needed(tree, modules) - {module(path)} for path, tree in TREES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names one
 
 
 def test_files_and_functions_are_small() -> None:

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
-from storage.places.location import Place, checked_url
+from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
     from e2llm_core.training.stage import Stage

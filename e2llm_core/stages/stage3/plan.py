@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan, Task
-from storage.places.location import Place, checked_url
+from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
     from e2llm_core.training.stage import Stage

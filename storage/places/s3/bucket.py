@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.errors import InputError
-from storage.places.location import Location, Stored, split_url
+from storage.places.base import Location, Stored, split_url
 from storage.places.s3 import access
 from storage.places.s3.access import Unconditional
-from storage.places.s3.lease import LOCK
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ListResult, ObjectMeta
     from obstore.store import S3Store
 
 T = TypeVar("T")
@@ -253,8 +252,14 @@ class Bucket(Location):
 
     def folders(self, key: str) -> list[str]:
         """List common prefixes."""
-        found = self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None), is_long=True)
-        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in self._below(key)["common_prefixes"])
+
+    def names(self, key: str = "") -> list[str]:
+        """List objects and common prefixes."""
+        return sorted([*self.folders(key), *(item["path"].rsplit("/", 1)[-1] for item in self._below(key)["objects"])])
+
+    def _below(self, key: str) -> "ListResult[Sequence[ObjectMeta]]":
+        return self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None), is_long=True)
 
     def num_bytes(self, key: str = "") -> int:
         """List objects and add up their sizes."""
@@ -282,7 +287,7 @@ class Bucket(Location):
         """A `zarr.storage.ObjectStore`."""
         from storage.places.s3.zarr_store import PatientObjectStore
 
-        return PatientObjectStore(Bucket(f"{self}/{key}"))
+        return PatientObjectStore(below := Bucket(f"{self}/{key}"), below.objects)
 
     def tensorstore(self, key: str) -> dict[str, Any]:
         """Driver `s3`; TensorStore looks for credentials in the same places."""
@@ -308,20 +313,10 @@ class Bucket(Location):
             spec["aws_credentials"] = {"type": kind}
         return spec
 
-    def refuse_foreign(self) -> None:
-        """Look whether the prefix is taken."""
-        found = self._ask("", lambda objects: objects.list_with_delimiter(None))
-        names = [item["path"] for item in found["objects"]] + [name.rstrip("/") for name in found["common_prefixes"]]
-        if foreign := [name for name in names if name not in ("zarr.json", "recordings", LOCK)]:
-            raise InputError(str(self), f"is a prefix with other content ({foreign[0]})", "Choose another prefix.")
-
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
         """Nothing to add: every request tells by itself why it failed."""
         yield
-
-    def sweep(self) -> None:
-        """Nothing to do: an object is there as a whole or not at all."""
 
     @property
     def patience_seconds(self) -> float:

@@ -1,27 +1,28 @@
 """The store that zarr-python writes to on S3."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-if TYPE_CHECKING:
-    from storage.places.s3.bucket import Bucket
+from storage.places.base import Location
 
 
 class PatientObjectStore(ObjectStore[Any]):
-    """Reads and writes objects with the patience of a `Bucket`.
+    """Reads and writes objects with the patience of their bucket.
 
     Parameters
     ----------
-    bucket : Bucket
+    bucket : Location
         The root of the store.
+    client : S3Store
+        Its client.
     """
 
-    def __init__(self, bucket: "Bucket") -> None:
-        super().__init__(bucket.objects)
+    def __init__(self, bucket: Location, client: Any) -> None:
+        super().__init__(client)
         self._bucket = bucket
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:

@@ -12,7 +12,7 @@ from e2llm_core.stages.config import FolderOrHub
 from jobs.load import load_spec
 from jobs.paths import absolute, root_folder
 from jobs.spec import SPECS
-from storage.places.location import Place
+from storage.places.base import Place
 
 ROOT = Path("/somewhere")
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from storage.errors import InputError
 from storage.ingest import ingest_digest, ingest_recording
 from storage.labels import LabelSet
-from storage.places.location import Folder
+from storage.places.folder import Folder
 from storage.readers import FilesSource, SeedVIISource
 from storage.signal import SignalConfig
 from storage.signal.prepare import resample

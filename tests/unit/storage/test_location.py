@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
-from storage.places.location import Folder, Place, locate, split_url
+from storage.places.base import Place, split_url
+from storage.places.folder import Folder
+from storage.places.location import locate
 from storage.places.s3.bucket import Bucket
 
 SECRET = "hunter2-secret"
@@ -85,6 +87,7 @@ def test_a_folder_speaks_the_verbs(tmp_path: Path) -> None:
     assert (place.read("a/b"), place.read_range("a/b", 1, 3), place.read_range("a/b", 4, 9)) == (b"12345", b"23", b"5")
     assert (place.read_end("a/b", 2), place.read_end("a/b", 9)) == (b"45", b"12345")
     assert (place.folders(""), place.folders("a"), place.folders("none")) == (["a"], ["c"], [])
+    assert (place.names(), place.names("a"), place.names("none")) == (["a"], ["b", "c"], [])
     assert (place.num_bytes(), place.num_bytes("a/c")) == (7, 2)
     assert [(key, stored.size) for key, stored in place.files().items()] == [("a/b", 5), ("a/c/d", 2)]
     assert (list(place.files("a/c")), place.files("none")) == (["a/c/d"], {})
@@ -100,16 +103,6 @@ def test_a_folder_speaks_the_verbs(tmp_path: Path) -> None:
     assert place.num_bytes() == 0
 
 
-def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
-    place = locate(tmp_path)
-    left = ["zarr.json.1a.partial", "index/trials.parquet.2b.partial", "recordings/r/zarr.json.3c.partial"]
-    for key in [*left, "recordings/r/zarr.json", "zarr.json", "mine.partial"]:
-        place.write(key, b"x")
-    place.sweep()
-    there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert there == {"recordings/r/zarr.json", "zarr.json", "mine.partial"}
-
-
 def test_a_failed_write_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     place = locate(tmp_path / "file" / "store")
@@ -118,15 +111,6 @@ def test_a_failed_write_is_told_in_one_line(tmp_path: Path) -> None:
         place.writing("the index"),
     ):
         place.write("a", b"")
-
-
-def test_locks_are_not_foreign(tmp_path: Path) -> None:
-    place = locate(tmp_path)
-    place.write(".ingest.lock", b"")
-    place.refuse_foreign()
-    place.write("thesis.pdf", b"")
-    with pytest.raises(InputError, match=r"other content \(thesis.pdf\)"):
-        place.refuse_foreign()
 
 
 def test_a_folder_is_listed_while_others_are_renamed_and_removed_in_it(tmp_path: Path) -> None:

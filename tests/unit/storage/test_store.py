@@ -16,8 +16,11 @@ from pydantic import ValidationError
 from storage.errors import InputError
 from storage.labels import LabelSet
 from storage.layout import LayoutConfig
+from storage.places.location import locate
+from storage.places.lock import LOCKS
 from storage.recording import RecordingInfo, Trial, quantise
 from storage.store import Store, create_store, open_store, subjects_of
+from storage.upkeep import remove_leftovers
 from storage.windows import WindowConfig, Windows
 
 signals = hnp.arrays(
@@ -88,7 +91,7 @@ def test_every_layout_holds_the_same_signal(
     assert np.abs(windows.read(range(len(windows))) - expected).max() <= error + 1e-4
 
 
-@pytest.mark.parametrize("victim", ["storage.store.write_signal", "storage.places.location.Folder.write"])
+@pytest.mark.parametrize("victim", ["storage.store.write_signal", "storage.places.folder.Folder.write"])
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_recording_changes_by_its_last_write_alone(
     victim: str,
@@ -266,6 +269,21 @@ def test_half_created_stores_are_completed(tmp_path: Path, labels: LabelSet) -> 
     (tmp_path / "s" / "recordings").mkdir(parents=True)
     (tmp_path / "s" / "zarr.abc.partial").touch()
     assert create_store(tmp_path / "s", dataset="d", label_set=labels).dataset == "d"
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path, labels: LabelSet) -> None:
+    store = create_store(tmp_path, dataset="d", label_set=labels)
+    for key in ("zarr.json.1a.partial", "index/trials.parquet.2b.partial", "recordings/r/zarr.json.3c.partial"):
+        store.root.write(key, b"x")
+    store.root.write("mine.partial", b"x")
+    remove_leftovers(store, [])
+    assert sorted(store.root.files()) == ["mine.partial", "recordings/zarr.json", "zarr.json"]
+
+
+def test_locks_are_not_foreign(tmp_path: Path, labels: LabelSet) -> None:
+    for name in (*LOCKS, "recordings/zarr.json.1a.partial"):
+        locate(tmp_path).write(name, b"")
+    create_store(tmp_path, dataset="d", label_set=labels)
 
 
 def test_create_store_refuses_what_is_in_the_way(
