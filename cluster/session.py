@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,6 +151,14 @@ def _submitted_runtime_env() -> dict[str, Any]:
     return dict(submitted.get("runtime_env") or {})
 
 
+def fitting(resources: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:
+    """Count the workers that fit on nodes, each given by its amounts of ``CPU`` and ``GPU``; none is on two nodes."""
+    asked = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    return sum(
+        min(int((there.get(name, 0) + 1e-6) // amount) for name, amount in asked.items() if amount) for there in nodes
+    )
+
+
 def require_resources(resources: Resources | TrainingResources) -> None:
     """Refuse a request that the cluster can never satisfy.
 
@@ -160,8 +168,6 @@ def require_resources(resources: Resources | TrainingResources) -> None:
         Naming what is asked for and what there is.
     """
     import ray
-
-    from cluster.train.capacity import fitting
 
     there = ray.cluster_resources()
     asked = {

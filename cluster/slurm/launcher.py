@@ -12,10 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.session import Resources, TrainingResources
+from cluster.session import Resources, TrainingResources, fitting
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.ray_cluster import Nodes, RayOnNodes, listed, ray_on_nodes
-from cluster.train.capacity import fitting
 from storage.errors import InputError
 
 _LOOK_SECONDS = 2.0

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cluster.ray_private import available_resources_per_node
-from cluster.session import TrainingResources, WorkerRange, WorkerResources
+from cluster.session import TrainingResources, WorkerRange, fitting
 
 _NODE_SECONDS, _PING_SECONDS, _LOOK_SECONDS = 300.0, 0.5, 1.0
 
@@ -20,14 +20,6 @@ def room(resources: TrainingResources, *, free: bool) -> int:
     if free:
         living = {name: there for name, there in available_resources_per_node().items() if name in living}
     return fitting(resources, living.values())
-
-
-def fitting(resources: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:
-    """Count the workers that fit on nodes, each given by its amounts of ``CPU`` and ``GPU``; none is on two nodes."""
-    asked = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    return sum(
-        min(int((there.get(name, 0) + 1e-6) // amount) for name, amount in asked.items() if amount) for there in nodes
-    )
 
 
 def number_of_workers(resources: TrainingResources, is_asked_to_stop: Callable[[], bool]) -> int:
