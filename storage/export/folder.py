@@ -11,7 +11,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from storage.errors import InputError
-from storage.places.files import write_json
+from storage.places.files import flush, write_json
 from storage.places.folder import Folder
 
 RECORD = ".e2llm-export.json"
@@ -45,11 +45,7 @@ class ExportFolder:
         Folder(staging).settle("")
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
             path.replace(self.path / path.name)
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        flush(self.path)
 
 
 @contextmanager

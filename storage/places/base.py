@@ -135,9 +135,9 @@ class Location(ABC):
     def names(self, key: str = "") -> list[str]:
         """Names of the objects and folders directly below `key`, sorted; none when nothing is there."""
 
-    @abstractmethod
     def num_bytes(self, key: str = "") -> int:
         """Bytes of all objects below `key`."""
+        return sum(stored.size for stored in self.files(key).values())
 
     @abstractmethod
     def remove(self, key: str) -> None:

@@ -75,10 +75,6 @@ class Folder(Location):
         below = self.path / key
         return sorted(path.name for path in below.iterdir()) if below.is_dir() else []
 
-    def num_bytes(self, key: str = "") -> int:
-        """Bytes of all files below a folder."""
-        return sum(stored.size for stored in self.files(key).values())
-
     def remove(self, key: str) -> None:
         """Remove a file or a folder."""
         path = self.path / key

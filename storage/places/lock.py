@@ -12,7 +12,7 @@ import errno
 import fcntl
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 
 from filelock import FileLock, Timeout
 
@@ -20,7 +20,7 @@ from storage.errors import InputError
 from storage.places.base import Location
 from storage.places.folder import Folder
 from storage.places.s3.bucket import Bucket
-from storage.places.s3.lease import LOCK, Held, holds, leased
+from storage.places.s3.lease import LOCK, holds, leased
 
 _DRIVER, _WRITERS = ".ingest.lock", ".writers.lock"
 LOCKS = (_DRIVER, _WRITERS, LOCK)
@@ -48,7 +48,7 @@ def only_ingest(root: Location) -> Iterator[str]:
     """
     problem, remedy = "another ingest is writing to this store", "Wait for it, or end it."
     if not isinstance(root, Folder):
-        with _leased(root, problem, remedy, 0) as held:
+        with leased(_bucket(root), problem, remedy, wait_seconds=0) as held:
             yield held.token
         return
     with ExitStack() as held:
@@ -78,7 +78,7 @@ def only_job(run: Location) -> Iterator[Callable[[], None]]:
     """
     problem = "another job is at work in this run"
     if not isinstance(run, Folder):
-        with _leased(run, problem, _REMEDY, _WAIT_SECONDS) as held:
+        with leased(_bucket(run), problem, _REMEDY, wait_seconds=_WAIT_SECONDS) as held:
             yield held.confirm
         return
     notice = f"[run] another job is at work in {run}; waits for its end"
@@ -124,10 +124,6 @@ def writing(root: Location, token: str) -> Iterator[Callable[[], None]]:
         if (root.path / _DRIVER).read_text() != token:
             raise ended
         yield lambda: None
-
-
-def _leased(place: Location, problem: str, remedy: str, wait_seconds: float) -> AbstractContextManager[Held]:
-    return leased(_bucket(place), problem, remedy, wait_seconds=wait_seconds)
 
 
 def _bucket(place: Location) -> Bucket:

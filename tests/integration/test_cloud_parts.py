@@ -212,6 +212,18 @@ def test_large_files_travel_in_parts(fault: str, url: str, network: FaultyProxy,
     assert network.injected[fault] >= 5
 
 
+def test_a_long_listing_comes_in_pages_that_are_repeated_one_by_one(
+    url: str, network: FaultyProxy, monkeypatch
+) -> None:
+    names = [f"folder/{number}" for number in range(6)]
+    for name in names:
+        locate(url).write(name, b"1")
+    monkeypatch.setattr(bucket, "_PAGE", 3)
+    network.follow(first_tries("503"))
+    assert list(locate(url).files("folder")) == names
+    assert list(network.tries.values()) == [2, 2, 2], "full, full, empty: each once more, by one layer"
+
+
 def test_an_object_that_is_replaced_meanwhile_arrives_in_one_version(
     url: str, network: FaultyProxy, port: int, tmp_path: Path
 ) -> None:

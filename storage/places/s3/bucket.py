@@ -261,10 +261,6 @@ class Bucket(Location):
     def _below(self, key: str) -> "ListResult[Sequence[ObjectMeta]]":
         return self._ask(key, lambda objects: objects.list_with_delimiter(f"{key}/" if key else None), is_long=True)
 
-    def num_bytes(self, key: str = "") -> int:
-        """List objects and add up their sizes."""
-        return sum(stored.size for stored in self.files(key).values())
-
     def files(self, key: str = "") -> dict[str, Stored]:
         """List objects, page by page, so that one page that fails is one request to repeat."""
         found: dict[str, Stored] = {}
