@@ -358,7 +358,7 @@ def _scoring_flops(predictor: Any, question: Any) -> float:
 
     processor = predictor.processor
     prompt = processor.build_prompt(Dialogue("", question.user, "").messages(), enable_thinking=False)
-    read = [processor.tokenise(prompt, processor.build_target(option, None, True)) for option in question.options]
+    read = [processor.tokenize(prompt, processor.build_target(option, None, True)) for option in question.options]
     begun, lengths = len(read[0][0]), [len(target) for _, target in read]
     pairs = sum(causal_pairs([begun + length]) - causal_pairs([begun]) for length in lengths) + causal_pairs([begun])
     language = LanguageFlops.of_model(predictor.model.llm)

@@ -130,18 +130,22 @@ class Inputs:
         self._compose(stage)
 
     def _compose(self, stage: Stage1) -> None:
+        from e2llm_core.llm.families.table import family_of
         from e2llm_core.llm.tiny_llm import train_tokenizer
-        from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, load_tower
-        from e2llm_core.model.processing_e2llm import E2LLMProcessor, add_eeg_tokens
+        from e2llm_core.llm.tokens import add_eeg_tokens
+        from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
+        from e2llm_core.model.processing_e2llm import E2LLMProcessor
         from e2llm_core.stages.language import save_composite
+        from e2llm_core.tower.tower import load_tower
 
         dialogues = [corpus_dialogue(number, SEED_VII.names, 0) for number in range(500)]
         tokenizer = train_tokenizer([d.user + d.answer + (d.thinking or "") for d in dialogues], TOKENS)
         llm = random_llm(self.size.llm, tokenizer)
-        ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
+        ids = add_eeg_tokens(tokenizer)
         labels, projector = list(stage.data.labels), ProjectorConfig().settings()
         model = E2LLMForConditionalGeneration.assemble(load_tower(self.tower), llm, ids, labels, projector)
-        processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, stage.data.settings)
+        family = family_of(llm.config.model_type)
+        processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, stage.data.settings, family)
         tensors = {"projector": model.projector.state_dict(), "llm": llm.state_dict()}
         save_composite(
             model,

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from benchmarks._report import ROOT, Row, compare, rounds, write
 from benchmarks._startup import started
-from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.stages.table import Plan, build_stage
 from e2llm_core.tasks.corpus import corpus_dialogue
 from storage.labels import SEED_VII
@@ -88,7 +88,7 @@ class Bench:
         ]
         tokenizer = train_tokenizer(texts, 640)
         torch.manual_seed(0)
-        llm = tiny_qwen3(VOCABULARY, 128, 4, 4, 2, 384, tokenizer=tokenizer)
+        llm = tiny_llm(VOCABULARY, 128, 4, 4, 2, 384, tokenizer=tokenizer)
         llm.save_pretrained(root / "llm")
         tokenizer.save_pretrained(root / "llm")
         for name in ("stage1", "stage2"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.tasks.corpus import corpus_dialogue
 
 _VOCABULARY = 400
@@ -15,6 +15,6 @@ def save_tiny_llm(folder: Path, labels: tuple[str, ...]) -> Path:
     texts = [d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, labels, 0) for n in range(200))]
     tokenizer = train_tokenizer(texts, _VOCABULARY)
     torch.manual_seed(0)
-    tiny_qwen3(_VOCABULARY, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
+    tiny_llm(_VOCABULARY, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

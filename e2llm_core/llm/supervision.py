@@ -63,7 +63,7 @@ class SupervisedHead(nn.Linear):
         if isinstance(head, cls):
             return
         if not isinstance(head, nn.Linear) or head.bias is not None:
-            raise ValueError(f"lm_head: {type(head).__name__} is not a linear map without bias. Use a Qwen model")
+            raise ValueError(f"lm_head: {type(head).__name__} is not a linear map without bias. Use another model")
         scoring = cls(head.in_features, head.out_features, bias=False, device="meta")
         scoring.weight = head.weight
         llm.set_output_embeddings(scoring)

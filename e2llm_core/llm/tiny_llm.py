@@ -1,4 +1,4 @@
-"""A small tokenizer and Qwen3 for the demo and the tests, made from scratch."""
+"""A small tokenizer and language model for the demo and the tests, made from scratch."""
 
 from __future__ import annotations
 
@@ -7,31 +7,19 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AddedToken, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from e2llm_core.llm.tokens import EEG_TOKENS, END_OF_TEXT, THINK_END, THINK_START, TURN_END, TURN_START
-
-CHAT_TEMPLATE = (
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message.role + '\\n' }}"
-    "{%- if message.role == 'assistant' %}{{- message.content.split('</think>')[-1].lstrip('\\n') }}"
-    "{%- else %}{{- message.content }}{%- endif %}"
-    "{{- '<|im_end|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}"
-    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
-    "{%- endif %}"
-)
-_ADDED = (END_OF_TEXT, TURN_START, TURN_END, THINK_START, THINK_END, *EEG_TOKENS)
-_SMALLEST = 256 + len(_ADDED)
+from e2llm_core.llm.families.table import STAND_IN, family_of
+from e2llm_core.llm.tokens import EEG_TOKENS
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer with Qwen's turn and think tokens and the EEG tokens.
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, model_type: str = STAND_IN, eeg_tokens: bool = True
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer with the control tokens and the chat template of a model's family.
 
     Every text survives encoding and decoding unchanged: all 256 bytes are in the vocabulary and nothing is
-    normalised. Digits are single tokens, as in Qwen.
+    normalised. Digits are single tokens.
 
     Parameters
     ----------
@@ -39,38 +27,45 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         Training texts.
     vocab_size
         Largest number of tokens, added ones included.
+    model_type
+        Of the model that will read them.
+    eeg_tokens
+        Add the EEG tokens too.
 
     Raises
     ------
     ValueError
         If `vocab_size` cannot hold the bytes and the added tokens.
     """
-    if vocab_size < _SMALLEST:
-        raise ValueError(f"vocab_size: {vocab_size} is too small. Give at least {_SMALLEST}")
+    family = family_of(model_type)
+    control = (family.end_of_text, family.turn_start, family.turn_end)
+    added = (*control, *family.rationale.tokens, *(EEG_TOKENS if eeg_tokens else ()))
+    if vocab_size < 256 + len(added):
+        raise ValueError(f"vocab_size: {vocab_size} is too small. Give at least {256 + len(added)}")
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(_ADDED),
+        vocab_size=vocab_size - len(added),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    thinking = {THINK_START, THINK_END}
-    core.add_tokens([AddedToken(t, special=t not in thinking, normalized=False) for t in _ADDED])
+    plain = family.rationale.tokens
+    core.add_tokens([AddedToken(token, special=token not in plain, normalized=False) for token in added])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        eos_token=TURN_END,
-        pad_token=END_OF_TEXT,
+        eos_token=family.turn_end,
+        pad_token=family.end_of_text,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = family.chat_template
     return tokenizer
 
 
-def tiny_qwen3(
+def tiny_llm(
     vocab_size: int,
     hidden_size: int = 128,
     layers: int = 4,
@@ -80,8 +75,10 @@ def tiny_qwen3(
     tie: bool = True,
     max_length: int = 4096,
     tokenizer: PreTrainedTokenizerFast | None = None,
-) -> Qwen3ForCausalLM:
-    """Build a random `Qwen3ForCausalLM` of a small size, float32.
+    model_type: str = STAND_IN,
+    **settings: Any,
+) -> Any:
+    """Build a random causal language model of a small size, float32.
 
     Parameters
     ----------
@@ -95,11 +92,16 @@ def tiny_qwen3(
         Longest sequence in tokens.
     tokenizer
         Sets the end and padding ids of the configuration.
+    model_type
+        transformers' name of the architecture.
+    **settings
+        More of its configuration, such as ``num_experts``.
     """
     ids: dict[str, Any] = {}
     if tokenizer is not None:
         ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = Qwen3Config(
+    config = AutoConfig.for_model(
+        model_type,
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=layers,
@@ -111,5 +113,6 @@ def tiny_qwen3(
         tie_word_embeddings=tie,
         dtype=torch.float32,
         **ids,
+        **settings,
     )
-    return Qwen3ForCausalLM(config)
+    return AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""Qwen's turn and think tokens, the EEG tokens, and loading a tokenizer that has them."""
+"""The EEG tokens, and loading a tokenizer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ EEG_START, EEG_PAD, EEG_END = "<|eeg_start|>", "<|eeg_pad|>", "<|eeg_end|>"
 EEG_TOKENS = (EEG_START, EEG_PAD, EEG_END)
 EEG_MARKER = "<eeg>"
 """What a message writes where a segment belongs."""
-
-TURN_START, TURN_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-THINK_START, THINK_END = "<think>", "</think>"
 
 
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
@@ -30,35 +27,18 @@ def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
     return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, **kwargs)
 
 
-def add_eeg_tokens(tokenizer: Any, n_embedding_rows: int) -> dict[str, int]:
-    """Add the EEG tokens to a tokenizer, without resizing any model.
+def add_eeg_tokens(tokenizer: Any) -> dict[str, int]:
+    """Add the EEG tokens to a tokenizer in place; tokens that it already has are kept.
 
-    Qwen's embedding tables have spare rows above the tokenizer's ids, which the new tokens use.
-
-    Parameters
-    ----------
-    tokenizer
-        Changed in place; tokens that it already has are kept.
-    n_embedding_rows
-        Rows of the language model's embedding table.
+    The language model needs an embedding row for each: `load_llm` takes the number of rows.
 
     Returns
     -------
     dict
         ``{"eeg_token_id", "eeg_start_id", "eeg_end_id"}``.
-
-    Raises
-    ------
-    ValueError
-        If the highest id has no row.
     """
     from transformers import AddedToken
 
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in EEG_TOKENS])
     ids = dict(zip(EEG_TOKENS, tokenizer.convert_tokens_to_ids(list(EEG_TOKENS)), strict=True))
-    if max(ids.values()) >= n_embedding_rows:
-        raise ValueError(
-            f"tokenizer: EEG token id {max(ids.values())} has no row among {n_embedding_rows} embeddings. "
-            "Use a Qwen model with spare rows, or enlarge its table once and save it"
-        )
     return {"eeg_token_id": ids[EEG_PAD], "eeg_start_id": ids[EEG_START], "eeg_end_id": ids[EEG_END]}

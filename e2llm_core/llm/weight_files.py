@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +13,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from e2llm_core.llm.families.base import Family, Piece, Shape
 from storage.errors import InputError
-
-Shape = tuple[int, ...]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 BLOCK = 1 << 22
 """Elements read at a time."""
-_EXPERTS = re.compile(r"(?P<experts>.+\.experts)\.(?P<kind>gate_up_proj|down_proj)")
 _RECOMPUTED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
-_REMEDY = "Give the folder of a complete Qwen checkpoint in safetensors, with the config.json that belongs to it"
+_REMEDY = "Give the folder of a complete checkpoint in safetensors, with the config.json that belongs to it"
 _NAMED = 4
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A tensor of a checkpoint: some or all of a parameter's elements, in its order."""
-
-    name: str
-    shape: Shape
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-
-def pieces_on_disk(name: str, shape: Shape) -> tuple[Piece, ...]:
-    """Name the tensors that a published Qwen checkpoint holds for one parameter of the transformers model.
-
-    Concatenated in this order, their elements are the parameter's. That is the parameter itself, but for the
-    experts of a mixture: the model has (experts, 2 * width, hidden) and (experts, hidden, width), the files one
-    gate, up and down projection per expert.
-
-    Parameters
-    ----------
-    name, shape
-        Of the parameter.
-    """
-    found = _EXPERTS.fullmatch(name)
-    if found is None or len(shape) != 3:
-        return (Piece(name, shape),)
-    experts, (number, rows, columns) = found["experts"], shape
-    if found["kind"] == "down_proj":
-        return tuple(Piece(f"{experts}.{n}.down_proj.weight", (rows, columns)) for n in range(number))
-    half = (rows // 2, columns)
-    return tuple(Piece(f"{experts}.{n}.{part}_proj.weight", half) for n in range(number) for part in ("gate", "up"))
 
 
 class WeightFiles:
@@ -158,7 +120,9 @@ class WeightFiles:
             self._open = None
 
 
-def match(parameters: Mapping[str, Shape], tied: Mapping[str, str], files: WeightFiles) -> dict[str, tuple[Piece, ...]]:
+def match(
+    parameters: Mapping[str, Shape], tied: Mapping[str, str], files: WeightFiles, family: Family
+) -> dict[str, tuple[Piece, ...]]:
     """Find the tensors of every parameter, and no others.
 
     Parameters
@@ -169,6 +133,8 @@ def match(parameters: Mapping[str, Shape], tied: Mapping[str, str], files: Weigh
         Names that share the parameter of another name; their tensors may be absent.
     files
         Where to look.
+    family
+        Knows how parameters are stored.
 
     Raises
     ------
@@ -180,7 +146,7 @@ def match(parameters: Mapping[str, Shape], tied: Mapping[str, str], files: Weigh
     for name, shape in parameters.items():
         names = [name, *(other for other, source in tied.items() if source == name)]
         whole = next((other for other in names if other in files.shapes), None)
-        found[name] = pieces_on_disk(name, shape) if whole is None else (Piece(whole, shape),)
+        found[name] = family.pieces(name, shape) if whole is None else (Piece(whole, shape),)
         missing += [piece.name for piece in found[name] if piece.name not in files.shapes]
         wrong += [
             f"{files.files[piece.name]}: {piece.name} {files.shapes[piece.name]}, not {piece.shape}"

@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.initialization import no_init_weights
 
-from e2llm_core.llm.weight_files import BLOCK, Piece, WeightFiles, match
+from e2llm_core.llm.embedding_rows import mean_row, rows_at_once
+from e2llm_core.llm.families.base import Family, Piece
+from e2llm_core.llm.weight_files import BLOCK, WeightFiles, match
 from e2llm_core.training.deepspeed_private import own_stretch, partition_of, partitioning
 from storage.errors import InputError
 
 
-def load_partitioned(folder: Path, settings: dict[str, Any], dtype: str | torch.dtype, attention: str) -> Any:
-    """Load a causal language model of the Qwen2, Qwen3 or Qwen3-MoE kind, partitioned over the ranks.
+def load_partitioned(
+    folder: Path, family: Family, rows: int, settings: dict[str, Any], dtype: str | torch.dtype, attention: str
+) -> Any:
+    """Load a causal language model, partitioned over the ranks.
 
     Parameters
     ----------
     folder
         transformers folder with safetensors: one file, or several and an index. Experts may be stored one by one, as
         published, or fused, as the model has them.
+    family
+        Of the model.
+    rows
+        Of its embedding tables; those beyond the checkpoint's become `e2llm_core.llm.embedding_rows.mean_row`.
     settings
         DeepSpeed's, of the run. The process group must be there.
     dtype
@@ -55,15 +64,16 @@ def load_partitioned(folder: Path, settings: dict[str, Any], dtype: str | torch.
     shapes = {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
     files = WeightFiles(folder)
     with contextlib.closing(files):
-        reads = match(shapes, skeleton.all_tied_weights_keys, files)
+        reads = match(shapes, skeleton.all_tied_weights_keys, files, family)
         _refuse_untied(skeleton.all_tied_weights_keys, files)
-        largest = max(parameter.numel() for parameter in skeleton.parameters())
+        largest = max(*(parameter.numel() for parameter in skeleton.parameters()), rows * config.hidden_size)
+        config.vocab_size = rows
         model = _build(config, kind, attention, partitioning(settings, kind, largest))
         for name, parameter in model.named_parameters():
             _fill(parameter, reads[name], files)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    _keep_experts_together(model)
+    _keep_experts_together(model, family)
     return model.eval()
 
 
@@ -88,7 +98,10 @@ def _build(config: Any, dtype: torch.dtype, attention: str, context: Any) -> Any
 
 
 def _fill(parameter: Any, pieces: tuple[Piece, ...], files: WeightFiles) -> None:
-    """Read this rank's stretch of a partitioned parameter; the padding of the last stretch becomes zero."""
+    """Read this rank's stretch of a partitioned parameter; the padding of the last stretch becomes zero.
+
+    What the pieces do not fill are added rows of an embedding table, which is stored as one piece.
+    """
     start, stop = own_stretch(parameter)
     with torch.no_grad(), partition_of(parameter) as own:
         own[stop - start :].zero_()
@@ -99,6 +112,20 @@ def _fill(parameter: Any, pieces: tuple[Piece, ...], files: WeightFiles) -> None
                 last = min(first + BLOCK, high)
                 files.read(piece.name, first - offset, own[first - start : last - start])
             offset += piece.numel
+        if stop > offset:
+            width = pieces[0].shape[1]
+            added = mean_row(_blocks(pieces[0], files, own.dtype)).to(own)
+            low = max(start, offset)
+            own[low - start : stop - start] = added[torch.arange(low, stop) % width]
+
+
+def _blocks(table: Piece, files: WeightFiles, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Blocks of a stored table, as `mean_row` takes them."""
+    rows, width = table.shape
+    for first in range(0, rows, rows_at_once(width)):
+        block = torch.empty(min(rows_at_once(width), rows - first), width, dtype=dtype)
+        files.read(table.name, first * width, block.view(-1))
+        yield block
 
 
 def _refuse_untied(tied: dict[str, str], files: WeightFiles) -> None:
@@ -114,9 +141,9 @@ def _refuse_untied(tied: dict[str, str], files: WeightFiles) -> None:
             )
 
 
-def _keep_experts_together(model: nn.Module) -> None:
+def _keep_experts_together(model: nn.Module, family: Family) -> None:
     """Gather a mixture's block at once: which experts a token takes differs between ranks."""
-    blocks = {type(module) for module in model.modules() if type(module).__name__.endswith("SparseMoeBlock")}
+    blocks = {type(module) for module in model.modules() if type(module).__name__ == family.expert_block}
     if blocks:
         from deepspeed.utils import set_z3_leaf_modules
 

@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from e2llm_core.llm.families.table import STAND_IN
+
 
 @strict
 class E2LLMConfig(PreTrainedConfig):
@@ -16,7 +18,7 @@ class E2LLMConfig(PreTrainedConfig):
     Attributes
     ----------
     text_config
-        Configuration of the inner Qwen model.
+        Configuration of the inner language model.
     encoder
         ``{"name": "eegpt", ...}``, fields of the encoder's own config.
     temporal
@@ -38,7 +40,7 @@ class E2LLMConfig(PreTrainedConfig):
 
     model_type = "e2llm"
     sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen3")
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type=STAND_IN)
     }
 
     text_config: dict | PreTrainedConfig | None = None

@@ -116,7 +116,8 @@ class ModelFolderMixin:
         if llm_kwargs.pop("trust_remote_code", False):
             raise ValueError("trust_remote_code: never used here. Leave it out")
         llm_kwargs.setdefault("dtype", "auto")
-        base = model_io.load_llm(model_io.resolve_llm(folder, config.llm_source, llm, url), **llm_kwargs)
+        rows = config.text_config.vocab_size  # type: ignore[union-attr]
+        base = model_io.load_llm(model_io.resolve_llm(folder, config.llm_source, llm, url), rows, **llm_kwargs)
         if (folder / model_io.ADAPTER_FOLDER).is_dir():
             base = model_io.load_adapter(base, folder / model_io.ADAPTER_FOLDER, is_trainable)
         tower = load_tower(folder)

@@ -20,11 +20,13 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
 from e2llm_core.encoders.eegpt_weights import load_strict
 from e2llm_core.llm.attention import choose_attention
+from e2llm_core.llm.embedding_rows import enlarge, table_rows
+from e2llm_core.llm.families.table import family_of
 from e2llm_core.llm.zero_loading import load_partitioned
 from e2llm_core.tower.tower import refuse_empty, save_tensors
 from storage.errors import InputError
@@ -36,10 +38,10 @@ PROJECTOR_WEIGHTS = "projector.safetensors"
 LLM_FOLDER = "llm"
 ADAPTER_FOLDER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_COMPLETE = "Give a complete Qwen folder or hub id"
+_COMPLETE = "Give the folder or hub id of a complete model"
 
 
-def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
+def load_llm(name_or_path: str | Path, rows: int = 0, **kwargs: Any) -> Any:
     """Load a causal language model strictly from safetensors, without remote code.
 
     Under an active `HfDeepSpeedConfig` with stage 3 the parameters come partitioned, and every rank reads its own
@@ -49,6 +51,8 @@ def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
     ----------
     name_or_path
         Folder or hub id; a hub id is looked up in the hub's cache, and downloaded if it is not there.
+    rows
+        Embedding rows that are needed; a table that has fewer is enlarged (`e2llm_core.llm.embedding_rows`).
     **kwargs
         ``attn_implementation`` is chosen by `e2llm_core.llm.attention.choose_attention` unless it is given. All are
         passed to ``AutoModelForCausalLM.from_pretrained``; partitioned loading takes ``dtype`` and
@@ -57,19 +61,24 @@ def load_llm(name_or_path: str | Path, **kwargs: Any) -> Any:
     Raises
     ------
     InputError
-        If there is no such model, or the weights do not have exactly its keys and shapes.
+        If there is no such model, its family is unknown, or the weights do not have exactly its keys and shapes.
     """
     kwargs.setdefault("attn_implementation", choose_attention("auto", kwargs.get("dtype")))
     folder = local_folder(str(name_or_path), kwargs.pop("revision", None))
     if not (folder / "config.json").is_file():
         raise InputError(f"llm {folder}", "no config.json", _COMPLETE)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = family_of(config.model_type, f"llm {folder}/config.json")
+    rows = table_rows(config.vocab_size, rows)
     if is_deepspeed_zero3_enabled():
         dtype, attention = kwargs.pop("dtype", None) or "auto", kwargs.pop("attn_implementation")
         if kwargs:
             raise TypeError(f"not for a language model under ZeRO-3: {sorted(kwargs)}")
-        llm = load_partitioned(folder, deepspeed_config(), dtype, attention)
+        llm = load_partitioned(folder, family, rows, deepspeed_config(), dtype, attention)
     else:
         llm = _load_whole(folder, **kwargs)
+        if rows > config.vocab_size:
+            enlarge(llm, rows)
     llm.name_or_path = llm.config._name_or_path = str(name_or_path)
     return llm
 

@@ -19,10 +19,8 @@ from e2llm_core.llm.supervision import SupervisedHead, score_tokens, sum_per_row
 from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.model_folder import ModelFolderMixin
 from e2llm_core.model.projector import build_projector, complete_projector_config, embedding_rms
-from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower, save_tower
+from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.deepspeed_private import is_partitioned
-
-__all__ = ["E2LLMForConditionalGeneration", "EEGSettings", "EEGTower", "load_tower", "save_tower"]
 
 
 @dataclass
@@ -50,7 +48,7 @@ def placeholder_places(input_ids: Tensor, token: int, segments: int, per_segment
 
 
 class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
-    """EEG tower, projector and a Qwen language model.
+    """EEG tower, projector and a language model.
 
     Parameters
     ----------
@@ -123,7 +121,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         tower
             From stage 1.
         llm
-            Qwen model, bare or wrapped by PEFT.
+            Causal language model of a known family, bare or wrapped by PEFT.
         eeg_ids
             ``E2LLMProcessor.eeg_ids``.
         labels
@@ -138,7 +136,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         """
         rows = llm.config.vocab_size
         if max(eeg_ids.values()) >= rows:
-            raise ValueError(f"eeg_ids: {eeg_ids} exceed {rows} embedding rows. Use a model with spare rows")
+            raise ValueError(f"eeg_ids: {eeg_ids} exceed {rows} embedding rows. Load it with rows for them")
         projector_fields = complete_projector_config(projector, llm.config.hidden_size, embedding_rms(llm))
         fields: dict[str, Any] = {
             "text_config": llm.config.to_dict(),

@@ -1,4 +1,4 @@
-"""Prompts, targets and EEG segments to model inputs, in Qwen's chat conventions."""
+"""Prompts, targets and EEG segments to model inputs, in the chat format of the language model's family."""
 
 from __future__ import annotations
 
@@ -10,41 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2llm_core.llm.families.base import Family
+from e2llm_core.llm.families.table import family_of
 from e2llm_core.llm.supervision import IGNORED
-from e2llm_core.llm.tokens import (
-    EEG_END,
-    EEG_MARKER,
-    EEG_PAD,
-    EEG_START,
-    EEG_TOKENS,
-    END_OF_TEXT,
-    THINK_END,
-    THINK_START,
-    TURN_END,
-    TURN_START,
-    add_eeg_tokens,
-    load_tokenizer,
-)
+from e2llm_core.llm.tokens import EEG_END, EEG_MARKER, EEG_PAD, EEG_START, EEG_TOKENS, load_tokenizer
 from e2llm_core.tower.tower import EEGSettings
 
-__all__ = [
-    "EEG_END",
-    "EEG_MARKER",
-    "EEG_PAD",
-    "EEG_START",
-    "EEG_TOKENS",
-    "END_OF_TEXT",
-    "THINK_END",
-    "THINK_START",
-    "TURN_END",
-    "TURN_START",
-    "E2LLMProcessor",
-    "add_eeg_tokens",
-    "load_tokenizer",
-]
-
 PROCESSOR_CONFIG = "e2llm_processor.json"
-_RESERVED = (*EEG_TOKENS, TURN_START, TURN_END, END_OF_TEXT)
 _ROLES = ("system", "user", "assistant")
 
 
@@ -54,26 +26,33 @@ class E2LLMProcessor:
     Parameters
     ----------
     tokenizer
-        A Qwen tokenizer to which `add_eeg_tokens` was applied.
+        Tokenizer of the language model, with a chat template, to which `add_eeg_tokens` was applied.
     num_eeg_tokens
         Placeholder positions per segment, ``E2LLMConfig.num_eeg_tokens``.
     eeg
         Settings of one segment.
+    family
+        Family of the language model.
 
     Raises
     ------
     ValueError
-        If the tokenizer lacks the EEG or turn tokens.
+        If the tokenizer lacks the EEG tokens, the family's turn tokens or a chat template.
     """
 
-    def __init__(self, tokenizer: Any, num_eeg_tokens: int, eeg: EEGSettings) -> None:
+    def __init__(self, tokenizer: Any, num_eeg_tokens: int, eeg: EEGSettings, family: Family) -> None:
         if num_eeg_tokens < 1:
             raise ValueError(f"num_eeg_tokens: {num_eeg_tokens} is too small. Give the model's number")
         vocabulary = tokenizer.get_vocab()
-        absent = [token for token in (*EEG_TOKENS, TURN_START, TURN_END) if token not in vocabulary]
+        absent = [t for t in (*EEG_TOKENS, family.turn_start, family.turn_end) if t not in vocabulary]
         if absent:
-            raise ValueError(f"tokenizer: lacks {absent}. Use a Qwen tokenizer and call add_eeg_tokens on it")
+            raise ValueError(
+                f"tokenizer: lacks {absent}. Use a tokenizer of {family.name} and call add_eeg_tokens on it"
+            )
+        if not tokenizer.chat_template:
+            raise ValueError("tokenizer: has no chat template. Use that of the instruction-tuned model")
         self.tokenizer = tokenizer
+        self.family = family
         self.num_eeg_tokens = num_eeg_tokens
         self.eeg = eeg
         self.eeg_ids = {
@@ -81,18 +60,19 @@ class E2LLMProcessor:
             "eeg_start_id": vocabulary[EEG_START],
             "eeg_end_id": vocabulary[EEG_END],
         }
-        self.pad_token_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else vocabulary[TURN_END]
+        pad = tokenizer.pad_token_id
+        self.pad_token_id: int = pad if pad is not None else vocabulary[family.turn_end]
 
     def build_prompt(self, messages: Sequence[dict[str, str]], enable_thinking: bool = True) -> str:
-        """Render a conversation up to the answer that the model is to give.
+        """Render a conversation up to the answer that the model is to give, by the tokenizer's chat template.
 
         Parameters
         ----------
         messages
             ``{"role": "system" | "user" | "assistant", "content": str}``. Each ``<eeg>`` in a user's content
-            stands for one segment. The reasoning of earlier assistant turns is left out, as Qwen3 does.
+            stands for one segment. The rationale of earlier assistant turns is left out.
         enable_thinking
-            False adds an empty think block, after which the model answers at once.
+            False ends the prompt with an empty rationale, after which the model answers at once.
 
         Raises
         ------
@@ -101,33 +81,33 @@ class E2LLMProcessor:
         """
         if not messages or messages[-1]["role"] == "assistant":
             raise ValueError("messages: the last one must be the user's. Give the answer as a target instead")
-        parts = [f"{TURN_START}{m['role']}\n{self._content(m)}{TURN_END}\n" for m in messages]
-        thinking = "" if enable_thinking else f"{THINK_START}\n\n{THINK_END}\n\n"
-        return "".join(parts) + f"{TURN_START}assistant\n{thinking}"
+        shown = [{"role": message["role"], "content": self._content(message)} for message in messages]
+        return self.family.render(self.tokenizer, shown, enable_thinking)
 
     def build_target(self, answer: str, rationale: str | None = None, thinking_in_prompt: bool = False) -> str:
-        """Render what the assistant says: think block, answer and end of turn.
+        """Render what the assistant says: rationale, answer and end of turn.
 
         Parameters
         ----------
         answer
             The final answer.
         rationale
-            Text of the think block, or None for an empty block.
+            What comes before the answer, or None for an empty rationale.
         thinking_in_prompt
-            True when the prompt already holds the empty think block (``enable_thinking=False``).
+            True when the prompt already holds the empty rationale (``enable_thinking=False``).
 
         Raises
         ------
         ValueError
-            If a text holds reserved tokens, or a rationale is given after a closed think block.
+            If a text holds reserved tokens, or a rationale is given after a prompt that holds an empty one.
         """
-        _refuse_reserved("target", f"{answer}{rationale or ''}", (*_RESERVED, THINK_START, THINK_END))
-        if thinking_in_prompt:
-            if rationale is not None:
-                raise ValueError("rationale: the prompt closed its think block. Use enable_thinking=True")
-            return f"{answer}{TURN_END}"
-        return f"{THINK_START}\n{rationale or ''}\n{THINK_END}\n\n{answer}{TURN_END}"
+        form = self.family.rationale
+        for text in (answer, rationale or ""):
+            _refuse_reserved("target", text, (*EEG_TOKENS, *self.family.control_tokens, *form.reserved))
+        if thinking_in_prompt and rationale is not None:
+            raise ValueError("rationale: the prompt holds an empty one. Use enable_thinking=True")
+        start = "" if thinking_in_prompt else form.write(rationale or "")
+        return f"{start}{form.before_answer}{answer}{self.family.turn_end}"
 
     def __call__(
         self,
@@ -189,33 +169,25 @@ class E2LLMProcessor:
             batch["eeg"] = torch.cat(present)
         return batch
 
-    def tokenise(self, prompt: str, target: str) -> tuple[list[int], list[int]]:
+    def tokenize(self, prompt: str, target: str) -> tuple[list[int], list[int]]:
         """Token ids of a rendered prompt and of its target."""
         return self._encode(prompt), self._encode(target)
 
     def batch_decode(self, ids: Tensor) -> list[str]:
-        """Decode generated ids, without turn and padding tokens; think tags are kept."""
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=False)
-        return [text.split(TURN_END)[0].split(END_OF_TEXT)[0] for text in texts]
+        """Decode generated ids, without turn and padding tokens; rationales are kept."""
+        return [self.family.until_end(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=False)]
 
-    @staticmethod
-    def split_answer(text: str) -> tuple[str | None, str]:
+    def split_answer(self, text: str) -> tuple[str | None, str]:
         """Split generated text into the rationale and the answer.
 
         Returns
         -------
         rationale : str or None
-            Text of the think block; None if there is none or it is empty.
+            None if there is none or it is empty.
         answer : str
-            What follows it, stripped; empty when the think block was never closed.
+            What follows it, stripped; empty when a rationale was begun and never ended.
         """
-        text = text.split(TURN_END)[0].split(END_OF_TEXT)[0]
-        before, closed, after = text.rpartition(THINK_END)
-        if closed:
-            return before.replace(THINK_START, "").strip() or None, after.strip()
-        if THINK_START in text:
-            return text.split(THINK_START, 1)[1].strip() or None, ""
-        return None, text.strip()
+        return self.family.rationale.read(self.family.until_end(text))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the tokenizer files and ``e2llm_processor.json``."""
@@ -227,30 +199,32 @@ class E2LLMProcessor:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> E2LLMProcessor:
-        """Read a folder written by `save_pretrained`, or a hub id.
+        """Read the processor of a model folder or hub id; the model's ``config.json`` names its family.
 
         Raises
         ------
         ValueError
-            If the folder holds no processor.
+            If the folder holds no processor, or no model of a known family.
         """
         from e2llm_core.model.model_io import local_folder
 
         folder = local_folder(str(directory), kwargs.pop("revision", None))
         path = folder / PROCESSOR_CONFIG
-        if not path.is_file():
-            raise ValueError(f"processor {folder}: no {PROCESSOR_CONFIG}. Give the 'model' folder of a run")
+        config = folder / "config.json"
+        if absent := [file.name for file in (path, config) if not file.is_file()]:
+            raise ValueError(f"processor {folder}: no {absent[0]}. Give the 'model' folder of a run")
         content = json.loads(path.read_text(encoding="utf-8"))
-        tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, content["num_eeg_tokens"], EEGSettings.from_dict(content["eeg"]))
+        text_config = json.loads(config.read_text(encoding="utf-8"))["text_config"]
+        family = family_of(text_config["model_type"], f"processor {config}")
+        return cls(load_tokenizer(folder), content["num_eeg_tokens"], EEGSettings.from_dict(content["eeg"]), family)
 
     def _content(self, message: dict[str, str]) -> str:
         role, content = message["role"], message["content"]
         if role not in _ROLES:
             raise ValueError(f"messages: role {role!r} is unknown. Choose one of {list(_ROLES)}")
-        _refuse_reserved(f"messages, role {role}", content, _RESERVED)
+        _refuse_reserved(f"messages, role {role}", content, (*EEG_TOKENS, *self.family.control_tokens))
         if role == "assistant":
-            return content.rpartition(THINK_END)[2].lstrip("\n")
+            return self.family.rationale.forget(content)
         if role != "user":
             return content
         return content.replace(EEG_MARKER, f"{EEG_START}{EEG_PAD * self.num_eeg_tokens}{EEG_END}")

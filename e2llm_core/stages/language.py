@@ -48,16 +48,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class ShownSample:
+class TokenizedSample:
     """A sample as the model reads it: tokens, the windows that their placeholders stand for, augmentation seeds."""
 
     tokens: TokenSample
     windows: tuple[int, ...]
     seeds: tuple[tuple[int, ...], ...] | None
 
-    def without_weight(self) -> "ShownSample":
+    def without_weight(self) -> "TokenizedSample":
         """The same sample as filler: it counts nothing."""
-        return ShownSample(self.tokens.without_weight(), self.windows, self.seeds)
+        return TokenizedSample(self.tokens.without_weight(), self.windows, self.seeds)
 
     def numbers(self) -> np.ndarray:
         """All but the seeds as int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
@@ -66,13 +66,15 @@ class ShownSample:
         return np.concatenate([head, windows, tokens.ids.astype(np.int32), tokens.weights.view(np.int32)])
 
     @classmethod
-    def of_numbers(cls, numbers: np.ndarray, seed: int, position: int) -> tuple["ShownSample", np.ndarray]:
+    def of_numbers(cls, numbers: np.ndarray, seed: int, position: int) -> tuple["TokenizedSample", np.ndarray]:
         """Read a sample of a position in the order of training, and return the numbers that follow it."""
         length, count, kind = numbers[:3].tolist()
         windows, ids, weights, rest = np.split(numbers[3:], np.cumsum([2 * count, length, length]))
         tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), kind)
-        shown = cls(tokens, tuple(windows.copy().view(np.int64).tolist()), augmentation_seeds(seed, position, count))
-        return shown, rest
+        tokenized = cls(
+            tokens, tuple(windows.copy().view(np.int64).tolist()), augmentation_seeds(seed, position, count)
+        )
+        return tokenized, rest
 
 
 def augmentation_seeds(seed: int, position: int, count: int) -> tuple[tuple[int, ...], ...]:
@@ -161,60 +163,60 @@ class LanguageStage(Stage):
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
         """Rows packed from the whole global batch, dealt to the ranks; a rank reads the EEG of its own rows only."""
         mine = np.arange(world.rank, len(ids), world.size)
-        shown = dict(zip(mine.tolist(), self.show(ids[mine], first_position + mine), strict=True))
-        lengths = shared_lengths([len(sample.tokens) for sample in shown.values()], len(ids), world)
+        tokenized = dict(zip(mine.tolist(), self.tokenize(ids[mine], first_position + mine), strict=True))
+        lengths = shared_lengths([len(sample.tokens) for sample in tokenized.values()], len(ids), world)
         shares = pack(lengths, config.micro_tokens, config.micro_batch, world.size)
         shortest = int(np.argmin(lengths))
         wanted = [sorted({place for row in rows for place in row or [shortest]}) for rows in shares]
-        samples = self._dealt(shown, wanted, first_position, world)
+        samples = self._dealt(tokenized, wanted, first_position, world)
         filler = [samples[shortest].without_weight()] if [] in shares[world.rank] else []
         return [self.row(self.training, [samples[place] for place in row] or filler) for row in shares[world.rank]]
 
     def _dealt(
-        self, shown: dict[int, ShownSample], wanted: list[list[int]], first_position: int, world: World
-    ) -> dict[int, ShownSample]:
+        self, tokenized: dict[int, TokenizedSample], wanted: list[list[int]], first_position: int, world: World
+    ) -> dict[int, TokenizedSample]:
         """Send samples, by place, to the ranks that pack them, and to nobody else; a rank keeps its own."""
-        others = [place for place in wanted[world.rank] if place not in shown]
+        others = [place for place in wanted[world.rank] if place not in tokenized]
         empty = np.zeros(0, dtype=np.int32)
         parcels = [
-            np.concatenate([empty, *(shown[place].numbers() for place in places if place in shown)])
+            np.concatenate([empty, *(tokenized[place].numbers() for place in places if place in tokenized)])
             if rank != world.rank
             else empty
             for rank, places in enumerate(wanted)
         ]
-        found = dict(shown)
+        found = dict(tokenized)
         for rank, parcel in enumerate(world.deal_beside(parcels)):
             for place in [place for place in others if place % world.size == rank]:
-                found[place], parcel = ShownSample.of_numbers(parcel, self.train.seed, first_position + place)
+                found[place], parcel = TokenizedSample.of_numbers(parcel, self.train.seed, first_position + place)
         return found
 
     def prepare(self, micro: MicroBatch) -> Batch:
         """The samples as one packed row."""
-        shown = self.show(micro.ids, micro.positions)
-        counted = [s if weight else s.without_weight() for s, weight in zip(shown, micro.weights, strict=True)]
+        tokenized = self.tokenize(micro.ids, micro.positions)
+        counted = [s if weight else s.without_weight() for s, weight in zip(tokenized, micro.weights, strict=True)]
         return self.row(self.training, counted)
 
-    def show(self, ids: np.ndarray, positions: np.ndarray) -> list[ShownSample]:
+    def tokenize(self, ids: np.ndarray, positions: np.ndarray) -> list[TokenizedSample]:
         """Draw dialogues of the training side and tokenise them."""
         if len(described := self.described(ids)):
             self.training.deviations(described)
-        shown = []
+        tokenized = []
         for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
             sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
             seeds = augmentation_seeds(self.train.seed, position, len(sample.windows))
-            shown.append(ShownSample(self._tokens(sample), sample.windows, seeds))
-        return shown
+            tokenized.append(TokenizedSample(self._tokens(sample), sample.windows, seeds))
+        return tokenized
 
     def _tokens(self, sample: Sample) -> TokenSample:
         dialogue = sample.dialogue
-        prompt, target = self.processor.tokenise(
+        prompt, target = self.processor.tokenize(
             self.processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
             self.processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
         )
         weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
-    def row(self, source: DescribedWindows, samples: Sequence[ShownSample]) -> Batch:
+    def row(self, source: DescribedWindows, samples: Sequence[TokenizedSample]) -> Batch:
         """Read the samples' segments, augmented, or their features; pack their tokens, and say what is where.
 
         Raises
@@ -252,12 +254,14 @@ class LanguageStage(Stage):
         source, nll, units = self.validation, 0.0, 0.0
         numbers = self._validated(source)
         mine = numbers[world.rank :: world.size]
-        shown = [self._validation_sample(source, number) for number in (mine if len(mine) else numbers[:1]).tolist()]
-        lengths = [len(sample.tokens) for sample in shown[: len(mine)]]
+        tokenized = [
+            self._validation_sample(source, number) for number in (mine if len(mine) else numbers[:1]).tolist()
+        ]
+        lengths = [len(sample.tokens) for sample in tokenized[: len(mine)]]
         rows = pack(lengths, self.train.micro_tokens, self.train.micro_batch, 1)[0]
         passes = max(world.sum([len(rows) * (rank == world.rank) for rank in range(world.size)]))
         for row in [*rows, *[[]] * (int(passes) - len(rows))]:
-            batch = self.row(source, [shown[place] for place in row] or [shown[0].without_weight()])
+            batch = self.row(source, [tokenized[place] for place in row] or [tokenized[0].without_weight()])
             nll += float(self.losses(model, batch.to(world.device)).total)
             units += batch.units
         total, count = world.sum([nll, units])
@@ -270,9 +274,9 @@ class LanguageStage(Stage):
         numbers: np.ndarray = windows + len(source) * (np.arange(count) % self.repeats)
         return numbers
 
-    def _validation_sample(self, source: DescribedWindows, number: int) -> ShownSample:
+    def _validation_sample(self, source: DescribedWindows, number: int) -> TokenizedSample:
         sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
-        return ShownSample(self._tokens(sample), sample.windows, None)
+        return TokenizedSample(self._tokens(sample), sample.windows, None)
 
 
 def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:
@@ -283,7 +287,7 @@ def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:
     return found
 
 
-def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Tensors below `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 

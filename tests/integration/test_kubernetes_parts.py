@@ -118,7 +118,8 @@ def model(tmp_path_factory):
     import torch
 
     from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-    from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+    from e2llm_core.llm.families.qwen import QWEN
+    from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
     from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
     from e2llm_core.model.processing_e2llm import E2LLMProcessor
     from e2llm_core.tower.tower import EEGSettings, EEGTower
@@ -131,8 +132,8 @@ def model(tmp_path_factory):
         encoder={"name": "eegpt", "dim": 16, "depth": 1, "num_heads": 2},
         temporal={"dim": 24, "depth": 1, "num_heads": 2, "max_patches": 16},
     )
-    llm = tiny_qwen3(384, hidden_size=32, layers=2, intermediate=64, tokenizer=tokenizer)
-    processor = E2LLMProcessor(tokenizer, tower.num_tokens, tower.eeg)
+    llm = tiny_llm(384, hidden_size=32, layers=2, intermediate=64, tokenizer=tokenizer)
+    processor = E2LLMProcessor(tokenizer, tower.num_tokens, tower.eeg, QWEN)
     E2LLMForConditionalGeneration.assemble(tower, llm, processor.eeg_ids, ["sad", "happy"], None).save_pretrained(
         folder
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cluster.planning.memory import FRAGMENTATION, Memory, memory
-from e2llm_core.llm.tiny_llm import tiny_qwen3
+from e2llm_core.llm.tiny_llm import tiny_llm
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import LLMSize, size_from_folder
 from e2llm_core.sizes.tower import projector_tensors, tower_tensors
@@ -32,8 +32,8 @@ TOKENS, LONGEST, SUPERVISED = 512, 64, 256
 def random_llm(folder: Path) -> Path:
     """A random model whose states, activations and logits each outweigh an interpreter's own noise."""
     torch.manual_seed(0)
-    tiny_qwen3(32_000, 512, 4, 8, 4, 1536).save_pretrained(folder)
-    tiny_qwen3(300, 32, 1, 2, 1, 64).save_pretrained(folder.with_name("warm"))
+    tiny_llm(32_000, 512, 4, 8, 4, 1536).save_pretrained(folder)
+    tiny_llm(300, 32, 1, 2, 1, 64).save_pretrained(folder.with_name("warm"))
     return folder
 
 

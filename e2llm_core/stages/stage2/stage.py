@@ -6,10 +6,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from e2llm_core.llm.attention import describe_attention
+from e2llm_core.llm.families.table import family_of
+from e2llm_core.llm.tokens import add_eeg_tokens, load_tokenizer
 from e2llm_core.model import model_io
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.model.processing_e2llm import E2LLMProcessor, add_eeg_tokens, load_tokenizer
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -17,10 +19,10 @@ from e2llm_core.stages.language import (
     LanguageStage,
     Sample,
     llm_options,
-    part,
     prepare_llm,
     save_composite,
     spare_tower,
+    strip_prefix,
 )
 from e2llm_core.stages.probe import load_probe
 from e2llm_core.tasks import dialogues
@@ -38,7 +40,7 @@ class Stage2(LanguageStage):
     tower : Path
         Model directory of stage 1.
     llm : str
-        Folder or hub id of a Qwen model.
+        Folder or hub id of a language model of a known family.
     projector : ProjectorConfig
         Its shape.
     train : LanguageTrainConfig
@@ -63,14 +65,16 @@ class Stage2(LanguageStage):
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Compose tower, new projector and language model; the projector trains."""
         tokenizer = load_tokenizer(self._llm)
-        llm = model_io.load_llm(self._llm, **self._options)
+        ids = add_eeg_tokens(tokenizer)
+        llm = model_io.load_llm(self._llm, rows=max(ids.values()) + 1, **self._options)
         self.choices = {"attention": describe_attention(llm, self._options["dtype"])}
         prepare_llm(llm, self.train)
-        ids = add_eeg_tokens(tokenizer, llm.config.vocab_size)
         labels = list(self.data.labels)
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
         spare_tower(model, self.data)
-        self.processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, self.data.settings)
+        self.processor = E2LLMProcessor(
+            tokenizer, model.config.num_eeg_tokens, self.data.settings, family_of(llm.config.model_type)
+        )
         self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
 
@@ -82,7 +86,7 @@ class Stage2(LanguageStage):
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite with the trained projector; the language model stays where it is."""
         assert isinstance(model, E2LLMForConditionalGeneration)
-        tensors = {"projector": part(state, "projector.")}
+        tensors = {"projector": strip_prefix(state, "projector.")}
         save_composite(
             model,
             self.processor,

@@ -18,10 +18,10 @@ from e2llm_core.stages.language import (
     LanguageStage,
     Sample,
     llm_options,
-    part,
     prepare_llm,
     save_composite,
     spare_tower,
+    strip_prefix,
 )
 from e2llm_core.stages.probe import load_reference
 from e2llm_core.stages.stage3.plan import LoraSettings
@@ -128,11 +128,11 @@ class Stage3(LanguageStage):
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""
         assert isinstance(model, E2LLMForConditionalGeneration)
-        tensors = {"projector": part(state, "projector.")}
+        tensors = {"projector": strip_prefix(state, "projector.")}
         if self._lora is None:
-            tensors["llm"] = part(state, "llm.")
+            tensors["llm"] = strip_prefix(state, "llm.")
         else:
-            tensors["adapter"] = adapter_tensors(part(state, "llm."))
+            tensors["adapter"] = adapter_tensors(strip_prefix(state, "llm."))
         llm = self._llm_of_stage2()
         save_composite(
             model,

@@ -1,4 +1,4 @@
-"""The `tiny-llm` job: a small Qwen3 and its tokenizer, trained from scratch on the project's own corpus."""
+"""The `tiny-llm` job: a small language model and its tokenizer, trained from scratch on the project's own corpus."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from e2llm_core.llm.families.table import STAND_IN, family_of
 from e2llm_core.llm.packed_attention import attend_packed
 from e2llm_core.llm.packing import TokenSample, pack, packed_row
 from e2llm_core.llm.supervision import SupervisedHead, score_tokens
-from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
 from e2llm_core.tasks.corpus import corpus_dialogue
@@ -58,7 +59,7 @@ class TextPretraining(Stage):
         plain = [self._plain(number) for number in range(_TOKENIZER_TEXTS)]
         self.tokenizer = train_tokenizer(plain, config.vocab_size)
         settings = EEGSettings(channels=("CZ",))
-        self._processor = E2LLMProcessor(self.tokenizer, 1, settings)
+        self._processor = E2LLMProcessor(self.tokenizer, 1, settings, family_of(STAND_IN))
 
     @property
     def size(self) -> int:
@@ -66,9 +67,9 @@ class TextPretraining(Stage):
         return self._config.corpus_size
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
-        """A new Qwen3; all of it trains."""
+        """A new language model; all of it trains."""
         config = self._config
-        llm = tiny_qwen3(
+        llm = tiny_llm(
             config.vocab_size,
             config.hidden_size,
             config.layers,
@@ -105,7 +106,7 @@ class TextPretraining(Stage):
         return {"nll": mean, "score": -mean}
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write a plain Qwen3 folder that transformers loads."""
+        """Write a plain folder that transformers loads."""
         assert isinstance(model, ScoredText)
         plain = {name.removeprefix("llm."): value for name, value in state.items()}
         model.llm.save_pretrained(folder, state_dict=plain)
@@ -120,7 +121,7 @@ class TextPretraining(Stage):
         samples = []
         for number in numbers.tolist():
             dialogue = corpus_dialogue(number, self._labels, self._seed)
-            prompt, target = self._processor.tokenise(
+            prompt, target = self._processor.tokenize(
                 self._processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
                 self._processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
             )

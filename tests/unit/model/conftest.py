@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
-from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.families.qwen import QWEN
+from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.tower.tower import EEGSettings, EEGTower
@@ -43,7 +44,7 @@ def make_tower(settings) -> Callable[[], EEGTower]:
 def make_llm(tokenizer) -> Callable[..., torch.nn.Module]:
     def make(**kwargs) -> torch.nn.Module:
         torch.manual_seed(2)
-        llm = tiny_qwen3(384, hidden_size=32, layers=2, intermediate=64, tokenizer=tokenizer, **kwargs)
+        llm = tiny_llm(384, hidden_size=32, layers=2, intermediate=64, tokenizer=tokenizer, **kwargs)
         with torch.no_grad():  # large weights, so that greedy decoding depends on its context
             for parameter in llm.parameters():
                 if parameter.ndim == 2:
@@ -56,7 +57,7 @@ def make_llm(tokenizer) -> Callable[..., torch.nn.Module]:
 @pytest.fixture
 def processor(tokenizer, make_tower) -> E2LLMProcessor:
     tower = make_tower()
-    return E2LLMProcessor(tokenizer, tower.num_tokens, tower.eeg)
+    return E2LLMProcessor(tokenizer, tower.num_tokens, tower.eeg, QWEN)
 
 
 @pytest.fixture

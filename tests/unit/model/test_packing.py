@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3
 from e2llm_core.llm.packed_attention import PACKED_SDPA, attend_packed, packed_sdpa
 from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_token
 from e2llm_core.llm.supervision import SupervisedHead, score_tokens
-from e2llm_core.llm.tiny_llm import tiny_qwen3
+from e2llm_core.llm.tiny_llm import tiny_llm
 from storage.errors import InputError
 
 LENGTHS = (7, 12, 5, 1)
@@ -177,8 +177,8 @@ def test_a_window_that_no_layer_uses_is_none(config_class, settings):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_packed_row_scores_as_its_samples_do_one_by_one(checkpointing):
     torch.manual_seed(0)
-    plain = tiny_qwen3(300, 32, 2, 4, 2, 64)
-    packed = tiny_qwen3(300, 32, 2, 4, 2, 64)
+    plain = tiny_llm(300, 32, 2, 4, 2, 64)
+    packed = tiny_llm(300, 32, 2, 4, 2, 64)
     packed.load_state_dict(plain.state_dict())
     for llm in (plain, packed):
         SupervisedHead.install(llm)

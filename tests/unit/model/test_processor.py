@@ -7,13 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from e2llm_core.llm.families.qwen import QWEN
 from e2llm_core.llm.tiny_llm import train_tokenizer
-from e2llm_core.model.processing_e2llm import (
-    EEG_TOKENS,
-    E2LLMProcessor,
-    add_eeg_tokens,
-    load_tokenizer,
-)
+from e2llm_core.llm.tokens import EEG_TOKENS, add_eeg_tokens, load_tokenizer
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
 
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RESERVED = ("<|", "<think>", "</think>")
@@ -51,20 +48,29 @@ def test_labels_decode_to_the_assistant_text_and_nothing_else(processor, answers
         assert rationale == ((answers[row][1] or "").strip() or None)
 
 
-def test_prompts_follow_the_chat_template(processor):
+CHATML = QWEN.chat_template
+SYSTEM = "{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\nYou are a product.<|im_end|>\n' }}{%- endif %}"
+NO_SWITCH = CHATML[: CHATML.index("{%- if enable_thinking")] + "{%- endif %}"
+FORCED = NO_SWITCH.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+TEMPLATES = {"Qwen3": CHATML, "Qwen2.5": SYSTEM + NO_SWITCH, "Instruct-2507": NO_SWITCH, "Thinking-2507": FORCED}
+"""What the published templates of the family do differently."""
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "You read EEG."}]])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_all_templates_of_the_family_make_the_same_prompts(processor, monkeypatch, name, system):
+    monkeypatch.setattr(processor.tokenizer, "chat_template", TEMPLATES[name])
     messages = [
-        {"role": "system", "content": "You read EEG."},
-        {"role": "user", "content": "First?"},
+        *system,
+        {"role": "user", "content": "First?\n"},
         {"role": "assistant", "content": "<think>\nwhy\n</think>\n\nsad"},
-        {"role": "user", "content": "And now?"},
+        {"role": "user", "content": " Second? "},
     ]
-    for thinking in (True, False):
-        template = processor.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
-        )
-        assert processor.build_prompt(messages, enable_thinking=thinking) == template
-    assert "why" not in template
-    assert template.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    expected = "<|im_start|>system\nYou read EEG.<|im_end|>\n" if system else ""
+    expected += "<|im_start|>user\nFirst?\n<|im_end|>\n<|im_start|>assistant\nsad<|im_end|>\n"
+    expected += "<|im_start|>user\n Second? <|im_end|>\n<|im_start|>assistant\n"
+    assert processor.build_prompt(messages) == expected
+    assert processor.build_prompt(messages, enable_thinking=False) == expected + "<think>\n\n</think>\n\n"
 
 
 def test_markers_become_placeholders(processor):
@@ -94,8 +100,8 @@ def test_padding_side_and_eeg_order(processor, prompts, segments):
         ("", (None, "")),
     ],
 )
-def test_split_answer(text, expected):
-    assert E2LLMProcessor.split_answer(text) == expected
+def test_split_answer(processor, text, expected):
+    assert processor.split_answer(text) == expected
 
 
 def test_batch_decode_stops_at_the_end_of_turn(processor):
@@ -122,12 +128,15 @@ def test_refusals(processor, segments):
         processor.build_prompt([{"role": "tool", "content": "x"}, user])
     with pytest.raises(ValueError, match="the last one must be the user's"):
         processor.build_prompt([user, {"role": "assistant", "content": "sad"}])
-    with pytest.raises(ValueError, match="closed its think block"):
+    with pytest.raises(ValueError, match="the prompt holds an empty one"):
         processor.build_target("sad", "why", thinking_in_prompt=True)
 
 
-def test_round_trip(tmp_path, processor, prompts, segments):
+def test_round_trip(tmp_path, processor, prompts, segments, make_model):
     processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no config\.json\. Give the 'model' folder"):
+        E2LLMProcessor.from_pretrained(tmp_path)
+    make_model().config.save_pretrained(tmp_path)
     again = E2LLMProcessor.from_pretrained(tmp_path)
     assert again.eeg == processor.eeg
     assert again.eeg_ids == processor.eeg_ids
@@ -157,17 +166,18 @@ def without_eeg_tokens(tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
-def test_eeg_tokens_use_spare_rows_and_never_resize(tokenizer):
+def test_eeg_tokens_have_the_first_free_ids(tokenizer):
     plain = without_eeg_tokens(tokenizer)
     first_free = len(plain)
     with pytest.raises(ValueError, match="lacks"):
-        E2LLMProcessor(plain, 5, None)
-    with pytest.raises(ValueError, match=f"has no row among {first_free + 2} embeddings"):
-        add_eeg_tokens(without_eeg_tokens(tokenizer), first_free + 2)
-    ids = add_eeg_tokens(plain, first_free + 3)
+        E2LLMProcessor(plain, 5, None, QWEN)
+    ids = add_eeg_tokens(plain)
     assert sorted(ids.values()) == [first_free, first_free + 1, first_free + 2]
-    assert add_eeg_tokens(plain, first_free + 3) == ids
-    assert E2LLMProcessor(plain, 5, None).eeg_ids == ids
+    assert add_eeg_tokens(plain) == ids
+    with pytest.raises(ValueError, match="has no chat template"):
+        E2LLMProcessor(plain, 5, None, QWEN)
+    plain.chat_template = QWEN.chat_template
+    assert E2LLMProcessor(plain, 5, None, QWEN).eeg_ids == ids
 
 
 def test_tokenizer_needs_room_for_all_bytes():

@@ -7,7 +7,7 @@ from torch import nn
 
 from e2llm_core.llm import supervision
 from e2llm_core.llm.supervision import SupervisedHead
-from e2llm_core.llm.tiny_llm import tiny_qwen3
+from e2llm_core.llm.tiny_llm import tiny_llm
 
 WIDTH, VOCABULARY = 5, 17
 
@@ -76,7 +76,7 @@ def test_without_targets_it_is_the_head_it_was():
 
 @pytest.mark.parametrize("tie", [True, False])
 def test_a_tied_head_stays_tied(tie):
-    llm = tiny_qwen3(300, 16, 1, 2, 1, 32, tie=tie)
+    llm = tiny_llm(300, 16, 1, 2, 1, 32, tie=tie)
     names = set(llm.state_dict())
     SupervisedHead.install(llm)
     assert set(llm.state_dict()) == names

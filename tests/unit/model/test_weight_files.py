@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
-from e2llm_core.llm.weight_files import BLOCK, INDEX, SINGLE, WeightFiles, match, pieces_on_disk
+from e2llm_core.llm.families.qwen import QWEN
+from e2llm_core.llm.weight_files import BLOCK, INDEX, SINGLE, WeightFiles, match
 from e2llm_core.llm.zero_loading import _refuse_untied
 from storage.errors import InputError
 
@@ -72,7 +73,7 @@ def test_the_true_models_have_their_published_tensors(name):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     pieces = [
-        piece for key, parameter in model.named_parameters() for piece in pieces_on_disk(key, tuple(parameter.shape))
+        piece for key, parameter in model.named_parameters() for piece in QWEN.pieces(key, tuple(parameter.shape))
     ]
     assert sum(piece.numel for piece in pieces) == parameters
     assert len({piece.name for piece in pieces}) == len(pieces) == tensors
@@ -113,7 +114,7 @@ def test_pieces_are_the_fused_experts_in_order(tmp_path, tensors):
         {"a.safetensors": {n: tensors[n] for n in names[:4]}, "b.safetensors": {n: tensors[n] for n in names[4:]}},
     )
     files = WeightFiles(folder)
-    pieces = match(MIXTURE, {}, files)["mlp.experts.gate_up_proj"]
+    pieces = match(MIXTURE, {}, files, QWEN)["mlp.experts.gate_up_proj"]
     flat = torch.empty(sum(piece.numel for piece in pieces))
     for number, piece in enumerate(pieces):
         files.read(piece.name, 0, flat[number * ROWS * COLUMNS :][: piece.numel])
@@ -129,7 +130,7 @@ def test_pieces_are_the_fused_experts_in_order(tmp_path, tensors):
 
 def test_experts_that_are_fused_on_disk_are_read_whole(tmp_path, tensors):
     save_file({"up.weight": tensors["up.weight"], "mlp.experts.gate_up_proj": torch.zeros(3, 8, 5)}, tmp_path / SINGLE)
-    pieces = match(MIXTURE, {}, WeightFiles(tmp_path))["mlp.experts.gate_up_proj"]
+    pieces = match(MIXTURE, {}, WeightFiles(tmp_path), QWEN)["mlp.experts.gate_up_proj"]
     assert [(piece.name, piece.shape) for piece in pieces] == [("mlp.experts.gate_up_proj", (3, 8, 5))]
 
 
@@ -147,7 +148,7 @@ def test_any_stretch_of_a_tensor_can_be_read(tmp_path, shape):
 
 def refusal(folder: Path, parameters: dict[str, tuple[int, ...]], tied: dict[str, str] | None = None) -> str:
     with pytest.raises(InputError) as caught:
-        match(parameters, tied or {}, WeightFiles(folder))
+        match(parameters, tied or {}, WeightFiles(folder), QWEN)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -174,14 +175,14 @@ def test_long_lists_are_cut(tmp_path):
 
 def test_old_checkpoints_may_hold_rotary_frequencies(tmp_path):
     save_file({"x": torch.zeros(1), "layers.0.rotary_emb.inv_freq": torch.zeros(2)}, tmp_path / SINGLE)
-    assert set(match({"x": (1,)}, {}, WeightFiles(tmp_path))) == {"x"}
+    assert set(match({"x": (1,)}, {}, WeightFiles(tmp_path), QWEN)) == {"x"}
 
 
 @pytest.mark.parametrize("held", [["embed"], ["head"], ["embed", "head"]])
 def test_a_tied_tensor_may_be_stored_under_either_name_or_both(tmp_path, held):
     save_file({name: torch.ones(2, 3) for name in held}, tmp_path / SINGLE)
     files, tied = WeightFiles(tmp_path), {"head": "embed"}
-    assert match({"embed": (2, 3)}, tied, files)["embed"][0].name == held[0]
+    assert match({"embed": (2, 3)}, tied, files, QWEN)["embed"][0].name == held[0]
     _refuse_untied(tied, files)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.llm.tiny_llm import tiny_qwen3, train_tokenizer
+from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import DataConfig, LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
@@ -107,7 +107,7 @@ def llm_folder(tmp_path_factory) -> Path:
     texts = [d.user + d.answer + (d.thinking or "") for d in (corpus_dialogue(n, LABELS.names, 0) for n in range(200))]
     tokenizer = train_tokenizer(texts, 400)
     torch.manual_seed(0)
-    tiny_qwen3(400, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
+    tiny_llm(400, 32, 2, 2, 1, 64, tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -62,7 +62,7 @@ def varied(data, tower_folder, tmp_path_factory) -> Path:
 
 
 def nll(stage, model, seeds: bool) -> float:
-    shown = stage.show(np.arange(6), np.arange(6))
+    shown = stage.tokenize(np.arange(6), np.arange(6))
     if not seeds:
         shown = [type(one)(one.tokens, one.windows, None) for one in shown]
     batch = stage.row(stage.training, shown)
@@ -150,7 +150,7 @@ def test_gradients_are_those_of_the_tower(data, plain, tower_folder, llm_folder,
     source = EEGData.open(cached(data, plain), tower_folder)
     found = []
     for stage, model in both("stage2", data, source, tower_folder, llm_folder, stage2_folder):
-        shown = [type(one)(one.tokens, one.windows, None) for one in stage.show(np.arange(4), np.arange(4))]
+        shown = [type(one)(one.tokens, one.windows, None) for one in stage.tokenize(np.arange(4), np.arange(4))]
         stage.losses(model.train(), stage.row(stage.training, shown)).total.backward()
         found.append([parameter.grad for parameter in model.projector.parameters()])
     for one, other in zip(*found, strict=True):

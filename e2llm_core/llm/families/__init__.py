@@ -1,0 +1,1 @@
+"""Language model families: chat format, rationale and tensors on disk, one file per family. Light to import."""
