@@ -357,8 +357,8 @@ def _scoring_flops(predictor: Any, question: Any) -> float:
     from e2llm_core.training.flops import LanguageFlops, causal_pairs, tower_flops
 
     processor = predictor.processor
-    prompt = processor.build_prompt(Dialogue("", question.user, "").messages(), enable_thinking=False)
-    read = [processor.tokenize(prompt, processor.build_target(option, None, True)) for option in question.options]
+    messages = Dialogue("", question.user, "").messages()
+    read = [processor.tokenize(messages, option, None) for option in question.options]
     begun, lengths = len(read[0][0]), [len(target) for _, target in read]
     pairs = sum(causal_pairs([begun + length]) - causal_pairs([begun]) for length in lengths) + causal_pairs([begun])
     language = LanguageFlops.of_model(predictor.model.llm)

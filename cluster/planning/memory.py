@@ -201,7 +201,7 @@ def layer_bytes_per_token(llm: LLMSize, value: int, trains: bool, lora_modules: 
     """
     hidden, query, kv = llm.hidden, llm.query_width, llm.kv_width
     width = llm.experts_per_token * llm.moe_intermediate if llm.experts else llm.intermediate
-    qk_norm = 4 * (query + kv) if llm.model_type != "qwen2" else 0
+    qk_norm = 4 * (query + kv) if llm.architecture.qk_norm else 0
     norms = 2 * 4 * hidden + qk_norm
     attention = PADDING * value * 5 * query
     gated = 3 * value * width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from e2llm_core.tower.tower import EEGSettings
 
 PROCESSOR_CONFIG = "e2llm_processor.json"
 _ROLES = ("system", "user", "assistant")
+_KEPT_PROMPTS = 1024
 
 
 class E2LLMProcessor:
@@ -60,6 +62,7 @@ class E2LLMProcessor:
             "eeg_start_id": vocabulary[EEG_START],
             "eeg_end_id": vocabulary[EEG_END],
         }
+        self._prompt_ids = lru_cache(_KEPT_PROMPTS)(self._new_prompt_ids)
         pad = tokenizer.pad_token_id
         self.pad_token_id: int = pad if pad is not None else vocabulary[family.turn_end]
 
@@ -169,9 +172,20 @@ class E2LLMProcessor:
             batch["eeg"] = torch.cat(present)
         return batch
 
-    def tokenize(self, prompt: str, target: str) -> tuple[list[int], list[int]]:
-        """Token ids of a rendered prompt and of its target."""
-        return self._encode(prompt), self._encode(target)
+    def tokenize(
+        self, messages: Sequence[dict[str, str]], answer: str, rationale: str | None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a conversation and of its answer, which comes at once where there is no rationale.
+
+        Training asks few different questions, each of them often: their token ids are kept.
+        """
+        at_once = rationale is None
+        prompt = self._prompt_ids(tuple((m["role"], m["content"]) for m in messages), not at_once)
+        return list(prompt), self._encode(self.build_target(answer, rationale, at_once))
+
+    def _new_prompt_ids(self, messages: Sequence[tuple[str, str]], enable_thinking: bool) -> list[int]:
+        shown = [{"role": role, "content": content} for role, content in messages]
+        return self._encode(self.build_prompt(shown, enable_thinking))
 
     def batch_decode(self, ids: Tensor) -> list[str]:
         """Decode generated ids, without turn and padding tokens; rationales are kept."""

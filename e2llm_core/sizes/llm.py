@@ -1,4 +1,6 @@
-"""True sizes of the Qwen language models, and parameter arithmetic on them. Light to import; nothing is downloaded.
+"""True sizes of language models, and parameter arithmetic on them; nothing is downloaded.
+
+Arithmetic, because a plan is to take a second and no torch: a model on the meta device would need both libraries.
 
 Source of every row: the model's own ``config.json`` on the hub (``https://huggingface.co/<id>/blob/main/config.json``).
 The totals are those of the published safetensors indices, and those of the transformers classes; tests compare them.
@@ -11,10 +13,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.llm.families.base import Architecture
+from e2llm_core.llm.families.table import family_of
 from storage.errors import InputError
 from storage.places.base import is_url
 from storage.places.location import locate
@@ -38,7 +42,7 @@ def total_numel(tensors: Iterable[Tensors]) -> int:
 
 
 class LLMSize(BaseModel):
-    """Shape of a Qwen causal language model.
+    """Shape of a causal language model of a known family.
 
     Attributes
     ----------
@@ -51,7 +55,7 @@ class LLMSize(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    model_type: Literal["qwen2", "qwen3", "qwen3_moe"]
+    model_type: str
     hidden: int = Field(ge=1)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
@@ -69,6 +73,11 @@ class LLMSize(BaseModel):
         """Where the numbers are from."""
         known = self.name in LLM_SIZES
         return f"https://huggingface.co/{self.name}/blob/main/config.json" if known else f"{self.name}/config.json"
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the family says of it."""
+        return family_of(self.model_type).architectures[self.model_type]
 
     @property
     def query_width(self) -> int:
@@ -126,10 +135,10 @@ class LLMSize(BaseModel):
         found = [Tensors(name="norm", numel=self.hidden, count=2)]
         for name, (inputs, outputs) in self.linears.items():
             found.append(Tensors(name=name, numel=inputs * outputs))
-        if self.model_type == "qwen2":
+        if self.architecture.qkv_bias:
             found.append(Tensors(name="q_bias", numel=self.query_width))
             found.append(Tensors(name="kv_bias", numel=self.kv_width, count=2))
-        else:
+        if self.architecture.qk_norm:
             found.append(Tensors(name="qk_norm", numel=self.head_dim, count=2))
         if self.experts:
             expert = self.hidden * self.moe_intermediate
@@ -206,6 +215,21 @@ def _mixture(size: str, hidden: int, layers: int, heads: int, intermediate: int,
     )
 
 
+def _llama(name: str, hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> LLMSize:
+    return LLMSize(
+        name=name,
+        model_type="llama",
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=hidden // heads,
+        intermediate=intermediate,
+        vocab=49_152,
+        tied=True,
+    )
+
+
 LLM_SIZES: dict[str, LLMSize] = {
     size.name: size
     for size in (
@@ -224,6 +248,9 @@ LLM_SIZES: dict[str, LLMSize] = {
         _dense("Qwen2.5", "14B", 5120, 48, 40, 8, 13824, False),
         _dense("Qwen2.5", "32B", 5120, 64, 40, 8, 27648, False),
         _dense("Qwen2.5", "72B", 8192, 80, 64, 8, 29568, False),
+        _llama("HuggingFaceTB/SmolLM2-135M", 576, 30, 9, 3, 1536),
+        _llama("HuggingFaceTB/SmolLM2-360M", 960, 32, 15, 5, 2560),
+        _llama("HuggingFaceTB/SmolLM2-1.7B", 2048, 24, 32, 32, 8192),
     )
 }
 """Hub id -> size. Vocabularies are the rows of the embedding table, spare rows included."""
@@ -262,16 +289,21 @@ def size_from_folder(folder: str | Path, place: str = "model.llm") -> LLMSize:
     Raises
     ------
     InputError
-        When the folder has no ``config.json`` of a Qwen2, Qwen3 or Qwen3-MoE model.
+        When the folder has no readable ``config.json``, or it is of no known family.
     """
+    at = f"{place}: {folder}/config.json"
     try:
-        return size_from_config(json.loads(locate(folder).read("config.json")), str(folder))
+        content = json.loads(locate(folder).read("config.json"))
+        family = family_of(content["model_type"], at)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{place}: {folder}/config.json",
-            "holds no readable Qwen2, Qwen3 or Qwen3-MoE configuration",
-            "Give a folder of one of these models.",
-        ) from error
+        raise InputError(at, "is no configuration of a language model", "Give a complete folder.") from error
+    try:
+        return size_from_config(content, str(folder))
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"holds no readable configuration of {family.name} ({error})"
+        raise InputError(at, problem, "Give a folder of one of these models.") from error
 
 
 def size_from_config(config: Mapping[str, Any], name: str) -> LLMSize:
@@ -280,9 +312,12 @@ def size_from_config(config: Mapping[str, Any], name: str) -> LLMSize:
     Raises
     ------
     ValueError, KeyError
-        When it is not that of a supported model.
+        When it is not that of a model whose parameters are known.
     """
-    moe = config["model_type"] == "qwen3_moe"
+    architecture = family_of(config["model_type"], name).architectures[config["model_type"]]
+    moe = architecture.experts
+    if biases := [key for key in ("attention_bias", "mlp_bias") if config.get(key)]:
+        raise ValueError(f"{biases[0]} is not supported")
     if moe and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
         raise ValueError("mixtures with dense layers in between are not supported")
     return LLMSize(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.llm.families.table import STAND_IN
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import LLMSize, Tensors, llm_size, size_from_config, total_numel
 from e2llm_core.sizes.tower import patches, projector_tensors, tokens_per_segment, tower_tensors
@@ -186,7 +187,7 @@ def tiny_size(config: TinyLLMConfig) -> LLMSize:
     """Size of the demo's stand-in."""
     return LLMSize(
         name="tiny-llm",
-        model_type="qwen3",
+        model_type=STAND_IN,
         hidden=config.hidden_size,
         layers=config.layers,
         heads=config.heads,

@@ -209,10 +209,7 @@ class LanguageStage(Stage):
 
     def _tokens(self, sample: Sample) -> TokenSample:
         dialogue = sample.dialogue
-        prompt, target = self.processor.tokenize(
-            self.processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
-            self.processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
-        )
+        prompt, target = self.processor.tokenize(dialogue.messages(), dialogue.answer, dialogue.thinking)
         weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
         return TokenSample(np.array(prompt + target), weights, sample.task)
 

@@ -121,10 +121,7 @@ class TextPretraining(Stage):
         samples = []
         for number in numbers.tolist():
             dialogue = corpus_dialogue(number, self._labels, self._seed)
-            prompt, target = self._processor.tokenize(
-                self._processor.build_prompt(dialogue.messages(), dialogue.thinking is not None),
-                self._processor.build_target(dialogue.answer, dialogue.thinking, dialogue.thinking is None),
-            )
+            prompt, target = self._processor.tokenize(dialogue.messages(), dialogue.answer, dialogue.thinking)
             weights = np.repeat([self._config.prompt_weight, 1], [len(prompt), len(target)]).astype(np.float32)
             weights[0] = 0
             samples.append(TokenSample(np.array(prompt + target), weights))
