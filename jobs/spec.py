@@ -62,7 +62,7 @@ class IngestSpec(ClusterJob):
 
 
 class TinyLLMSpec(TrainingJob, TinyLLMPlan):
-    """A small Qwen3 and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
+    """A small language model and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
 
     kind: Literal["tiny-llm"]
 

@@ -331,7 +331,7 @@ def size_from_config(config: Mapping[str, Any], name: str) -> LLMSize:
         intermediate=config["intermediate_size"],
         vocab=config["vocab_size"],
         tied=config.get("tie_word_embeddings", False),
-        experts=config["num_experts"] if moe else 0,
+        experts=(config.get("num_experts") or config["num_local_experts"]) if moe else 0,  # hub; transformers 5
         experts_per_token=config["num_experts_per_tok"] if moe else 0,
         moe_intermediate=config["moe_intermediate_size"] if moe else 0,
     )

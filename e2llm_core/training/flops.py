@@ -43,7 +43,7 @@ class LanguageFlops:
 
     @classmethod
     def of(cls, config: Any, adapter: int = 0, trainable: bool = True) -> LanguageFlops:
-        """Read the sizes from a transformers config of a dense or sparse Qwen2, Qwen2.5 or Qwen3."""
+        """Read the sizes from the transformers config of a dense model or a mixture of experts."""
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         queries, keys = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
         attention = config.hidden_size * (2 * queries + 2 * keys)

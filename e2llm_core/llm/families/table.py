@@ -35,4 +35,4 @@ def family_of(model_type: str, place: str = "llm") -> Family:
 
 def family_names() -> str:
     """Name all families."""
-    return ", or ".join(family.name for family in FAMILIES)
+    return "; ".join(family.name for family in FAMILIES)

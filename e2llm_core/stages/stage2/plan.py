@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from e2llm_core.llm.families.table import family_names
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
 from storage.places.base import Place, checked_url
@@ -19,7 +20,7 @@ class AlignedModel(BaseModel):
 
     tower: Place = Field(description="model directory of stage 1")
     llm: Annotated[str, FolderOrHub, AfterValidator(checked_url)] = Field(
-        description="Qwen2.5 or Qwen3: a folder, s3://bucket/prefix, or a hub id"
+        description=f"{family_names()}: a folder, s3://bucket/prefix, or a hub id"
     )
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TinyLLMConfig(BaseModel):
-    """Size of the stand-in for a pretrained Qwen."""
+    """Size of the stand-in for a pretrained language model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

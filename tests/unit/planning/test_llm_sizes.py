@@ -29,8 +29,12 @@ PUBLISHED = {
     "Qwen/Qwen2.5-14B": 14_770_033_664,
     "Qwen/Qwen2.5-32B": 32_763_876_352,
     "Qwen/Qwen2.5-72B": 72_706_203_648,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "HuggingFaceTB/SmolLM2-360M": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
 }
 """Elements of the published safetensors files, as the hub's model pages count them (tied heads once)."""
+SMOL = "HuggingFaceTB/SmolLM2-360M"
 LORA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -70,7 +74,7 @@ def test_arithmetic_is_that_of_transformers(name):
 
 
 @pytest.mark.parametrize("targets", [LORA, ("q_proj", "v_proj"), ("o_proj", "down_proj")])
-@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-30B-A3B"])
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-30B-A3B", SMOL])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_adapters_are_those_of_peft(name, targets):
     size = LLM_SIZES[name].model_copy(update={"layers": 2})
@@ -93,9 +97,12 @@ def test_mixtures_compute_with_few_of_their_parameters():
     assert dense.linear_parameters < dense.parameters - 2 * dense.head_parameters
 
 
-@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-7B"])
-def test_a_folder_is_read(name, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(config_of(LLM_SIZES[name])))
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-7B", SMOL])
+@pytest.mark.parametrize("experts", ["num_experts", "num_local_experts"])
+def test_a_folder_is_read(name, experts, tmp_path):
+    """The hub's mixtures name their experts in one way, transformers 5 in another."""
+    content = json.dumps(config_of(LLM_SIZES[name])).replace('num_experts"', f'{experts}"')
+    (tmp_path / "config.json").write_text(content)
     assert llm_size(str(tmp_path)) == LLM_SIZES[name].model_copy(update={"name": str(tmp_path)})
 
 
@@ -104,11 +111,25 @@ def test_variants_share_a_row():
     assert llm_size("Qwen/Qwen3-4B-Instruct-2507") is LLM_SIZES["Qwen/Qwen3-4B"]
 
 
-@pytest.mark.parametrize("content", [None, "{}", "not json", '{"model_type": "llama"}', '{"model_type": "qwen3"}'])
-def test_other_folders_are_refused(content, tmp_path):
+BIASED = json.dumps(config_of(LLM_SIZES[SMOL]) | {"attention_bias": True})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is no configuration"),
+        ("{}", "is no configuration"),
+        ("not json", "is no configuration"),
+        ('{"model_type": "gpt2"}', "model_type 'gpt2' is of no known"),
+        ('{"model_type": "llama"}', "holds no readable configuration of Llama with ChatML"),
+        ('{"model_type": "qwen3"}', "holds no readable configuration of Qwen2.5, Qwen3"),
+        (BIASED, r".*\(attention_bias is not supported\)"),
+    ],
+)
+def test_other_folders_are_refused(content, problem, tmp_path):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"^model\.llm: .*config\.json: holds no readable Qwen2"):
+    with pytest.raises(InputError, match=rf"^model\.llm: .*config\.json: {problem}"):
         llm_size(str(tmp_path))
 
 
