@@ -11,6 +11,7 @@ import deepspeed
 import torch
 from transformers import AutoModelForCausalLM
 
+from e2llm_core.llm.embedding_rows import enlarge
 from e2llm_core.model.model_io import load_llm
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.engine import Engine, start_distributed, stop_distributed, zero3_loading
@@ -22,14 +23,19 @@ from storage.errors import InputError
 CONFIG = TrainConfig(global_batch=2, micro_batch=1, max_steps=2, learning_rate=1e-3)
 
 
-def equal(folder: str, dtype: str, changes: dict[str, Any], world: World) -> dict[str, Any]:
-    """Compare a partitioned model with plain `from_pretrained`: parameters, buffers, a forward pass, and two steps."""
+def equal(folder: str, dtype: str, changes: dict[str, Any], rows: int, world: World) -> dict[str, Any]:
+    """Compare a partitioned model with plain `from_pretrained`: parameters, buffers, a forward pass, and two steps.
+
+    With `rows` embedding rows, which are added to both where the checkpoint has fewer.
+    """
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    if rows > plain.config.vocab_size:
+        enlarge(plain, rows)
     precision = "bf16" if dtype == "bfloat16" else "fp32"
     config = TrainConfig(**CONFIG.model_dump(exclude_unset=True) | {"precision": precision} | changes)
     check_offload(config)
     with zero3_loading(config, world):
-        model = load_llm(folder, dtype=dtype)
+        model = load_llm(folder, rows=rows, dtype=dtype)
     found = dict(model.named_parameters())
     partitioned = all(parameter.numel() == 0 for parameter in found.values())
     different = []

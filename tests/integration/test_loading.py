@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -65,13 +67,16 @@ def loaded(tmp_path_factory) -> list[dict]:
     torch.manual_seed(0)
     qwen2, qwen3, mixture = Qwen2Config(**SMALL), Qwen3Config(**SMALL, head_dim=10), Qwen3MoeConfig(**SMALL, **MIXTURE)
     tied = Qwen3Config(**SMALL, head_dim=8, tie_word_embeddings=True)
+    llama, one_table = LlamaConfig(**SMALL), LlamaConfig(**SMALL, tie_word_embeddings=True)
     cases = {
-        "qwen2.5": (save(Qwen2ForCausalLM(qwen2), folder / "qwen2", "20KB"), "float32", {}),
-        "qwen3": (save(Qwen3ForCausalLM(qwen3), folder / "qwen3", "20KB"), "float32", {}),
-        "one file": (save(Qwen3ForCausalLM(qwen3), folder / "one", "1GB"), "bfloat16", {}),
-        "tied": (save(Qwen3ForCausalLM(tied), folder / "tied", "20KB"), "float32", {}),
-        "mixture": (save(Qwen3MoeForCausalLM(mixture), folder / "mixture", "20KB"), "float32", {}),
-        "mixture, cast": (str(folder / "mixture"), "bfloat16", {}),
+        "qwen2.5": (save(Qwen2ForCausalLM(qwen2), folder / "qwen2", "20KB"), "float32", {}, 0),
+        "qwen3": (save(Qwen3ForCausalLM(qwen3), folder / "qwen3", "20KB"), "float32", {}, 0),
+        "one file": (save(Qwen3ForCausalLM(qwen3), folder / "one", "1GB"), "bfloat16", {}, 0),
+        "tied": (save(Qwen3ForCausalLM(tied), folder / "tied", "20KB"), "float32", {}, 0),
+        "mixture": (save(Qwen3MoeForCausalLM(mixture), folder / "mixture", "20KB"), "float32", {}, 0),
+        "mixture, cast": (str(folder / "mixture"), "bfloat16", {}, 0),
+        "enlarged": (save(LlamaForCausalLM(llama), folder / "llama", "20KB"), "float32", {}, 192),
+        "enlarged, tied, cast": (save(LlamaForCausalLM(one_table), folder / "smol", "1GB"), "bfloat16", {}, 192),
     }
     job = {"do": "equal", "cases": cases, "refused": without(LOST, folder / "mixture", folder / "cut")}
     return [cases, *launch(folder / "job.json", job)]
@@ -89,14 +94,16 @@ def test_the_checkpoints_have_the_published_layout(loaded):
     assert all(tensor.ndim < 3 for file in shards for tensor in load_file(file).values())
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "one file", "tied", "mixture", "mixture, cast"])
+@pytest.mark.parametrize(
+    "name", ["qwen2.5", "qwen3", "one file", "tied", "mixture", "mixture, cast", "enlarged", "enlarged, tied, cast"]
+)
 def test_partitioned_loading_gives_what_from_pretrained_gives(loaded, name):
     cases, *ranks = loaded
     for seen in (rank[name] for rank in ranks):
         assert seen["different"] == []
         assert seen["partitioned"]
         assert seen["logits"] == 0.0
-        assert seen["tied"] == (name == "tied")
+        assert seen["tied"] == ("tied" in name)
         assert seen["generation"] == 7
         assert seen["name"] == cases[name][0]
         assert seen["losses"][1] < seen["losses"][0], "a training step must help"
