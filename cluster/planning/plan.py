@@ -7,8 +7,10 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from cluster.planning.gpus import GPU
+from cluster.planning.memory import ASSUMED as ASSUMED_MEMORY
 from cluster.planning.memory import Memory, checkpoint_bytes, memory
-from cluster.planning.step_time import StepTime, step_time, write_seconds
+from cluster.planning.step_time import ASSUMED as ASSUMED_RATES
+from cluster.planning.step_time import ASSUMED_OFFLOADED, StepTime, step_time, write_seconds
 from e2llm_core.sizes.workload import Workload
 
 USABLE = 0.95
@@ -128,13 +130,13 @@ def plan_job(work: Workload, gpus: int, gpu: GPU) -> JobPlan:
         ),
         fastest=best,
         smallest=None if best else smallest(work, gpus, gpu),
-        assumptions=(*work.assumptions, *_notes(work, gpus)),
+        assumptions=(*work.assumptions, ASSUMED_MEMORY, ASSUMED_RATES, *_notes(work, gpus)),
         llm_note=work.llm_note,
     )
 
 
 def _notes(work: Workload, gpus: int) -> tuple[str, ...]:
-    found = []
+    found = [] if work.train.offload == "none" else [ASSUMED_OFFLOADED]
     if gpus > work.train.global_batch:
         found.append(f"{gpus - work.train.global_batch} GPUs have no sample: train.global_batch is smaller than --gpus")
     if work.adapts_experts:

@@ -30,7 +30,18 @@ WRITE_RATE = 2e9
 """Bytes per second and node that a shared file system takes. An assumption."""
 
 _KERNELS_PER_LAYER_BYTES = 20
-"""Times that a layer's forward and backward read or write a token's hidden state."""
+"""Times that a layer's forward and backward read or write a token's hidden state. An assumption."""
+
+ASSUMED = (
+    f"{COMPUTE_SHARE:.0%} of the data sheet's arithmetic rate, {MEMORY_SHARE:.0%} of its memory bandwidth and "
+    f"{LINK_SHARE:.0%} of the links' are reached; a collective waits {LATENCY * 1e6:g} us per doubling of the GPUs; "
+    f"the file system takes {WRITE_RATE / 1e9:g} GB/s per node (not measured)"
+)
+ASSUMED_OFFLOADED = (
+    f"AdamW of the host updates {HOST_ADAM / 1e9:g}e9 parameters/s for each GPU, NVMe reads and writes "
+    f"{NVME_RATE / 1e9:g} GB/s (not measured)"
+)
+"""What nobody measured, for people."""
 
 
 class StepTime(BaseModel):

@@ -127,7 +127,7 @@ def attend_packed(llm: Any) -> None:
 def _foreign_setting(config: Any) -> str | None:
     """Name the setting by which a model asks for more than full causal attention; None if it does not.
 
-    A window that no layer uses is none: Qwen's ``use_sliding_window`` is false, or ``max_window_layers`` spares all.
+    A window that no layer uses is none: ``use_sliding_window`` is false, or ``max_window_layers`` spares all.
     """
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)

@@ -1,4 +1,4 @@
-"""Samples packed into rows without padding, dealt so that every rank has as many rows of about one length.
+"""Bin packing of samples into rows without padding, balanced over ranks.
 
 Shape suffixes: L packed length, S samples.
 """
@@ -47,7 +47,7 @@ class TokenSample:
 
 
 def pack(lengths: Sequence[int], max_tokens: int, max_samples: int, ranks: int) -> list[list[list[int]]]:
-    """Deal samples to rows, and rows to ranks.
+    """Pack samples into rows (bin packing), and deal the rows to ranks.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ TEXT_CHARACTERS = {"describe": (29, 153), "IED": (88, 84), "EPC": (54, 34)}
 """Task -> mean characters of a question without its segments, and of an answer with its chain of thought."""
 
 TURN_TOKENS = (8, 6)
-"""Tokens of Qwen's chat template around a question, and around an answer with its think block."""
+"""Tokens of ChatML around a question, and around an answer with a think block."""
 
 _EXPERTS = ("gate_proj", "up_proj", "down_proj")
 

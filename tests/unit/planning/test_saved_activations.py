@@ -74,7 +74,7 @@ def kept_bytes(layers: int, dtype: torch.dtype, tuned: str, model_type: str) -> 
     return sum(storage.nbytes() for storage in kept.values())
 
 
-@pytest.mark.parametrize("model_type", ["qwen3", "qwen2"])
+@pytest.mark.parametrize("model_type", ["qwen3", "qwen2", "llama"])
 @pytest.mark.parametrize("tuned", ["frozen", "lora", "full"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_bytes_of_one_more_layer(dtype, tuned, model_type):
