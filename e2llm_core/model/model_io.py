@@ -12,6 +12,7 @@ Layout::
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import posixpath
 from pathlib import Path
@@ -67,8 +68,9 @@ def load_llm(name_or_path: str | Path, rows: int = 0, **kwargs: Any) -> Any:
     folder = local_folder(str(name_or_path), kwargs.pop("revision", None))
     if not (folder / "config.json").is_file():
         raise InputError(f"llm {folder}", "no config.json", _COMPLETE)
+    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    family = family_of(model_type, f"llm {folder}/config.json")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    family = family_of(config.model_type, f"llm {folder}/config.json")
     rows = table_rows(config.vocab_size, rows)
     if is_deepspeed_zero3_enabled():
         dtype, attention = kwargs.pop("dtype", None) or "auto", kwargs.pop("attn_implementation")
