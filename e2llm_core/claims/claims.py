@@ -3,25 +3,18 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import reduce
 
 import numpy as np
 
-from e2llm_core.claims.measures import Quantity
+from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.table import CLAIM_KINDS
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS
 
-_FORMS: dict[Literal["power", "bursts"], re.Pattern[str]] = {
-    "power": re.compile(r"(\w+) power over the ([\w ]+?) region is (above|below) the session average", re.IGNORECASE),
-    "bursts": re.compile(r"(\w+) activity over the ([\w ]+?) region bursts (more|less) than average", re.IGNORECASE),
-}
-_ABOVE = frozenset({"above", "more"})
 _SENTENCE_END = re.compile(r"[.!?;\n]")
-_SIGNAL_WORD = re.compile(
-    rf"\b(?:powers?|activit(?:y|ies)|burst\w*|amplitudes?|session average|regions?|{'|'.join(BANDS)}"
-    rf"|{'|'.join(sorted({word for region in REGIONS for word in region.split()} - {'left', 'right'}))})\b",
-    re.IGNORECASE,
-)
+_REGION_WORDS = sorted({word for region in REGIONS for word in region.split()} - {"left", "right"})
+_MENTIONS = ("amplitudes?", "regions?", *BANDS, *_REGION_WORDS)
 
 
 @dataclass(frozen=True)
@@ -33,15 +26,11 @@ class Claim:
 
     def sentence(self) -> str:
         """The claim in words."""
-        band, region = self.quantity.band.capitalize(), self.quantity.region
-        if self.quantity.kind == "power":
-            return f"{band} power over the {region} region is {'above' if self.above else 'below'} the session average."
-        return f"{band} activity over the {region} region bursts {'more' if self.above else 'less'} than average."
+        return CLAIM_KINDS[self.quantity.kind].say(self.quantity, self.above)
 
     def keywords(self) -> str:
         """The claim in note form."""
-        words = ("bursts more", "bursts less") if self.quantity.kind == "bursts" else ("above", "below")
-        return f"{self.quantity.band} {self.quantity.region} {words[0 if self.above else 1]}"
+        return CLAIM_KINDS[self.quantity.kind].note(self.quantity, self.above)
 
 
 def strongest(quantities: Sequence[Quantity], deviations: np.ndarray, number: int) -> list[Claim]:
@@ -57,7 +46,7 @@ class Statements:
     Attributes
     ----------
     claims : tuple of Claim
-        Sentences of the two forms that are measured, also about bands and regions that do not exist.
+        Sentences in a form of `CLAIM_KINDS`, also about bands and regions that do not exist.
     unreadable : int
         Other sentences that name a power, an activity, bursts, a band or a region.
     """
@@ -71,12 +60,10 @@ class Statements:
 
 def statements_in(text: str) -> Statements:
     """Read everything that a text says about the signal, in its rationale or outside of it."""
-    claims = [
-        Claim(Quantity(kind, band.lower(), region.lower()), word.lower() in _ABOVE)
-        for kind, pattern in _FORMS.items()
-        for band, region, word in pattern.findall(text)
-    ]
-    for pattern in _FORMS.values():
-        text = pattern.sub("", text)
-    unreadable = sum(_SIGNAL_WORD.search(sentence) is not None for sentence in _SENTENCE_END.split(text))
+    kinds = CLAIM_KINDS.values()
+    claims = [Claim(quantity, above) for kind in kinds for quantity, above in kind.read(text)]
+    rest = reduce(lambda left, kind: kind.cut(left), kinds, text)
+    words = (*_MENTIONS, *(word for kind in kinds for word in kind.mentions))
+    mention = re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
+    unreadable = sum(mention.search(sentence) is not None for sentence in _SENTENCE_END.split(rest))
     return Statements(tuple(claims), unreadable)

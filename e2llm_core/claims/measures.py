@@ -9,30 +9,14 @@ a sentence calls the session average is therefore measured: the mean of the quan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from e2llm_core.claims.kind import Quantity, Spectra
+from e2llm_core.claims.table import CLAIM_KINDS, quantities_in
+from storage.errors import InputError
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS, region_of
-
-BURST_BANDS = ("beta", "gamma")
-BURST_HZ = (0.75, 1.5)
-ENVELOPE_HZ = (0.25, 4.25)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number per window: a region's log band power, or how much of its envelope swings about once a second."""
-
-    kind: Literal["power", "bursts"]
-    band: str
-    region: str
-
-    @property
-    def name(self) -> str:
-        """Kind, band and region in words, as files name it."""
-        return f"{self.kind} {self.band} {self.region}"
 
 
 class SignalMeasures:
@@ -54,32 +38,15 @@ class SignalMeasures:
         members = np.stack([regions == region for region in self.regions]).astype(np.float32)
         self._average = members / members.sum(axis=1, keepdims=True)
         self._sfreq_hz, self._n_times = sfreq_hz, n_times
-        powers = [Quantity("power", band, region) for band in BANDS for region in self.regions]
-        bursts = [Quantity("bursts", band, region) for band in BURST_BANDS for region in self.regions]
-        self.quantities: tuple[Quantity, ...] = (*powers, *bursts)
+        self.quantities: tuple[Quantity, ...] = quantities_in(self.regions)
         self.names = tuple(quantity.name for quantity in self.quantities)
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Measure session-whitened windows: (batch, n_chans, n_times) -> float32 (batch, len(quantities))."""
-        spectrum = np.fft.rfft(windows)
-        freqs = np.fft.rfftfreq(self._n_times, 1 / self._sfreq_hz)
-        power = (np.abs(spectrum) ** 2) / self._n_times
-        columns = []
-        for low, high in BANDS.values():
-            inside = (freqs >= low) & (freqs < high)
-            columns.append(np.log(self._by_region(power[..., inside].mean(axis=-1)) + 1e-6))
-        columns += [self._bursts(spectrum, freqs, BANDS[band]) for band in BURST_BANDS]
+        freqs_hz = np.fft.rfftfreq(self._n_times, 1 / self._sfreq_hz)
+        spectra = Spectra(np.fft.rfft(windows), freqs_hz, self._n_times, self._average)
+        columns = [kind.measure(spectra, band) for kind in CLAIM_KINDS.values() for band in kind.bands]
         return np.concatenate(columns, axis=1).astype(np.float32)
-
-    def _bursts(self, spectrum: np.ndarray, freqs: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-        """Share of the envelope's slow power that lies around one swing a second."""
-        inside = (freqs >= band[0]) & (freqs < band[1])
-        squared = np.fft.irfft(spectrum * inside, self._n_times) ** 2
-        envelope = np.einsum("rc,bct->brt", self._average, squared)
-        swing = np.abs(np.fft.rfft(envelope - envelope.mean(axis=-1, keepdims=True))) ** 2
-        slow = (freqs >= ENVELOPE_HZ[0]) & (freqs < ENVELOPE_HZ[1])
-        once = (freqs >= BURST_HZ[0]) & (freqs < BURST_HZ[1])
-        return swing[..., once].sum(axis=-1) / (swing[..., slow].sum(axis=-1) + 1e-9)
 
     def patch_powers(self, windows: np.ndarray, patch_size: int) -> np.ndarray:
         """Log band power patch by patch, from theta up (a 250-ms patch resolves 4 Hz).
@@ -98,21 +65,44 @@ class SignalMeasures:
             columns.append(np.log(np.einsum("rc,bcn->bnr", self._average, mean) + 1e-6))
         return np.concatenate(columns, axis=-1).astype(np.float32)
 
-    def _by_region(self, values: np.ndarray) -> np.ndarray:
-        return values @ self._average.T
-
 
 @dataclass(frozen=True)
-class Reference:
-    """Spread of each quantity's deviation from its session's average, over the windows that a model was fitted to."""
+class QuantityScaler:
+    """Spread of each quantity's deviation from its session's average, over the windows that a model was fitted to.
 
+    Attributes
+    ----------
+    names : tuple of str
+        The quantities.
+    std : np.ndarray
+        (quantities,).
+    """
+
+    names: tuple[str, ...]
     std: np.ndarray
 
     @classmethod
-    def fit(cls, deviations: np.ndarray) -> "Reference":
+    def fit(cls, names: tuple[str, ...], deviations: np.ndarray) -> "QuantityScaler":
         """From deviations (windows, quantities)."""
-        return cls(deviations.std(axis=0) + 1e-6)
+        return cls(names, deviations.std(axis=0) + 1e-6)
 
     def standardise(self, deviations: np.ndarray) -> np.ndarray:
         """Divide deviations (windows, quantities) by their spread; no sign changes."""
         return (deviations / self.std).astype(np.float32)
+
+    def of(self, names: Sequence[str], place: str) -> "QuantityScaler":
+        """The spread of these quantities, in this order.
+
+        Raises
+        ------
+        InputError
+            Naming the quantities that `place`, where the spread was read, lacks or has besides.
+        """
+        known = dict(zip(self.names, self.std.tolist(), strict=True))
+        missing = ", ".join(name for name in names if name not in known)
+        unknown = ", ".join(name for name in self.names if name not in names)
+        if missing or unknown:
+            lacks = [f"lacks the quantities: {missing}"] if missing else []
+            holds = [f"holds quantities that are not measured here: {unknown}"] if unknown else []
+            raise InputError(place, "; ".join(lacks + holds), "Run stage 1 and the stages after it again.")
+        return QuantityScaler(tuple(names), np.array([known[name] for name in names], dtype=np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from e2llm_core.claims.claims import Statements, statements_in
-from e2llm_core.claims.measures import Quantity
+from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.summary import Provenance, ResultRow
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from e2llm_core.stages.features import open_features
-from e2llm_core.stages.measured import whitened
+from e2llm_core.stages.measured import measures_of, whitened
 from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.world import World
@@ -99,6 +99,11 @@ class EEGData:
         if self.features is None:
             return WindowSegments(windows)
         return FeatureSegments(self.features, self.every_window, windows)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what is measured in these channels."""
+        return measures_of(self.windows(self.split.train)).names
 
     def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them: session-whitened."""

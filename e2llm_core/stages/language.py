@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from e2llm_core.claims.claims import Claim, strongest
-from e2llm_core.claims.measures import Reference
+from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.llm.attention import choose_attention
 from e2llm_core.llm.packed_attention import attend_packed
 from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_token
@@ -82,13 +82,13 @@ def augmentation_seeds(seed: int, position: int, count: int) -> tuple[tuple[int,
     return tuple((seed, position, place) for place in range(count))
 
 
-class DescribedWindows:
+class ClaimedWindows:
     """Windows of one side of the split with their labels, and the claims that hold for each."""
 
-    def __init__(self, data: EEGData, side: Side, reference: Reference) -> None:
+    def __init__(self, data: EEGData, side: Side, scaler: QuantityScaler) -> None:
         self.windows = data.windows(side)
         self.segments = data.segments(side)
-        self._reference = reference
+        self._scaler = scaler
         self._measured = MeasuredWindows(data.measured(side), data.features)
         self._labels = self.windows.trials["label"].to_numpy()
 
@@ -101,7 +101,7 @@ class DescribedWindows:
 
     def deviations(self, windows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Standardised signal measures (windows, quantities); many at a time cost less than one by one."""
-        return self._reference.standardise(self._measured(np.asarray(windows)))
+        return self._scaler.standardise(self._measured(np.asarray(windows)))
 
     def claims(self, window: int) -> list[Claim]:
         """The strongest claims that hold for a window."""
@@ -115,8 +115,8 @@ class LanguageStage(Stage):
     ----------
     data : EEGData
         Store, windows and split. All training subjects are seen, also those that stage 1 did not fit.
-    reference : Reference
-        Stage 1's reference of the signal measures.
+    scaler : QuantityScaler
+        Stage 1's spread of the signal measures.
     train : LanguageTrainConfig
         For seed, balance and the bounds of a forward pass.
     """
@@ -126,14 +126,14 @@ class LanguageStage(Stage):
     tasks: tuple[str, ...] = ()
     """Names of the tasks that have a loss of their own in the metrics."""
 
-    def __init__(self, data: EEGData, reference: Reference, train: LanguageTrainConfig) -> None:
-        self.data, self.reference, self.train = data, reference, train
-        self.training = DescribedWindows(data, data.split.train, reference)
+    def __init__(self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig) -> None:
+        self.data, self.scaler, self.train = data, scaler, train
+        self.training = ClaimedWindows(data, data.split.train, scaler)
 
     @cached_property
-    def validation(self) -> DescribedWindows:
+    def validation(self) -> ClaimedWindows:
         """Windows of the validation side (of the training side where the split has none)."""
-        return DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
+        return ClaimedWindows(self.data, self.data.split.validation or self.data.split.train, self.scaler)
 
     @property
     def repeats(self) -> int:
@@ -144,16 +144,16 @@ class LanguageStage(Stage):
         """Every sample once per epoch, or balanced."""
         return self._order(self.training, seed, self.repeats)
 
-    def _order(self, source: DescribedWindows, seed: int, repeats: int) -> Order:
+    def _order(self, source: ClaimedWindows, seed: int, repeats: int) -> Order:
         windows = source.windows
         return training_order(self.train.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, repeats)
 
-    def described(self, ids: np.ndarray) -> np.ndarray:
+    def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:
         """Windows of some samples whose claims will be asked for: they are read together."""
         return ids % len(self.training)
 
     @abstractmethod
-    def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
+    def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
         """Sample `number` of an epoch over `source`: ``r * len(source) + window`` is repeat r of a window."""
 
     def flops(self, batch: Batch) -> float:
@@ -198,8 +198,8 @@ class LanguageStage(Stage):
 
     def tokenize(self, ids: np.ndarray, positions: np.ndarray) -> list[TokenizedSample]:
         """Draw dialogues of the training side and tokenise them."""
-        if len(described := self.described(ids)):
-            self.training.deviations(described)
+        if len(claimed := self.windows_with_claims(ids)):
+            self.training.deviations(claimed)
         tokenized = []
         for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
             sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
@@ -213,7 +213,7 @@ class LanguageStage(Stage):
         weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
-    def row(self, source: DescribedWindows, samples: Sequence[TokenizedSample]) -> Batch:
+    def row(self, source: ClaimedWindows, samples: Sequence[TokenizedSample]) -> Batch:
         """Read the samples' segments, augmented, or their features; pack their tokens, and say what is where.
 
         Raises
@@ -264,14 +264,14 @@ class LanguageStage(Stage):
         total, count = world.sum([nll, units])
         return {"nll": total / count, "score": -total / count}
 
-    def _validated(self, source: DescribedWindows) -> np.ndarray:
+    def _validated(self, source: ClaimedWindows) -> np.ndarray:
         """Numbers of the samples that validate: windows by seed, in the balance of training; the repeats in turn."""
         count = min(_VALIDATION_SAMPLES, len(source))
         windows = self._order(source, self.train.seed, 1).batch(0, count)
         numbers: np.ndarray = windows + len(source) * (np.arange(count) % self.repeats)
         return numbers
 
-    def _validation_sample(self, source: DescribedWindows, number: int) -> TokenizedSample:
+    def _validation_sample(self, source: ClaimedWindows, number: int) -> TokenizedSample:
         sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
         return TokenizedSample(self._tokens(sample), sample.windows, None)
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pandas as pd
 
-from e2llm_core.claims.measures import Reference, SignalMeasures
+from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from e2llm_core.stages.segments import Renumbering
 from storage.errors import InputError
 from storage.features import Features
@@ -80,11 +80,11 @@ class MeasuredWindows:
         deviations: np.ndarray = (self._values(numbers) - averages).astype(np.float32)
         return deviations
 
-    def reference(self) -> Reference:
+    def scaler(self) -> QuantityScaler:
         """Spread of the deviations over all windows, or over a fixed sample of very many."""
         count = len(self.windows)
         ids = np.arange(count) if count <= _FITTED else np.sort(Permutation(count, 0)(np.arange(_FITTED)))
-        return Reference.fit(self(ids))
+        return QuantityScaler.fit(self.measures.names, self(ids))
 
     def _average(self, session: int) -> np.ndarray:
         """Mean float64 (n_quantities,) over at most `AVERAGED` windows of a session."""

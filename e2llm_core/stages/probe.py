@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from e2llm_core.claims.measures import Reference
+from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.tower.tower import EEGTower, load_tower, save_tensors, save_tower
 from storage.errors import InputError
 from storage.places.files import write_json
@@ -34,11 +34,11 @@ class Origin(BaseModel):
 
 @dataclass(frozen=True)
 class Probe:
-    """Stage 1's classifier on top of the tower's summary token, and the reference of the signal measures."""
+    """Stage 1's classifier on top of the tower's summary token, and the spread of the signal measures."""
 
     head: dict[str, Tensor]
     labels: tuple[str, ...]
-    reference: Reference
+    scaler: QuantityScaler
 
     @torch.no_grad()
     def probabilities(self, tower: EEGTower, eeg: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe:
     save_tensors(probe.head, folder / HEAD)
     content = {
         "labels": list(probe.labels),
-        "spread": probe.reference.std.tolist(),
+        "spread": dict(zip(probe.scaler.names, probe.scaler.std.tolist(), strict=True)),
         "origin": origin.model_dump(mode="json"),
     }
     write_json(folder / CONTENT, content)
@@ -63,25 +63,33 @@ def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe:
 def load_probe(folder: Path) -> tuple[EEGTower, Probe]:
     """Read stage 1's model directory."""
     labels = tuple(json.loads((folder / CONTENT).read_text())["labels"])
-    return load_tower(folder), Probe(load_file(folder / HEAD), labels, load_reference(folder))
+    return load_tower(folder), Probe(load_file(folder / HEAD), labels, load_scaler(folder))
 
 
-def load_reference(folder: Path) -> Reference:
-    """Read the reference of the signal measures from any stage's model directory.
+def load_scaler(folder: Path, quantities: Sequence[str] | None = None) -> QuantityScaler:
+    """Read the spread of the signal measures from any stage's model directory.
+
+    Parameters
+    ----------
+    folder : Path
+        The model directory.
+    quantities : sequence of str, optional
+        What is measured in the data that the model is shown; None takes those of the file.
 
     Raises
     ------
     InputError
-        When an older version wrote it, whose rationales compare with the training subjects instead of the session.
+        When the file does not name its quantities, as those of older versions, or names others.
     """
-    content = json.loads((folder / CONTENT).read_text())
-    if "spread" not in content:
+    spread = json.loads((folder / CONTENT).read_text()).get("spread")
+    if not isinstance(spread, dict):
         raise InputError(
             str(folder / CONTENT),
-            "is of an older version, which compared windows with the average of the training subjects",
-            "Train stage 1 and the stages after it again.",
+            "is of an older version, which did not name the quantities of `spread`",
+            "Run stage 1 and the stages after it again.",
         )
-    return Reference(np.array(content["spread"], dtype=np.float32))
+    scaler = QuantityScaler(tuple(spread), np.array(list(spread.values()), dtype=np.float32))
+    return scaler if quantities is None else scaler.of(quantities, str(folder / CONTENT))
 
 
 def copy_probe(source: Path, target: Path, sides: Iterable[Side]) -> None:

@@ -9,15 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
-from e2llm_core.claims.measures import BURST_BANDS, Quantity
+from e2llm_core.claims.table import quantities_in
 from e2llm_core.tasks import dialogues
 from e2llm_core.tasks.dialogues import Dialogue
-from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS
 
-_QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region in REGIONS) + tuple(
-    Quantity("bursts", band, region) for band in BURST_BANDS for region in REGIONS
-)
+_QUANTITIES = quantities_in(REGIONS)
 
 
 def corpus_dialogue(number: int, labels: Sequence[str], seed: int) -> Dialogue:

@@ -9,7 +9,7 @@ import torch
 from cluster.batch.features import compute_features
 from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources
-from e2llm_core.claims.measures import Reference, SignalMeasures
+from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower
@@ -38,9 +38,9 @@ def plan(tmp_path_factory) -> FeaturesPlan:
     eeg = EEGSettings(CHANNELS, window_seconds=1.0)
     tower = EEGTower.build(eeg, encoder=encoder, temporal={"dim": 16, "depth": 1, "num_heads": 2})
     fourier_start(tower.encoder)
-    quantities = SignalMeasures(CHANNELS, 256.0, 256).quantities
+    quantities = SignalMeasures(CHANNELS, 256.0, 256).names
     head = {"weight": torch.zeros(2, tower.dim), "bias": torch.zeros(2)}
-    probe = Probe(head, ("rest", "task"), Reference(np.ones(len(quantities))))
+    probe = Probe(head, ("rest", "task"), QuantityScaler(quantities, np.ones(len(quantities))))
     origin = Origin(store_digest=open_store(folder / "store.zarr").digest, windows=WINDOWS, sides=())
     (folder / "tower").mkdir()
     save_probe(folder / "tower", tower, tower.state_dict(), probe, origin)

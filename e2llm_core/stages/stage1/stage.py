@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from e2llm_core.claims.measures import Reference
+from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.stages.data import EEGData, ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
@@ -117,13 +117,13 @@ class Stage1(Stage):
         self._measured = MeasuredWindows(data.measured(data.split.fitted_by_stage1))
         self.measures = self._measured.measures
         self._patch_size = round(0.25 * self._measured.windows.sfreq_hz)
-        self._measure_scale = self.reference if config.measures else None
+        self._measure_scale = self.scaler if config.measures else None
         self._patch_scale = self._fit_patches() if config.patch_powers else None
 
     @cached_property
-    def reference(self) -> Reference:
+    def scaler(self) -> QuantityScaler:
         """Of the measures. The later stages' sentences need it, so it is handed on whether or not a loss uses it."""
-        return self._measured.reference()
+        return self._measured.scaler()
 
     def _fit_patches(self) -> StandardScaler:
         """Mean and spread of patch powers over a sample of all subjects and sessions; the same on every rank."""
@@ -241,11 +241,11 @@ class Stage1(Stage):
         return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write the tower, and its label head and reference of measures as the stage's probe."""
+        """Write the tower, and its label head and the spread of its measures as the stage's probe."""
         head = {name: state[f"label_head.{name}"] for name in ("weight", "bias")}
         tower = {name.removeprefix("tower."): value for name, value in state.items() if name.startswith("tower.")}
         assert isinstance(model, Pretraining)
-        save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.reference), self._origin())
+        save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.scaler), self._origin())
 
     def _origin(self) -> Origin:
         """What this stage fits, and whom it is selected on."""

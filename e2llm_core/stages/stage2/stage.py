@@ -15,7 +15,7 @@ from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
-    DescribedWindows,
+    ClaimedWindows,
     LanguageStage,
     Sample,
     llm_options,
@@ -24,7 +24,7 @@ from e2llm_core.stages.language import (
     spare_tower,
     strip_prefix,
 )
-from e2llm_core.stages.probe import load_probe
+from e2llm_core.stages.probe import load_probe, load_scaler
 from e2llm_core.tasks import dialogues
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
@@ -54,8 +54,8 @@ class Stage2(LanguageStage):
     ) -> None:
         self._tower_folder, self._llm, self._projector = tower, llm, projector
         self._options = llm_options(train)
-        self._tower, probe = load_probe(tower)
-        super().__init__(data, probe.reference, train)
+        self._tower, _ = load_probe(tower)
+        super().__init__(data, load_scaler(tower, data.quantities), train)
 
     @property
     def size(self) -> int:
@@ -78,7 +78,7 @@ class Stage2(LanguageStage):
         self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
 
-    def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
+    def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
         """A description of one window."""
         claims = source.claims(number)
         return Sample(dialogues.describe(claims, source.label(number), rng), (number,))

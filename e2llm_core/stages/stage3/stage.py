@@ -14,7 +14,7 @@ from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig, Task
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
-    DescribedWindows,
+    ClaimedWindows,
     LanguageStage,
     Sample,
     llm_options,
@@ -23,7 +23,7 @@ from e2llm_core.stages.language import (
     spare_tower,
     strip_prefix,
 )
-from e2llm_core.stages.probe import load_reference
+from e2llm_core.stages.probe import load_scaler
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.tasks import dialogues
 from e2llm_core.tasks.pairs import PairSampler, pairs_of
@@ -63,15 +63,15 @@ class Stage3(LanguageStage):
         self._lora, self._shares = lora, tasks
         self.tasks = tuple(dict.fromkeys(tasks))
         self._options = llm_options(train)
-        super().__init__(data, load_reference(self._model_folder), train)
+        super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
         self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
         if "EPC" in tasks:
             self._pairs: dict[int, PairSampler] = {id(self.training): pairs_of(self.training.windows)}
 
     @cached_property
-    def validation(self) -> DescribedWindows:
+    def validation(self) -> ClaimedWindows:
         """As in every language stage, with its pairs."""
-        source = DescribedWindows(self.data, self.data.split.validation or self.data.split.train, self.reference)
+        source = ClaimedWindows(self.data, self.data.split.validation or self.data.split.train, self.scaler)
         if "EPC" in self.tasks:
             self._pairs[id(source)] = pairs_of(source.windows)
         return source
@@ -109,12 +109,12 @@ class Stage3(LanguageStage):
         adapters = [value for name, value in model.llm.named_parameters() if "lora_" in name]
         return model, [projector, ParameterGroup("lora", adapters)]
 
-    def described(self, ids: np.ndarray) -> np.ndarray:
+    def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:
         """Windows that are asked for their emotion."""
         asked = np.array([task != "EPC" for task in self._shares])
         return ids[asked[ids // len(self.training)]] % len(self.training)
 
-    def draw(self, source: DescribedWindows, number: int, rng: np.random.Generator) -> Sample:
+    def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One dialogue of a task: the window's emotion, or a comparison of two windows."""
         place, window = divmod(number, len(source))
         name = self._shares[place]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, Statements
-from e2llm_core.claims.measures import Quantity
+from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row, shares_that_hold
 from e2llm_core.evaluation.summary import Provenance
 

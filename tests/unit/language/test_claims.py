@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, statements_in, strongest
-from e2llm_core.claims.measures import BURST_BANDS, Quantity
-from storage.signal.bands import BANDS
+from e2llm_core.claims.kind import ClaimKind, Quantity, Spectra
+from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
+from e2llm_core.claims.table import CLAIM_KINDS, quantities_in
+from storage.errors import InputError
 from storage.signal.channels import REGIONS
 
-QUANTITIES = tuple(Quantity("power", band, region) for band in BANDS for region in REGIONS) + tuple(
-    Quantity("bursts", band, region) for band in BURST_BANDS for region in REGIONS
-)
+QUANTITIES = quantities_in(REGIONS)
 claims = st.builds(Claim, st.sampled_from(QUANTITIES), st.booleans())
 
 
@@ -57,3 +57,68 @@ def test_a_sentence_about_the_signal_is_a_claim_or_unreadable(text, claims, unre
     found = statements_in(text)
     assert (len(found.claims), found.unreadable) == (claims, unreadable)
     assert len(found) == claims + unreadable
+
+
+def test_the_table_says_what_was_always_said():
+    claims = [Claim(Quantity(kind, "beta", "left frontal"), above) for kind in CLAIM_KINDS for above in (True, False)]
+    assert [(claim.sentence(), claim.keywords()) for claim in claims] == [
+        ("Beta power over the left frontal region is above the session average.", "beta left frontal above"),
+        ("Beta power over the left frontal region is below the session average.", "beta left frontal below"),
+        ("Beta activity over the left frontal region bursts more than average.", "beta left frontal bursts more"),
+        ("Beta activity over the left frontal region bursts less than average.", "beta left frontal bursts less"),
+    ]
+
+
+def edge(spectra: Spectra, band: str) -> np.ndarray:
+    """Frequency below which half of a band's power lies, by region."""
+    power = spectra.power[..., spectra.inside(band)]
+    return (power.cumsum(axis=-1) < power.sum(axis=-1, keepdims=True) / 2).sum(axis=-1) @ spectra.average.T
+
+
+EDGE = ClaimKind(
+    name="edge",
+    bands=("alpha",),
+    measure=edge,
+    sentence="The {band} rhythm over the {region} region is {word} than usual",
+    words=("faster", "slower"),
+    notes=("fast", "slow"),
+    mentions=("rhythms?",),
+)
+
+
+@pytest.fixture
+def with_a_new_kind(monkeypatch) -> None:
+    monkeypatch.setitem(CLAIM_KINDS, EDGE.name, EDGE)
+
+
+def test_a_new_kind_of_claim_is_one_row(with_a_new_kind):
+    """It is measured, said, noted and read back, and sentences that merely mention it are unreadable."""
+    channels, seconds = ("O1", "O2", "CZ"), np.arange(512) / 256
+    measures = SignalMeasures(channels, 256.0, 512)
+    assert measures.names[-len(measures.regions) :] == ("edge alpha central", "edge alpha occipital")
+    slow, fast = (np.tile(np.sin(2 * np.pi * hz * seconds), (1, 3, 1)) for hz in (9.0, 13.0))
+    difference = (measures(fast) - measures(slow))[0]
+    made = [Claim(quantity, bool(difference[place] > 0)) for place, quantity in enumerate(measures.quantities)]
+    assert made[-1].sentence() == "The Alpha rhythm over the occipital region is faster than usual."
+    assert made[-1].keywords() == "alpha occipital fast"
+    found = statements_in(f"{made[-1].sentence()} {READABLE}. A rhythm.")
+    assert [claim.quantity.kind for claim in found.claims] == ["power", "edge"]
+    assert (found.claims[1], found.unreadable) == (made[-1], 1)
+
+
+def test_quantities_of_another_version_are_refused_by_name(with_a_new_kind):
+    known = tuple(quantity.name for quantity in quantities_in(("central",)))
+    spread = QuantityScaler(("power alpha central", "tone alpha central"), np.ones(2, np.float32))
+    with pytest.raises(
+        InputError, match=r"probe\.json: lacks the quantities: power delta central, .*edge alpha central"
+    ):
+        spread.of(known, "probe.json")
+    with pytest.raises(InputError, match=r"not measured here: tone alpha central\. Run stage 1"):
+        spread.of(known, "probe.json")
+
+
+@given(st.permutations(range(5)))
+def test_the_order_in_a_file_does_not_matter(order):
+    names, std = tuple("abcde"), np.arange(1, 6, dtype=np.float32)
+    shuffled = QuantityScaler(tuple(names[place] for place in order), std[list(order)])
+    np.testing.assert_array_equal(shuffled.of(names, "").std, std)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.claims.measures import Reference, SignalMeasures
+from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from storage.normalisation.whitening import apply_whitening, whitening_gains
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS, region_of
@@ -88,9 +88,9 @@ def test_patch_powers_follow_the_signal_in_time(measures):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 40))
-def test_the_reference_standardises_what_it_was_fitted_on(seed, count):
+def test_the_scaler_standardises_what_it_was_fitted_on(seed, count):
     values = np.random.default_rng(seed).normal(3, 2, (count, 5))
-    standard = Reference.fit(values).standardise(values)
+    standard = QuantityScaler.fit(tuple("abcde"), values).standardise(values)
     np.testing.assert_allclose(standard.std(axis=0), 1, atol=1e-3)
     np.testing.assert_array_equal(np.sign(standard), np.sign(values.astype(np.float32)))
 

@@ -8,7 +8,7 @@ import pytest
 from e2llm_core.claims.claims import strongest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
-from e2llm_core.stages.probe import CONTENT, load_reference
+from e2llm_core.stages.probe import CONTENT, load_scaler
 from storage.errors import InputError
 from storage.signal.bands import BANDS
 from storage.signal.channels import region_of
@@ -84,7 +84,7 @@ def test_a_session_is_averaged_once_and_its_windows_are_read_once(data, monkeypa
     measured = MeasuredWindows(data.measured(data.split.train))
     read, asked = measured._whole.read, []
     monkeypatch.setattr(measured._whole, "read", lambda ids: asked.extend(ids.tolist()) or read(ids))
-    measured.reference()
+    measured.scaler()
     measured(np.arange(len(measured.windows)))
     assert sorted(asked) == list(range(len(measured.windows)))
 
@@ -94,15 +94,28 @@ def test_the_stages_speak_of_one_quantity(data: EEGData, make_stage1, make_stage
     stage1, stage2 = make_stage1(), make_stage2()
     fitted = stage1.windows.table.head(5)
     shown = stage2.training.windows.table.merge(fitted, on=["recording_id", "start"])["window_x"].to_numpy()
-    regressed = stage1.reference.standardise(stage1._measured(fitted["window"].to_numpy()))
+    regressed = stage1.scaler.standardise(stage1._measured(fitted["window"].to_numpy()))
     np.testing.assert_array_equal(regressed, stage2.training.deviations(shown))
     whole = stage1._measured(np.arange(len(stage1.windows)))
-    np.testing.assert_allclose(stage1.reference.std, whole.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(stage1.scaler.std, whole.std(axis=0), rtol=1e-4)
 
 
-def test_a_model_of_an_older_version_is_refused_by_name(tower_folder, tmp_path):
+@pytest.mark.parametrize("older", ["list", "reference"])
+def test_a_model_of_an_older_version_is_refused_by_name(tower_folder, tmp_path, older):
     content = json.loads((tower_folder / CONTENT).read_text())
-    spread = content.pop("spread")
-    (tmp_path / CONTENT).write_text(json.dumps(content | {"reference": {"mean": spread, "std": spread}}))
-    with pytest.raises(InputError, match=r"probe\.json: is of an older version.*Train stage 1"):
-        load_reference(tmp_path)
+    spread = list(content.pop("spread").values())
+    content |= {"spread": spread} if older == "list" else {"reference": {"mean": spread, "std": spread}}
+    (tmp_path / CONTENT).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"probe\.json: is of an older version.*Run stage 1"):
+        load_scaler(tmp_path)
+
+
+def test_a_model_that_was_fitted_to_other_quantities_is_refused_by_their_names(tower_folder, tmp_path, data):
+    assert load_scaler(tower_folder, data.quantities).names == data.quantities
+    content = json.loads((tower_folder / CONTENT).read_text())
+    del content["spread"]["power alpha occipital"]
+    content["spread"]["tone alpha occipital"] = 1.0
+    (tmp_path / CONTENT).write_text(json.dumps(content))
+    lacks, holds = "lacks the quantities: power alpha occipital", "not measured here: tone alpha occipital"
+    with pytest.raises(InputError, match=rf"probe\.json: {lacks}; .*{holds}\. Run stage 1"):
+        load_scaler(tmp_path, data.quantities)

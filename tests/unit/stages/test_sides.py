@@ -76,13 +76,13 @@ def test_measures_do_not_depend_on_the_company_or_on_what_was_kept(data, monkeyp
         assert len(tight._kept) == 2
 
 
-def test_the_reference_of_very_many_windows_is_a_sample(data, monkeypatch):
+def test_the_spread_of_very_many_windows_is_a_sample(data, monkeypatch):
     measured = data.measured(data.split.train)
-    whole = MeasuredWindows(measured).reference()
+    whole = MeasuredWindows(measured).scaler()
     monkeypatch.setattr("e2llm_core.stages.measured._FITTED", 7)
     monkeypatch.setattr("e2llm_core.stages.measured.AVERAGED", 3)
     sample = MeasuredWindows(measured)
-    assert not np.array_equal(sample.reference().std, whole.std)
+    assert not np.array_equal(sample.scaler().std, whole.std)
     assert len(sample._kept) <= 7 + 2 * 3 < len(measured)
 
 

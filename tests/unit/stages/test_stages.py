@@ -127,7 +127,7 @@ def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkey
         with torch.no_grad():
             assert stage.validate(model.eval(), World()).keys() >= {"score", "gap"}
     hand_on(stage, tmp_path)
-    handed, whole = load_probe(tmp_path)[1].reference, make_stage1().reference
+    handed, whole = load_probe(tmp_path)[1].scaler, make_stage1().scaler
     np.testing.assert_array_equal(handed.std, whole.std)
 
 
@@ -162,7 +162,7 @@ def test_patch_powers_are_standardised_over_all_subjects(unlike_subjects, tower_
     assert (given[0].std(dim=(0, 1)) - 1).abs().max() < near
 
 
-def test_stage1_hands_on_tower_head_and_reference(make_stage1, hand_on, tmp_path):
+def test_stage1_hands_on_tower_head_and_spread(make_stage1, hand_on, tmp_path):
     stage = make_stage1()
     model, _ = hand_on(stage, tmp_path)
     tower, probe = load_probe(tmp_path)
@@ -171,7 +171,7 @@ def test_stage1_hands_on_tower_head_and_reference(make_stage1, hand_on, tmp_path
         logits = model(torch.from_numpy(eeg))["classification"]
     np.testing.assert_allclose(probe.probabilities(tower, eeg), logits.softmax(-1).numpy(), atol=1e-6)
     assert probe.labels == ("sad", "happy", "fear")
-    np.testing.assert_array_equal(probe.reference.std, stage.reference.std)
+    np.testing.assert_array_equal(probe.scaler.std, stage.scaler.std)
 
 
 def test_stage2_hands_on_what_it_trained(make_stage2, hand_on, tmp_path, tower_folder, llm_folder):
@@ -185,7 +185,7 @@ def test_stage2_hands_on_what_it_trained(make_stage2, hand_on, tmp_path, tower_f
     assert not (tmp_path / "model/llm").exists()
     probes = [load_probe(folder)[1] for folder in (tmp_path / "model", tower_folder)]
     assert probes[0].labels == probes[1].labels
-    np.testing.assert_array_equal(probes[0].reference.std, probes[1].reference.std)
+    np.testing.assert_array_equal(probes[0].scaler.std, probes[1].scaler.std)
     assert {name for side in load_origin(tower_folder).sides for name in side.subjects} == {"s0", "s2"}
     assert {name for side in load_origin(tmp_path / "model").sides for name in side.subjects} == {"s0", "s1", "s2"}
     named = json.loads((tmp_path / "model/config.json").read_text())["llm_source"]["name"]
