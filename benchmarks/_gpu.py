@@ -332,15 +332,16 @@ def precision(job: Job) -> Iterable[Row]:
 
 def scoring(job: Job) -> Iterable[Row]:
     """Closed-set scoring by `Predictor.likelihood`, against a device that does nothing but multiply at its peak."""
-    from e2llm_core.inference.predictor import Predictor, Question
+    from e2llm_core.inference.predictor import Predictor
     from e2llm_core.stages.data import EEGData
+    from e2llm_core.tasks.registry import LABELLING
 
     tuned = job.inputs.root / "stage3" / "model"
     predictor = Predictor(tuned if tuned.is_dir() else job.inputs.composite, batch=job.size.windows)
     data = EEGData.open(job.inputs.plan("stage1").data)
     windows = data.windows(data.split.test)
     segments = windows.read(np.arange(job.size.scored) % len(windows))[:, None]
-    question = Question.emotion(predictor.labels)
+    question = LABELLING.question(predictor.labels)
     predictor.likelihood(question, segments[: job.size.windows])
     speeds = []
     for _ in range(3):
@@ -353,12 +354,10 @@ def scoring(job: Job) -> Iterable[Row]:
 
 def _scoring_flops(predictor: Any, question: Any) -> float:
     """Forward arithmetic of one window: the tower, the prompt once, every answer once."""
-    from e2llm_core.tasks.dialogues import Dialogue
     from e2llm_core.training.flops import LanguageFlops, causal_pairs, tower_flops
 
     processor = predictor.processor
-    messages = Dialogue("", question.user, "").messages()
-    read = [processor.tokenize(messages, option, None) for option in question.options]
+    read = [processor.tokenize(question.messages(), option, None) for option in question.options]
     begun, lengths = len(read[0][0]), [len(target) for _, target in read]
     pairs = sum(causal_pairs([begun + length]) - causal_pairs([begun]) for length in lengths) + causal_pairs([begun])
     language = LanguageFlops.of_model(predictor.model.llm)

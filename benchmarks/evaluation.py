@@ -26,8 +26,8 @@ import pandas as pd
 from benchmarks._report import RESULTS, ROOT
 from cluster.environment import environment
 from e2llm_core.evaluation.answers import KeptAnswers, answer_sets
-from e2llm_core.evaluation.items import Items
-from e2llm_core.inference.predictor import Question
+from e2llm_core.tasks.items import Items
+from e2llm_core.tasks.registry import LABELLING
 from storage.labels import SEED_VII
 from tests.killed_attempts import Death, FakeClient
 
@@ -37,11 +37,13 @@ SIGNAL_BYTES = 58 * 800 * 4
 
 def made_up(count: int) -> Items:
     """Rows of windows that nobody recorded."""
-    number = np.arange(count)
-    table = pd.DataFrame({"start": 800 * number, "stop": 800 * (number + 1), "label": "sad", "trial": number // 45})
-    names = {name: "1" for name in ("subject", "session", "recording_id")}
-    ids = "sub-01_ses-1/" + table["trial"].astype(str) + "/" + table["start"].astype(str)
-    return Items(table.assign(**names, item_id=ids, clip=1, position=1), number[:, None])
+    names = {name: "1" for name in ("recording_id", "subject", "session")}
+    segments = [
+        [names | {"trial": n // 45, "clip": 1, "start": 800 * n, "stop": 800 * (n + 1), "position": 1}]
+        for n in range(count)
+    ]
+    table = pd.DataFrame({"item_id": [f"sub-01_ses-1/{n // 45}/{800 * n}" for n in range(count)], "label": "sad"})
+    return Items(table.assign(subject="1", session="1", segments=segments), np.arange(count)[:, None])
 
 
 def peak_bytes() -> int:
@@ -57,7 +59,7 @@ def measure(count: int, folder: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of whoever started this process
     started, before = time.monotonic(), peak_bytes()
     kept = KeptAnswers(folder, {"model": "made up"})
-    sets = answer_sets("IED", made_up(count), Question.emotion(SEED_VII.names))
+    sets = answer_sets(LABELLING, made_up(count), SEED_VII.names)
     kept.ask(sets, lambda: nullcontext(FakeClient(Path(folder) / "log", Death(None))))
     predictions = pd.concat([kept.rows(one, 0) for one in sets], ignore_index=True)
     assert len(predictions) == 4 * count

@@ -26,6 +26,7 @@ from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.tower import tokens_per_segment
 from e2llm_core.sizes.workload import text_tokens
+from e2llm_core.tasks.registry import DESCRIPTION
 from e2llm_core.tower.config import TowerConfig
 from e2llm_core.tower.tower import EEGSettings, EEGTower
 from e2llm_core.training.flops import tower_flops
@@ -66,7 +67,7 @@ def against_the_tower(bench: Bench, name: str, number: int) -> Row:
 def by_arithmetic(llm: str) -> float:
     """FLOPs of a step of stage 2 with EEGPT large in it, over those without: 58 channels, windows of 4 s."""
     size = llm_size(llm)
-    question, answer = text_tokens("describe", tokens_per_segment(ProjectorConfig(), WINDOW_SECONDS))
+    question, answer = text_tokens(DESCRIPTION, tokens_per_segment(ProjectorConfig(), WINDOW_SECONDS))
     # Forward, and backward to the projector: 2 + 2 FLOPs for each frozen weight that a token meets.
     language = 4 * (size.linear_parameters * (question + answer) + size.head_parameters * answer)
     channels = PRETRAINED_CHANNELS

@@ -15,7 +15,8 @@ from e2llm_core.evaluation import answers, run
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import Request
 from e2llm_core.inference.config import ScoringPlan
-from e2llm_core.inference.predictor import Generated, Question
+from e2llm_core.inference.predictor import Generated
+from e2llm_core.tasks.question import Question
 
 PER_REQUEST = 3
 _THOUGHT = "Beta power over the left frontal region is above the session average."

@@ -17,7 +17,8 @@ from e2llm_core.evaluation.config import EvaluationPlan
 
 if TYPE_CHECKING:
     from e2llm_core.evaluation.items import Request
-    from e2llm_core.inference.predictor import Generated, Question
+    from e2llm_core.inference.predictor import Generated
+    from e2llm_core.tasks.question import Question
 
 _ATTEMPTS, _AGAIN_SECONDS = 3, 2.0
 _TOKEN_BYTES = 4

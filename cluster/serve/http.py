@@ -90,12 +90,13 @@ class EmotionEndpoint:
         if not self._token:
             raise InputError(TOKEN_VARIABLE, "is not set on this node", "Set it to a secret of your choice.")
         from cluster.serve.deployment import listen_on_this_node
-        from e2llm_core.inference.predictor import Predictor, Question
+        from e2llm_core.inference.predictor import Predictor
+        from e2llm_core.tasks.registry import LABELLING
 
         listen_on_this_node()
         self._predictor = Predictor(model)
         self._turn = asyncio.Lock()
-        self._question = Question.emotion(self._predictor.labels)
+        self._question = LABELLING.question(self._predictor.labels)
 
     async def __call__(self, request: Any) -> Any:
         """Answer one request."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.items import EEG, RANDOM_EEG, Condition, Items, Noise, Request
-from e2llm_core.evaluation.predictions import from_parquet, prediction_rows, to_parquet
+from e2llm_core.evaluation.items import Noise, Request, requests_of
+from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
 from e2llm_core.evaluation.summary import Readout
-from e2llm_core.inference.predictor import Generated, Predictor, Question
+from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
+from e2llm_core.tasks.items import RANDOM_EEG, Condition, Items
+from e2llm_core.tasks.question import Question
+from e2llm_core.tasks.task import Task
 from storage.damage import damage_digest
 from storage.places.parts import Parts, discard_parts
 
@@ -89,16 +92,15 @@ class AnswerSet:
 
     def parts(self) -> dict[str, Request]:
         """Requests by the name of the part that keeps their answers."""
-        requests = self.items.requests(self.condition, ITEMS_PER_REQUEST)
+        requests = requests_of(self.items, self.condition, ITEMS_PER_REQUEST)
         folder = f"{self.task}/{self.condition}/{self.readout}"
         return {f"{folder}/{number:06d}.parquet": request for number, request in enumerate(requests)}
 
 
-def answer_sets(task: str, items: Items, question: Question) -> list[AnswerSet]:
-    """All that the model is asked of one task: on the EEG and on noise, read in both ways."""
-    conditions: tuple[Condition, ...] = (EEG, RANDOM_EEG)
-    readouts: tuple[Readout, ...] = ("likelihood", "generation")
-    return [AnswerSet(task, items, question, shown, readout) for shown in conditions for readout in readouts]
+def answer_sets(task: Task, items: Items, labels: Sequence[str]) -> list[AnswerSet]:
+    """All that the model is asked of one task: under each of its conditions, read in both ways."""
+    question, readouts = task.question(labels), get_args(Readout)
+    return [AnswerSet(task.name, items, question, shown, way) for shown in task.conditions for way in readouts]
 
 
 class KeptAnswers:
@@ -173,7 +175,7 @@ def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[st
     """All that the answers depend on; places count by their content."""
     settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
-    settings["items_per_request"] = ITEMS_PER_REQUEST
+    settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}
     damage = f" without {damage_digest(data.store)}" if plan.data.windows.damaged == "skip" else ""
     return {
         "model": model_digest,

@@ -1,12 +1,26 @@
 """Settings of an evaluation."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
-from e2llm_core.stages.config import DataConfig, Task
+from e2llm_core.evaluation.summary import Readout
+from e2llm_core.stages.config import DataConfig
+from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, TaskName
 from storage.places.base import Place
+
+
+class _MetricOfAnyTask:
+    """Has a JSON Schema list the metrics; which of them a task has is checked beside it."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = dict.fromkeys(metric.name for task in TASKS.values() for metric in task.metrics)
+        return {"enum": list(names), "type": "string"}
+
+
+MetricName = Annotated[str, _MetricOfAnyTask()]
 
 
 class PrimaryEndpoint(BaseModel):
@@ -14,9 +28,16 @@ class PrimaryEndpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Task = "IED"
-    metric: Literal["balanced_accuracy", "accuracy", "cohen_kappa", "weighted_f1"] = "balanced_accuracy"
-    readout: Literal["likelihood", "generation"] = "generation"
+    task: TaskName = LABELLING.name
+    metric: MetricName = LABELLING.metrics[0].name
+    readout: Readout = "generation"
+
+    @model_validator(mode="after")
+    def _metric_of_task(self) -> "PrimaryEndpoint":
+        known = [metric.name for metric in TASKS[self.task].metrics]
+        if self.metric not in known:
+            raise ValueError(f"metric {self.metric} is none of {self.task}, which has {', '.join(known)}")
+        return self
 
 
 class EvaluationPlan(BaseModel):
@@ -26,9 +47,9 @@ class EvaluationPlan(BaseModel):
 
     data: DataConfig
     model: Place = Field(description="model directory of stage 3")
-    tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
+    tasks: tuple[TaskName, ...] = Field(DEFAULT_TASKS, min_length=1)
     primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
-    num_pairs: int = Field(600, ge=10, description="pairs of test windows for EPC")
+    num_pairs: int = Field(600, ge=10, description="items of a task that draws them: pairs of test windows")
     stages: dict[str, Place] = Field(default_factory=dict, description="training runs whose curves are shown")
     twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
     seed: int = Field(0, ge=0)

@@ -18,7 +18,7 @@ def claim_accuracy_row(
     deviations: np.ndarray,
     provenance: Provenance,
 ) -> ResultRow:
-    """Claim accuracy of generated IED answers: the mean over all rationales of the share of statements that hold.
+    """Claim accuracy of generated answers: the mean over all rationales of the share of statements that hold.
 
     A sentence about the signal that is of neither form, or names a band or region that was not measured, does not hold.
     A rationale without any statement counts as 0: silence about a window cannot raise the value.
@@ -30,7 +30,7 @@ def claim_accuracy_row(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Generated answers of one condition, in the order of the windows.
+        Generated answers to one task under one condition, about one segment each, in the order of the windows.
     quantities : tuple of Quantity
         What was measured.
     deviations : np.ndarray
@@ -50,7 +50,7 @@ def claim_accuracy_row(
     interval = subject_interval(by_subject.to_numpy(), centre=value, bounds=(0.0, 1.0))
     finite = [None if np.isnan(end) else float(end) for end in (interval.low, interval.high)]
     return ResultRow(
-        task="IED",
+        task=predictions["task"].iloc[0],
         model="e2llm",
         condition="eeg",
         metric="claim_accuracy",

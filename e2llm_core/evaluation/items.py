@@ -1,20 +1,13 @@
-"""The items of each task: tables of windows and of pairs, and the segments behind them."""
+"""What is asked of the replicas: some items at a time, and the noise that stands in place of their EEG."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from e2llm_core.tasks.dialogues import DIFFERENT, SAME
-from e2llm_core.tasks.pairs import pairs_of
+from e2llm_core.tasks.items import Condition, Items
 from storage.windows import Windows
 
-Condition = Literal["eeg", "random_eeg"]
-"""What is shown: the EEG, or noise in its place."""
-EEG: Condition = "eeg"
-RANDOM_EEG: Condition = "random_eeg"
 _AMPLITUDE_WINDOWS = 32
 
 
@@ -37,42 +30,11 @@ class Request:
     windows: np.ndarray
 
 
-@dataclass(frozen=True)
-class Items:
-    """Items of one task and the window numbers (items, segments) that they show."""
-
-    table: pd.DataFrame
-    windows: np.ndarray
-
-    def requests(self, condition: Condition, size: int) -> list[Request]:
-        """All items, `size` at a time."""
-        numbers = np.arange(len(self.windows))
-        starts = range(0, len(numbers), size)
-        return [Request(condition, numbers[at : at + size], self.windows[at : at + size]) for at in starts]
-
-
-def window_items(source: Windows) -> Items:
-    """Every window, asked for its label."""
-    table = source.table
-    ids = table["recording_id"] + "/" + table["trial"].astype(str) + "/" + table["start"].astype(str)
-    return Items(table.assign(item_id=ids), np.arange(len(source))[:, None])
-
-
-def pair_items(source: Windows, number: int, seed: int) -> Items:
-    """A balanced, fixed list of pairs; see `e2llm_core.tasks.pairs.PairSampler`."""
-    table = window_items(source).table
-    pairs = pairs_of(source).balanced(number, seed)
-    first = table.iloc[pairs["first"]].reset_index(drop=True)
-    second = table.iloc[pairs["second"]].reset_index(drop=True)
-    items = first.assign(
-        item_id=first["item_id"] + "+" + second["item_id"] + "#" + pairs.index.astype(str),
-        label=np.where(pairs["same"], SAME, DIFFERENT),
-        trial_b=second["trial"],
-        start_b=second["start"],
-        stop_b=second["stop"],
-        position_b=second["position"],
-    )
-    return Items(items, pairs[["first", "second"]].to_numpy())
+def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:
+    """All items of a task under one condition, `size` at a time."""
+    numbers = np.arange(len(items.windows))
+    starts = range(0, len(numbers), size)
+    return [Request(condition, numbers[at : at + size], items.windows[at : at + size]) for at in starts]
 
 
 class Noise:

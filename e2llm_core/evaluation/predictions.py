@@ -12,29 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from e2llm_core.tasks.items import EEG, SEGMENT_FIELDS
+from storage.errors import InputError
 from storage.places.files import write_bytes
 
 KEYS = ("task", "model", "condition", "readout")
 """Columns that name a set of answers."""
 
-ITEM_COLUMNS = (
-    "item_id",
-    "subject",
-    "session",
-    "recording_id",
-    "trial",
-    "clip",
-    "start",
-    "stop",
-    "position",
-    "trial_b",
-    "start_b",
-    "stop_b",
-)
-"""Columns that describe the item; the last three are null for tasks with one segment."""
-
-PAIR_COLUMNS = ("trial_b", "start_b", "stop_b")
-"""Columns of the second segment."""
+ITEM_COLUMNS = ("item_id", "subject", "session", "segments")
+"""Columns that describe the item; `segments` has a dict of `SEGMENT_FIELDS` for each segment that it shows."""
 
 COLUMNS = (*KEYS, *ITEM_COLUMNS, "truth", "answer", "probabilities", "labels", "text", "seed")
 """All columns of predictions.parquet, in order."""
@@ -58,8 +44,7 @@ def prediction_rows(
     Parameters
     ----------
     items
-        One row per item with the columns `ITEM_COLUMNS` (those of the second segment may be absent) and
-        ``label``, the true answer.
+        One row per item with the columns `ITEM_COLUMNS` and ``label``, the true answer.
     task, model, condition, readout
         What was asked, who answered, from what input, and how the answer was read: ``"generation"`` from
         text, ``"likelihood"`` as the label with the highest score.
@@ -79,7 +64,7 @@ def prediction_rows(
     ValueError
         If a column is missing or the lengths disagree.
     """
-    missing = [name for name in (*ITEM_COLUMNS, "label") if name not in items and name not in PAIR_COLUMNS]
+    missing = [name for name in (*ITEM_COLUMNS, "label") if name not in items]
     if missing:
         raise ValueError(f"the table of items lacks the columns {missing}")
     n_items, known = len(items), set(labels)
@@ -88,8 +73,6 @@ def prediction_rows(
             raise ValueError(f"{n_items} items but {len(given)} {name}")
     rows = items.reset_index(drop=True).reindex(columns=list(ITEM_COLUMNS))
     rows["item_id"] = rows["item_id"].astype(str)
-    for name in PAIR_COLUMNS:
-        rows[name] = rows[name].astype("Int64")
     rows["truth"] = items["label"].astype(str).to_numpy()
     rows["answer"] = pd.Series([name if name in known else None for name in answers], dtype=object)
     rows["probabilities"] = pd.Series(
@@ -102,6 +85,25 @@ def prediction_rows(
         rows[name] = value
     rows["seed"] = seed
     return rows[list(COLUMNS)]
+
+
+def most_probable(
+    items: pd.DataFrame, probabilities: NDArray[Any], *, task: str, model: str, labels: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Build the rows of a reference that sees the EEG and answers with the label of the highest probability.
+
+    Parameters are those of `prediction_rows`.
+    """
+    return prediction_rows(
+        items,
+        task=task,
+        model=model,
+        condition=EEG,
+        labels=labels,
+        answers=np.array(labels, dtype=object)[probabilities.argmax(axis=1)],
+        probabilities=probabilities,
+        seed=seed,
+    )
 
 
 def check_predictions(predictions: pd.DataFrame) -> None:
@@ -124,21 +126,19 @@ def check_predictions(predictions: pd.DataFrame) -> None:
 
 def _schema(predictions: pd.DataFrame) -> pa.Schema:
     """Arrow schema: explicit, so that a column of nulls keeps its type."""
-    integers = {"trial", "clip", "start", "stop", "position", *PAIR_COLUMNS, "seed"}
-    lists = {"probabilities": pa.list_(pa.float64()), "labels": pa.list_(pa.string())}
     identifiers = {
         name: pa.int64() if pd.api.types.is_integer_dtype(predictions[name]) else pa.string()
         for name in ("subject", "session")
     }
-    return pa.schema(
-        [
-            (
-                name,
-                lists.get(name) or identifiers.get(name) or (pa.int64() if name in integers else pa.string()),
-            )
-            for name in COLUMNS
-        ]
-    )
+    numbers = {name: pa.int64() for name in ("trial", "clip", "start", "stop", "position")}
+    segment = pa.struct([(name, (identifiers | numbers).get(name, pa.string())) for name in SEGMENT_FIELDS])
+    others = {
+        "segments": pa.list_(segment),
+        "probabilities": pa.list_(pa.float64()),
+        "labels": pa.list_(pa.string()),
+        "seed": pa.int64(),
+    }
+    return pa.schema([(name, (identifiers | others).get(name, pa.string())) for name in COLUMNS])
 
 
 def to_parquet(predictions: pd.DataFrame) -> bytes:
@@ -157,10 +157,8 @@ def to_parquet(predictions: pd.DataFrame) -> bytes:
 
 
 def from_parquet(content: bytes) -> pd.DataFrame:
-    """Read what `to_parquet` gave; integers of a second segment come back nullable."""
+    """Read what `to_parquet` gave."""
     predictions = pq.read_table(pa.BufferReader(content)).to_pandas()
-    for name in PAIR_COLUMNS:
-        predictions[name] = predictions[name].astype("Int64")
     check_predictions(predictions)
     return predictions
 
@@ -171,5 +169,16 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table that `write_predictions` wrote, as `from_parquet` does."""
+    """Read a table that `write_predictions` wrote.
+
+    Raises
+    ------
+    InputError
+        If it has not this version's columns.
+    ValueError
+        As `check_predictions`.
+    """
+    if missing := set(COLUMNS) - set(pq.read_schema(path).names):
+        problem = f"is of another version: it lacks the columns {', '.join(sorted(missing))}"
+        raise InputError(str(path), problem, "Evaluate the model again.")
     return from_parquet(path.read_bytes())

@@ -5,24 +5,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row
-from e2llm_core.evaluation.items import EEG, Items, pair_items, window_items
-from e2llm_core.evaluation.predictions import write_predictions
-from e2llm_core.evaluation.references.references import (
-    Baseline,
-    control_predictions,
-    oracle_predictions,
-    probe_predictions,
-)
+from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
+from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.report.inputs import write_examples, write_learning_curves
 from e2llm_core.evaluation.report.pictures import class_topomaps, three_examples
 from e2llm_core.evaluation.report.report import write_report
@@ -35,10 +28,12 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
-from e2llm_core.inference.predictor import Question
 from e2llm_core.model.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
+from e2llm_core.tasks.items import EEG, Items
+from e2llm_core.tasks.registry import TASKS, tasks_named
+from e2llm_core.tasks.task import Task
 from e2llm_core.training.metrics import METRICS, parse_metrics
 from storage.places.fetching import fetched
 from storage.places.location import locate
@@ -90,14 +85,24 @@ class Evaluation:
             model_digest=self.digest if of_model else None,
         )
 
+    @property
+    def tasks(self) -> list[Task]:
+        """What is asked."""
+        return tasks_named(self.plan.tasks)
+
+    def reference_inputs(self) -> ReferenceInputs:
+        """What the references of all tasks share."""
+        twin = None
+        if self.plan.twin is not None:
+            card = json.loads((self.plan.twin / "twin.json").read_text())
+            twin = TwinConfig.model_validate(card["config"])
+        return ReferenceInputs(self.data, self.model, self.plan.seed, twin)
+
     def add(self, rows: pd.DataFrame, chance: dict[str, float] | None = None) -> None:
-        """Score one set of answers by every metric."""
+        """Score one set of answers by every metric of its task."""
         self.predictions.append(rows)
         first = rows.iloc[0]
-        primary, key = (
-            self.plan.primary,
-            {name: first[name] for name in ("task", "model", "condition", "readout")},
-        )
+        primary, key = self.plan.primary, {name: first[name] for name in KEYS}
         wanted = ("e2llm", EEG, primary.task, primary.readout)
         is_primary = (key["model"], key["condition"], key["task"], key["readout"]) == wanted
         self.results += rows_for(
@@ -106,6 +111,7 @@ class Evaluation:
             provenance=self.provenance(of_model=first["model"] == "e2llm"),
             chance=chance,
             primary=primary.metric if is_primary else None,
+            metrics=TASKS[first["task"]].metrics,
         )
 
 
@@ -145,16 +151,24 @@ def _evaluate(
     evaluation: Evaluation, kept: KeptAnswers, deploy: Deploy, folder: Path, environment: dict[str, Any]
 ) -> Path:
     plan, data = evaluation.plan, evaluation.data
-    items = _items(plan, data)
-    questions = {"IED": Question.emotion(data.labels), "EPC": Question.pair()}
-    sets = [one for task, asked in items.items() for one in answer_sets(task, asked, questions[task])]
-    baseline = Baseline(data, plan.seed)  # which refuses a split before the model is asked
+    source, inputs = data.windows(data.split.test), evaluation.reference_inputs()
+    items = {task: task.items(source, plan.num_pairs, plan.seed) for task in evaluation.tasks}
+    references = {task: task.references(inputs, items[task]) for task in items}  # a split may be refused here
+    sets = [one for task, asked in items.items() for one in answer_sets(task, asked, data.labels)]
     with evaluation.timed("model"):
         kept.ask(sets, deploy)
     for one in sets:
         evaluation.add(kept.rows(one, plan.seed))
     with evaluation.timed("references"):
-        _add_references(evaluation, kept, items, baseline)
+        print("[evaluate] baseline and controls", flush=True)
+        for task, made in references.items():
+            for name, make in made.items():
+                evaluation.add(kept.reference(f"{task.name}/{name}", make))
+            if task.speaks_of_claims:
+                _add_claims(evaluation, task, items[task])
+        for task, asked in items.items():
+            for rows, expected in control_predictions(data, task, asked, plan.seed).values():
+                evaluation.add(rows, expected)
     with evaluation.timed("pictures"):
         _draw(evaluation, folder)
     predictions = pd.concat(evaluation.predictions, ignore_index=True)
@@ -164,53 +178,53 @@ def _evaluate(
     return write_report(folder)
 
 
-def _items(plan: EvaluationPlan, data: EEGData) -> dict[str, Items]:
-    source = data.windows(data.split.test)
-    made = {"IED": lambda: window_items(source), "EPC": lambda: pair_items(source, plan.num_pairs, plan.seed)}
-    return {task: made[task]() for task in plan.tasks}
+def control_predictions(
+    data: EEGData, task: Task, items: Items, seed: int
+) -> dict[str, tuple[pd.DataFrame, dict[str, float]]]:
+    """Predictions of a task's controls without EEG by their names, each with its own expected scores.
+
+    Where the split does not test new subjects on known clips, no rule says how much of the schedule carries over: it
+    depends on which trials were held out, and the answers themselves measure it. Nothing is expected then.
+    """
+    trials, options = data.store.trials, task.options(data.labels)
+    train = data.split.train.rows(trials)
+    known_order = "subject" in data.split.disjoint_on and "clip" in data.split.shared
+    found = {}
+    for control in task.controls:
+        rows = prediction_rows(
+            items.table,
+            task=task.name,
+            model=control.name,
+            condition=control.name,
+            labels=options,
+            answers=control.answers(train, items.table),
+            seed=seed,
+        )
+        found[control.name] = rows, control.expected(trials, items.table) if known_order else {}
+    return found
 
 
-def _add_references(evaluation: Evaluation, kept: KeptAnswers, items: dict[str, Items], baseline: Baseline) -> None:
-    """Classical baseline, probe, oracle, controls without EEG, and claim accuracy."""
-    plan, data = evaluation.plan, evaluation.data
-    print("[evaluate] baseline and controls", flush=True)
-    if "IED" in items:
-        evaluation.add(kept.reference("IED/baseline", baseline.windows))
-        probe = partial(probe_predictions, evaluation.model, data, items["IED"], plan.seed)
-        evaluation.add(kept.reference("IED/probe", probe))
-        if plan.twin is not None:
-            card = json.loads((plan.twin / "twin.json").read_text())
-            config = TwinConfig.model_validate(card["config"])
-            evaluation.add(oracle_predictions(config, data, items["IED"], plan.seed))
-        _add_claims(evaluation)
-    if "EPC" in items:
-        evaluation.add(kept.reference("EPC/baseline", partial(baseline.pairs, items["EPC"])))
-    for task, asked in items.items():
-        for answers, expected in control_predictions(data, asked, task, plan.seed).values():
-            evaluation.add(answers, expected)
-
-
-def _add_claims(evaluation: Evaluation) -> None:
+def _add_claims(evaluation: Evaluation, task: Task, items: Items) -> None:
     data = evaluation.data
     measured = MeasuredWindows(data.measured(data.split.test))
-    deviations = measured(np.arange(len(measured.windows)))
-    rows, provenance = _generated(evaluation), evaluation.provenance(of_model=True)
+    deviations = measured(items.windows[:, 0])
+    rows, provenance = _generated(evaluation, task), evaluation.provenance(of_model=True)
     evaluation.results.append(claim_accuracy_row(rows, measured.measures.quantities, deviations, provenance))
 
 
-def _generated(evaluation: Evaluation) -> pd.DataFrame:
-    """The model's generated IED answers on the EEG."""
-    wanted = ("IED", "e2llm", EEG, "generation")
+def _generated(evaluation: Evaluation, task: Task) -> pd.DataFrame:
+    """The model's generated answers on the EEG."""
+    wanted = (task.name, "e2llm", EEG, "generation")
     for rows in evaluation.predictions:
-        if tuple(rows.iloc[0][["task", "model", "condition", "readout"]]) == wanted:
+        if tuple(rows.iloc[0][list(KEYS)]) == wanted:
             return rows
     raise KeyError(f"no predictions of {wanted}")
 
 
 def _draw(evaluation: Evaluation, folder: Path) -> None:
     class_topomaps(evaluation.data).write(folder)
-    if "IED" in evaluation.plan.tasks:
-        write_examples(folder, three_examples(evaluation.data, _generated(evaluation)))
+    if single := [task for task in evaluation.tasks if task.num_segments == 1]:
+        write_examples(folder, three_examples(evaluation.data, _generated(evaluation, single[0])))
     curves = {name: parse_metrics(_text(run, METRICS) or "") for name, run in evaluation.plan.stages.items()}
     write_learning_curves(folder, curves)
 
@@ -221,8 +235,10 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
     invalid = {
         task: invalid_rate(rows["answer"].tolist(), rows["labels"].iloc[0]) for task, rows in generated.groupby("task")
     }
-    sets = predictions[["task", "model", "condition", "readout"]].drop_duplicates().to_dict("records")
-    per_subject = [score for one in sets for score in subject_scores_for(predictions, **one)]
+    sets = predictions[list(KEYS)].drop_duplicates().to_dict("records")
+    per_subject = [
+        score for one in sets for score in subject_scores_for(predictions, **one, metrics=TASKS[one["task"]].metrics)
+    ]
     split = data.split.model_dump(mode="json", exclude={"name", "fold"}, exclude_none=True)
     windows = data.config.windows.model_dump(mode="json", exclude={"channels"})
     return Summary(

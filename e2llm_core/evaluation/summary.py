@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.evaluation.intervals import subject_interval
-from e2llm_core.evaluation.scores import (
-    METRIC_BOUNDS,
-    METRICS,
-    chance_levels,
-    confusion_counts,
-    scores_from_counts,
-)
+from e2llm_core.evaluation.metrics import CLOSED_SET, Answers, Metric
 from storage.places.files import write_bytes
 
 SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
@@ -166,42 +158,6 @@ def select(predictions: pd.DataFrame, *, task: str, model: str, condition: str, 
     return rows
 
 
-def subject_counts(rows: pd.DataFrame) -> tuple[list[Any], NDArray[np.int64], list[str]]:
-    """Count answers per subject.
-
-    Parameters
-    ----------
-    rows
-        Predictions of one set of answers.
-
-    Returns
-    -------
-    subjects
-        In sorted order.
-    counts
-        Shape (n_subjects, K, K + 1), see `scores.confusion_counts`.
-    labels
-        The K labels.
-
-    Raises
-    ------
-    ValueError
-        If the rows do not share one label set.
-    """
-    label_sets = {tuple(names) for names in rows["labels"]}
-    if len(label_sets) != 1:
-        raise ValueError(f"predictions with different label sets cannot be scored together: {sorted(label_sets)}")
-    labels = list(label_sets.pop())
-    groups = {subject: part for subject, part in rows.groupby("subject", sort=True)}
-    counts = [confusion_counts(part["truth"], part["answer"], labels) for part in groups.values()]
-    return list(groups), np.stack(counts), labels
-
-
-def _resampled_score(metric: str, counts: NDArray[np.int64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score of each resample of subjects; shapes (n_subjects, K, K + 1) and (n_resamples, n_subjects)."""
-    return scores_from_counts(np.tensordot(draws, counts, axes=1))[metric]
-
-
 def rows_for(
     predictions: pd.DataFrame,
     *,
@@ -212,9 +168,10 @@ def rows_for(
     readout: Readout = "likelihood",
     chance: Mapping[str, float] | None = None,
     primary: str | None = None,
+    metrics: Sequence[Metric] = CLOSED_SET,
     n_resamples: int = 2000,
 ) -> list[ResultRow]:
-    """Score one set of answers by every metric, with intervals over subjects.
+    """Score one set of answers by each metric, with intervals over subjects.
 
     The value is the score over all items of all subjects; the interval treats subjects as the sample.
 
@@ -227,10 +184,12 @@ def rows_for(
     provenance
         What these rows have in common.
     chance
-        Expected value of each metric under the null of these rows; by default that of an answer that knows
-        nothing.
+        Expected value of each metric under the null of these rows, by name; by default that of an answer that
+        knows nothing.
     primary
         Name of the metric that was declared the primary endpoint before training, if it is among these rows.
+    metrics
+        What is computed.
     n_resamples
         Resamples of the bootstrap.
 
@@ -240,19 +199,17 @@ def rows_for(
         If nothing matches, or the label sets differ.
     """
     rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
-    _, counts, labels = subject_counts(rows)
-    pooled = scores_from_counts(counts.sum(axis=0))
-    single = scores_from_counts(counts)
-    expected = chance_levels(rows["truth"], labels) if chance is None else chance
+    answers = Answers(rows)
     results = []
-    for metric in METRICS:
+    for metric in metrics:
+        scores = metric.score(answers)
         interval = subject_interval(
-            single[metric],
-            partial(_resampled_score, metric, counts),
-            centre=float(pooled[metric]),
+            scores.by_subject,
+            scores.resampled,
+            centre=scores.pooled,
             n_resamples=n_resamples,
             seed=provenance.seed,
-            bounds=METRIC_BOUNDS[metric],
+            bounds=metric.bounds,
         )
         ends = [None if math.isnan(end) else end for end in (interval.low, interval.high)]
         results.append(
@@ -261,15 +218,15 @@ def rows_for(
                 model=model,
                 condition=condition,
                 readout=readout,
-                metric=metric,
-                value=float(pooled[metric]),
+                metric=metric.name,
+                value=scores.pooled,
                 ci_low=ends[0],
                 ci_high=ends[1],
                 ci_method=interval.method,
-                chance=expected.get(metric),
-                n=int(counts.sum()),
-                n_subjects=len(counts),
-                primary=metric == primary,
+                chance=metric.chance(answers) if chance is None else chance.get(metric.name),
+                n=len(answers),
+                n_subjects=len(answers.subjects),
+                primary=metric.name == primary,
                 **provenance.model_dump(),
             )
         )
@@ -277,23 +234,29 @@ def rows_for(
 
 
 def subject_scores_for(
-    predictions: pd.DataFrame, *, task: str, model: str, condition: str, readout: Readout = "likelihood"
+    predictions: pd.DataFrame,
+    *,
+    task: str,
+    model: str,
+    condition: str,
+    readout: Readout = "likelihood",
+    metrics: Sequence[Metric] = CLOSED_SET,
 ) -> list[SubjectScore]:
-    """Score one set of answers by every metric for each subject alone; raises as `rows_for`."""
-    rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
-    subjects, counts, _ = subject_counts(rows)
-    single = scores_from_counts(counts)
+    """Score one set of answers by each metric for each subject alone; raises as `rows_for`."""
+    answers = Answers(select(predictions, task=task, model=model, condition=condition, readout=readout))
     return [
         SubjectScore(
             task=task,
             model=model,
             condition=condition,
             readout=readout,
-            metric=metric,
+            metric=metric.name,
             subject=str(subject),
-            value=float(single[metric][number]),
-            n=int(counts[number].sum()),
+            value=float(value),
+            n=int(number),
         )
-        for metric in METRICS
-        for number, subject in enumerate(subjects)
+        for metric in metrics
+        for subject, value, number in zip(
+            answers.subjects, metric.score(answers).by_subject, answers.num_items, strict=True
+        )
     ]

@@ -1,6 +1,5 @@
 """Questions in, answers out: one predictor behind Ray Serve, Ray Data and the single-file command."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,29 +10,10 @@ from transformers import Cache
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.tasks import dialogues
+from e2llm_core.tasks.question import Question
 from e2llm_core.training.world import World
 
 MAX_NEW_TOKENS = 192
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about `num_segments` segments with a closed list of answers."""
-
-    user: str
-    options: tuple[str, ...]
-    num_segments: int = 1
-
-    @classmethod
-    def emotion(cls, labels: Sequence[str]) -> "Question":
-        """The IED task's question."""
-        return cls(dialogues.ask_emotion(labels), tuple(labels))
-
-    @classmethod
-    def pair(cls) -> "Question":
-        """The EPC task's question."""
-        return cls(dialogues.ask_pair(), (dialogues.SAME, dialogues.DIFFERENT), num_segments=2)
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,7 @@ class Predictor:
         np.ndarray
             (items, options).
         """
-        prompt = self.processor.build_prompt(_messages(question), enable_thinking=False)
+        prompt = self.processor.build_prompt(question.messages(), enable_thinking=False)
         targets = [self.processor.build_target(option, None, True) for option in question.options]
         rows = []
         for part in self._parts(segments):
@@ -102,7 +82,7 @@ class Predictor:
     @torch.no_grad()
     def generate(self, question: Question, segments: np.ndarray) -> list[Generated]:
         """Greedy answers with a chain of thought; arguments as in `likelihood`."""
-        prompt = self.processor.build_prompt(_messages(question))
+        prompt = self.processor.build_prompt(question.messages())
         answers = []
         for part in self._parts(segments):
             inputs = self.processor([prompt] * len(part), segments=list(torch.from_numpy(part)))
@@ -114,7 +94,7 @@ class Predictor:
                 do_sample=False,
                 pad_token_id=self.processor.pad_token_id,
             )
-            answers += [self._read(text, question.options) for text in self.processor.batch_decode(ids)]
+            answers += [self._read(text, question) for text in self.processor.batch_decode(ids)]
         return answers
 
     def _parts(self, segments: np.ndarray) -> list[np.ndarray]:
@@ -133,10 +113,6 @@ class Predictor:
         predicted = torch.cat([logits, output.logits[:, :-1]], dim=1).float()
         return torch.nn.functional.cross_entropy(predicted.transpose(1, 2), rows, reduction="none").sum(dim=1)
 
-    def _read(self, text: str, options: Sequence[str]) -> Generated:
+    def _read(self, text: str, question: Question) -> Generated:
         _, answer = self.processor.split_answer(text)
-        return Generated(text, answer if answer in options else None)
-
-
-def _messages(question: Question) -> list[dict[str, str]]:
-    return dialogues.Dialogue("", question.user, "").messages()
+        return Generated(text, question.read(answer))

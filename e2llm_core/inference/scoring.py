@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from e2llm_core.inference.config import ScoringPlan
-from e2llm_core.inference.predictor import Predictor, Question
+from e2llm_core.inference.predictor import Predictor
+from e2llm_core.tasks.registry import LABELLING
 from e2llm_core.tower.tower import EEGSettings
 from storage.errors import InputError
 from storage.places.fetching import SETTINGS, fetched
@@ -30,7 +31,7 @@ class WindowScorer:
     def __init__(self, plan: ScoringPlan) -> None:
         self._predictor = Predictor(plan.model)
         self._windows = model_windows(self._predictor, plan)
-        self._question = Question.emotion(self._predictor.labels)
+        self._question = LABELLING.question(self._predictor.labels)
 
     @property
     def num_windows(self) -> int:

@@ -6,6 +6,7 @@ Nothing that the spec names has to exist: folders that do are read, for others t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,9 @@ from e2llm_core.stages.stage1.plan import Stage1Plan
 from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig, TinyLLMPlan
+from e2llm_core.tasks.corpus import corpus_forms
+from e2llm_core.tasks.dialogue import DialogueForm
+from e2llm_core.tasks.registry import DESCRIPTION, TASKS
 from e2llm_core.tower.config import TowerConfig
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
@@ -29,9 +33,6 @@ DEFAULT_LLM = "Qwen/Qwen3-8B"
 
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text in Qwen's tokenizer. Ours: an estimate, no tokenizer is at hand while planning."""
-
-TEXT_CHARACTERS = {"describe": (29, 153), "IED": (88, 84), "EPC": (54, 34)}
-"""Task -> mean characters of a question without its segments, and of an answer with its chain of thought."""
 
 TURN_TOKENS = (8, 6)
 """Tokens of ChatML around a question, and around an answer with a think block."""
@@ -168,7 +169,8 @@ def _stage1(plan: Stage1Plan) -> Workload:
 
 def _tiny_llm(plan: TinyLLMPlan) -> Workload:
     llm = tiny_size(plan.model)
-    tokens = 2 * sum(text_tokens("EPC", 0))
+    commonest = max(corpus_forms(), key=lambda form: form.corpus_share)
+    tokens = 2 * sum(text_tokens(commonest, 0))
     return Workload(
         stage="tiny-llm",
         llm=llm,
@@ -199,21 +201,19 @@ def tiny_size(config: TinyLLMConfig) -> LLMSize:
     )
 
 
-def text_tokens(task: str, segment_tokens: int) -> tuple[float, float]:
-    """Mean tokens of a task's question, its segments' placeholders and markers included, and of its answer."""
-    question, answer = TEXT_CHARACTERS[task]
-    segments = 2 if task == "EPC" else 1
-    shown = segments * (segment_tokens + 2) if segment_tokens else 0
+def text_tokens(form: DialogueForm, segment_tokens: int) -> tuple[float, float]:
+    """Mean tokens of a form's question, its segments' placeholders and markers included, and of its answer."""
+    shown = form.num_segments * (segment_tokens + 2) if segment_tokens else 0
     return (
-        question / CHARACTERS_PER_TOKEN + TURN_TOKENS[0] + shown,
-        answer / CHARACTERS_PER_TOKEN + TURN_TOKENS[1],
+        form.text.question / CHARACTERS_PER_TOKEN + TURN_TOKENS[0] + shown,
+        form.text.answer / CHARACTERS_PER_TOKEN + TURN_TOKENS[1],
     )
 
 
-def _sample(tasks: tuple[str, ...], segment_tokens: int) -> Sample:
-    pairs = [text_tokens(task, segment_tokens) for task in tasks]
+def _sample(forms: Sequence[DialogueForm], segment_tokens: int) -> Sample:
+    pairs = [text_tokens(form, segment_tokens) for form in forms]
     supervised = sum(answer for _, answer in pairs) / len(pairs)
-    segments = sum(2 if task == "EPC" else 1 for task in tasks) / len(tasks)
+    segments = sum(form.num_segments for form in forms) / len(forms)
     return Sample(
         tokens=round(sum(question for question, _ in pairs) / len(pairs) + supervised, 1),
         supervised=round(supervised, 1),
@@ -223,21 +223,21 @@ def _sample(tasks: tuple[str, ...], segment_tokens: int) -> Sample:
 
 def _stage2(plan: Stage2Plan) -> Workload:
     tower, notes = _tower(plan.model.tower)
-    return _language(plan, llm_size(plan.model.llm), tower, plan.model.projector, ("describe",), None, notes)
+    return _language(plan, llm_size(plan.model.llm), tower, plan.model.projector, [DESCRIPTION], None, notes)
 
 
 def _stage3(plan: Stage3Plan) -> Workload:
-    start, lora = plan.model.start, plan.train.lora
+    start, lora, tasks = plan.model.start, plan.train.lora, [TASKS[name] for name in plan.tasks]
     if locate(start).exists("config.json"):
         content = _json(start, "config.json")
         llm = size_from_config(content["text_config"], start)
         given = {key: content["projector"].get(key) for key in ("kind", "hidden", "num_queries")}
         projector = ProjectorConfig.model_validate({key: value for key, value in given.items() if value is not None})
         tower, notes = _tower(start)
-        return _language(plan, llm, tower, projector, plan.tasks, lora, notes)
+        return _language(plan, llm, tower, projector, tasks, lora, notes)
     notes = (f"{start} is not there: an mlp projector and EEGPT large with four temporal layers are assumed",)
     llm = llm_size(plan.model.llm or DEFAULT_LLM)
-    work = _language(plan, llm, TowerConfig(), ProjectorConfig(), plan.tasks, lora, notes)
+    work = _language(plan, llm, TowerConfig(), ProjectorConfig(), tasks, lora, notes)
     if plan.model.llm is not None:
         return work
     note = f"Assumes {DEFAULT_LLM}, the shipped default (model.llm=... names another): there is no {start}."
@@ -267,7 +267,7 @@ def _language(
     llm: LLMSize,
     tower: TowerConfig,
     projector: ProjectorConfig,
-    tasks: tuple[str, ...],
+    forms: Sequence[DialogueForm],
     lora: LoraSettings | None,
     notes: tuple[str, ...],
 ) -> Workload:
@@ -283,7 +283,7 @@ def _language(
     if lora is not None:
         modules = tuple(lora.target_modules)
         parts.append(_part("lora", llm.lora_tensors(lora.r, modules), True, 4))
-    sample = _sample(tasks, tokens_per_segment(projector, seconds))
+    sample = _sample(forms, tokens_per_segment(projector, seconds))
     text = f"{sample.tokens:g} tokens, {sample.supervised:g} of them supervised"
     return Workload(
         stage="stage3" if isinstance(plan, Stage3Plan) else "stage2",

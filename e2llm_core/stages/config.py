@@ -14,7 +14,6 @@ from storage.windows import WindowConfig
 if TYPE_CHECKING:
     from e2llm_core.training.stage import Stage
 
-Task = Literal["IED", "EPC"]
 Attention = Literal["auto", "flash_attention_2", "sdpa"]
 
 

@@ -24,7 +24,8 @@ from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
-from e2llm_core.tasks.dialogues import CLAIMS_PER_RATIONALE, Dialogue
+from e2llm_core.tasks.dialogue import CLAIMS_PER_RATIONALE, Dialogue
+from e2llm_core.tasks.task import Sampler, Task
 from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
@@ -90,14 +91,22 @@ class ClaimedWindows:
         self.segments = data.segments(side)
         self._scaler = scaler
         self._measured = MeasuredWindows(data.measured(side), data.features)
-        self._labels = self.windows.trials["label"].to_numpy()
+        self.labels = data.labels
+        self._label_of_trial = self.windows.trials["label"].to_numpy()
+        self._samplers: dict[str, Sampler] = {}
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def label(self, window: int) -> str:
         """Label of a window."""
-        return str(self._labels[self.windows.locate([window])[0][0]])
+        return str(self._label_of_trial[self.windows.locate([window])[0][0]])
+
+    def sampler(self, task: Task) -> Sampler:
+        """How a task draws its dialogues from these windows."""
+        if task.name not in self._samplers:
+            self._samplers[task.name] = task.sampler(self.windows)
+        return self._samplers[task.name]
 
     def deviations(self, windows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Standardised signal measures (windows, quantities); many at a time cost less than one by one."""

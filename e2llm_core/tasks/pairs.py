@@ -6,6 +6,9 @@ import pandas as pd
 from storage.errors import InputError
 from storage.windows import Windows
 
+SAME, DIFFERENT = "same", "different"
+"""The answers of a comparison."""
+
 
 class PairSampler:
     """Draws pairs of windows, half of one label and half of two.
@@ -19,6 +22,8 @@ class PairSampler:
         One row per trial, or per part of one, in the order of the windows: subject, session, trial, position, label_id.
     counts : np.ndarray
         Windows of each row; they are numbered in its order.
+    task : str
+        Whose pairs they are.
 
     Raises
     ------
@@ -26,7 +31,7 @@ class PairSampler:
         When no session has both a pair of one label and a pair of two at some distance.
     """
 
-    def __init__(self, trials: pd.DataFrame, counts: np.ndarray) -> None:
+    def __init__(self, trials: pd.DataFrame, counts: np.ndarray, task: str) -> None:
         parts = trials.assign(count=counts, first=np.cumsum(counts) - counts)
         parts = parts[parts["count"] > 0]
         self._parts = {
@@ -39,9 +44,9 @@ class PairSampler:
             self._matched += _match(subject, session, rows)
         if not self._matched:
             raise InputError(
-                "task EPC",
+                f"task {task}",
                 "no session has two trials of one label and two of different labels at the same distance",
-                "Leave EPC out of `tasks` for this data set.",
+                f"Leave {task} out of `tasks` for this data set.",
             )
         self._weights = np.array([len(same) for same, _ in self._matched], dtype=float)
         self._weights /= self._weights.sum()
@@ -84,9 +89,9 @@ class PairSampler:
         return pd.DataFrame(rows, columns=["first", "second", "same"])
 
 
-def pairs_of(windows: Windows) -> PairSampler:
-    """Make the sampler of some windows' pairs."""
-    return PairSampler(windows.trials, np.diff(windows.ends, prepend=0))
+def pairs_of(windows: Windows, task: str) -> PairSampler:
+    """Make the sampler of some windows' pairs, for a task of this name."""
+    return PairSampler(windows.trials, np.diff(windows.ends, prepend=0), task)
 
 
 def _match(subject: str, session: str, rows: pd.DataFrame) -> list[tuple[list[tuple], list[tuple]]]:

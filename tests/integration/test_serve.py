@@ -6,9 +6,10 @@ import pytest
 from cluster.serve.deployment import ServeClient, deployed, listen_on_this_node
 from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.items import EEG, Request
-from e2llm_core.inference.predictor import Question
+from e2llm_core.evaluation.items import Request
 from e2llm_core.stages.config import DataConfig
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.question import Question
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("private_ray")]
 HALF = Resources(workers=1, cpus_per_worker=0.5)
@@ -31,7 +32,7 @@ def plan(model: str) -> EvaluationPlan:
 
 def answers(client: ServeClient) -> list[int]:
     requests = [Request(EEG, np.arange(size), np.zeros((size, 2), int)) for size in (2, 1)]
-    found = np.concatenate(list(client.likelihood("test", Question.pair(), requests)))
+    found = np.concatenate(list(client.likelihood("test", Question("Same?", ("same", "different"), 2), requests)))
     return [int(each) for each in found[:, 0]]
 
 

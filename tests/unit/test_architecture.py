@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from e2llm_core.tasks.registry import TASKS
+
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = {
     "storage": {"torch", "ray", "deepspeed", "transformers", "peft", "e2llm_core", "cluster", "jobs"},
@@ -108,6 +110,27 @@ def test_nothing_is_left_unfinished() -> None:
         for number, line in enumerate(lines, 1)
         if UNFINISHED.search(line)
     ]
+
+
+def test_nothing_else_spells_the_name_of_a_task() -> None:
+    """A task is one file of `e2llm_core/tasks`; what it is called comes from the registry."""
+    name = re.compile(rf"\b(?:{'|'.join(TASKS)})\b")
+    others = [path for path in SOURCES if not place(path).startswith("e2llm_core/tasks/")]
+    others += sorted((ROOT / "benchmarks").rglob("*.py"))
+    assert not [
+        f"{place(path)}:{number}"
+        for path in others
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if name.search(line)
+    ]
+
+
+def test_a_task_stands_in_one_file() -> None:
+    """The registry gives its name on; its file alone spells it."""
+    files = [path for path in SOURCES if place(path).startswith("e2llm_core/tasks/")]
+    for task in TASKS.values():
+        spelt = [place(path) for path in files if re.search(rf"\b{task.name}\b", "\n".join(LINES[path]))]
+        assert spelt == [f"{type(task).__module__.replace('.', '/')}.py"]
 
 
 def executes(node: ast.Call) -> bool:

@@ -13,13 +13,14 @@ uninformative answer   1/7         kappa 0
 =====================  ==========  ==========================================================================
 
 Tables have one row per item (a trial, or a window of it) with the columns ``subject, session, label`` and,
-for the position, ``position`` (of the trial in its session). For pairs ``label`` is ``same`` or ``different``
-and ``position_b`` is the position of the second trial.
+for the position, ``position`` (of the trial in its session). Pairs are items with two `segments`; their ``label`` is
+``same`` or ``different``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e2llm_core.evaluation.scores import scores_from_counts
-
-SAME, DIFFERENT = "same", "different"
-"""Labels of the pair comparison."""
+from e2llm_core.tasks.items import shown
+from e2llm_core.tasks.pairs import DIFFERENT, SAME
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -137,16 +137,15 @@ def session_position_pairs(train_trials: pd.DataFrame, pairs: pd.DataFrame) -> N
     train_trials
         Single trials or windows of the training subjects: ``session, position, label`` (the emotion).
     pairs
-        Columns ``session, position, position_b``.
+        Items with two `segments` each.
 
     Returns
     -------
     array of str
         ``same`` or ``different`` per pair.
     """
-    _require(pairs, ["session", "position", "position_b"])
-    first = session_position(train_trials, pairs)
-    second = session_position(train_trials, pairs.drop(columns="position").rename(columns={"position_b": "position"}))
+    _require(pairs, ["segments"])
+    first, second = (session_position(train_trials, shown(pairs, place)) for place in (0, 1))
     return np.where(first == second, SAME, DIFFERENT).astype(object)
 
 
@@ -205,7 +204,7 @@ def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -
     trials
         Columns ``subject, session, position, label`` of all subjects.
     pairs
-        Columns ``subject, session, position, position_b, label``; their subjects occur in `trials`.
+        Items with two `segments` and ``subject, label``; their subjects occur in `trials`.
 
     Raises
     ------
@@ -213,7 +212,7 @@ def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -
         If a column is missing, a table is empty, or there is one subject only.
     """
     _require(trials, ["subject", "session", "position", "label"])
-    _require(pairs, ["subject", "session", "position", "position_b", "label"])
+    _require(pairs, ["subject", "segments", "label"])
     if trials["subject"].nunique() < 2:
         raise ValueError("the order of clips can only be compared between at least two subjects")
     names = [SAME, DIFFERENT]
@@ -223,3 +222,50 @@ def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -
         for truth, answer in zip(part["label"], answers, strict=True):
             counts[names.index(truth), names.index(answer)] += 1
     return {name: float(value) for name, value in scores_from_counts(counts).items()}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A predictor that sees no EEG, for the tasks that name it.
+
+    Attributes
+    ----------
+    name : str
+        As results name it, model and condition alike.
+    title : str
+        As the report writes it.
+    meaning : str
+        What it knows and what its score would mean, for the report.
+    answers : callable
+        From the training trials and a table of items to one answer per item.
+    expected : callable
+        From all trials and a table of items to the scores, by metric, that the order of trials implies for a subject
+        that was not trained on, whoever it is.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    answers: Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.object_]]
+    expected: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
+
+
+SESSION_ONLY = Control(
+    name="session_only",
+    title="session only",
+    meaning="knows the session, sees no EEG; what recognising the recording day alone would score",
+    answers=session_only,
+    expected=lambda trials, items: expected_session_only(items),
+)
+SESSION_POSITION = Control(
+    name="session_position",
+    title="session + position",
+    meaning="knows the session and the position of the trial in it, sees no EEG; a shortcut "
+    "ceiling, not a chance level: where everybody saw the same order of clips it is right on every item",
+    answers=lambda train, items: session_position(train, shown(items)),
+    expected=lambda trials, items: expected_session_position(trials),
+)
+SESSION_POSITION_OF_PAIRS = replace(
+    SESSION_POSITION, answers=session_position_pairs, expected=expected_session_position_pairs
+)
+"""The same for items of two windows."""

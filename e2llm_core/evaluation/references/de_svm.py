@@ -12,31 +12,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from e2llm_core.evaluation.predictions import prediction_rows
-from e2llm_core.evaluation.references.controls import DIFFERENT, SAME
-from e2llm_core.evaluation.references.differential_entropy import (
-    BANDS,
-    Adaptation,
-    adapt,
-    band_power,
-    differential_entropy,
-)
+from e2llm_core.evaluation.predictions import most_probable, prediction_rows
 from e2llm_core.evaluation.scores import balanced_accuracy
-
-__all__ = [
-    "BANDS",
-    "COST_GRID",
-    "MODEL_NAME",
-    "Adaptation",
-    "LinearClassifier",
-    "adapt",
-    "band_power",
-    "baseline_pairs",
-    "baseline_windows",
-    "checked_sides",
-    "differential_entropy",
-    "fit_linear",
-]
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.pairs import DIFFERENT, SAME
 
 COST_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Costs C that validation chooses from."""
@@ -120,8 +99,9 @@ def fit_linear(
     """Fit on the training rows with each cost, and keep the one that is best on the validation rows.
 
     Ties go to the smaller cost. Classes are weighted by their inverse frequency, as balanced accuracy is the
-    aim.
+    aim. Raises ValueError as `checked_sides` does.
     """
+    sides = checked_sides(sides)
     names = np.asarray(truth, dtype=object).astype(str)
     best: LinearClassifier | None = None
     for cost in sorted(grid):
@@ -140,50 +120,27 @@ def fit_linear(
     return best
 
 
-def baseline_windows(
-    windows: pd.DataFrame,
-    features: NDArray[np.floating],
-    sides: Sides,
-    labels: Sequence[str],
-    *,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, LinearClassifier]:
-    """Predict the emotion of each window (IED) of the test side.
+def classified_windows(
+    items: pd.DataFrame, features: NDArray[np.floating], classifier: LinearClassifier, *, task: str, seed: int = 0
+) -> pd.DataFrame:
+    """Predict the label of the one window that each item shows.
 
     Parameters
     ----------
-    windows
-        One row per window, with the columns that `predictions.prediction_rows` asks for.
+    items
+        One row per item, with the columns that `predictions.prediction_rows` asks for.
     features
-        Adapted features, shape (n_windows, d).
-    sides
-        Rows of ``train``, ``validation`` and ``test``, as masks.
-    labels
-        The label set.
+        Adapted features, shape (n_items, d).
+    classifier
+        Fitted to single windows.
+    task
+        Whose items they are.
     seed
         Seed of the solver.
-
-    Returns
-    -------
-    rows
-        Predictions of the test windows.
-    classifier
-        For `baseline_pairs`.
     """
-    sides = checked_sides(sides)
-    classifier = fit_linear(features, windows["label"].to_numpy(dtype=object), sides, labels, seed=seed)
-    tested = features[sides["test"]]
-    rows = prediction_rows(
-        windows[sides["test"]],
-        task="IED",
-        model=MODEL_NAME,
-        condition="eeg",
-        labels=labels,
-        answers=classifier.predict(tested),
-        probabilities=classifier.scores(tested),
-        seed=seed,
+    return most_probable(
+        items, classifier.scores(features), task=task, model=MODEL_NAME, labels=classifier.labels, seed=seed
     )
-    return rows, classifier
 
 
 def baseline_pairs(
@@ -193,9 +150,10 @@ def baseline_pairs(
     sides: Sides,
     window_classifier: LinearClassifier,
     *,
+    task: str,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, str]:
-    """Pair comparison (EPC) of the test side, by the better of two rules on the validation side.
+    """Compare the pairs of the test side, by the better of two rules on the validation side.
 
     Parameters
     ----------
@@ -206,7 +164,9 @@ def baseline_pairs(
     sides
         Rows of ``train``, ``validation`` and ``test``, as masks.
     window_classifier
-        As fitted by `baseline_windows` on the same split.
+        Fitted to single windows of the same split.
+    task
+        Whose items they are.
     seed
         Seed of the solver.
 
@@ -237,9 +197,9 @@ def baseline_pairs(
         probabilities = by_difference.scores(distance[tested])
     rows = prediction_rows(
         pairs[tested],
-        task="EPC",
+        task=task,
         model=MODEL_NAME,
-        condition="eeg",
+        condition=EEG,
         labels=labels,
         answers=answers,
         probabilities=probabilities,

@@ -47,8 +47,9 @@ def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
     }
     examples = []
     for row in chosen.itertuples():
-        window = places[(row.recording_id, row.start)]
-        title = f"subject {row.subject}, session {row.session}, trial {row.trial}"
+        (segment,) = row.segments
+        window = places[(segment["recording_id"], segment["start"])]
+        title = f"subject {row.subject}, session {row.session}, trial {segment['trial']}"
         examples.append(
             Example(
                 eeg_uv=source.read([window])[0],

@@ -10,28 +10,17 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from e2llm_core.evaluation.metrics import Answers, TableMetric
 from e2llm_core.evaluation.predictions import read_predictions
 from e2llm_core.evaluation.report import eeg_figures, figures
 from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
-from e2llm_core.evaluation.report.verdicts import (
-    HEADLINE_METRIC,
-    MARGIN,
-    MEANINGS,
-    control_name,
-    display_name,
-    judge,
-)
-from e2llm_core.evaluation.scores import METRICS
-from e2llm_core.evaluation.summary import ResultRow, Summary, subject_counts
+from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, judge, meanings
+from e2llm_core.evaluation.summary import ResultRow, Summary
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.registry import TASKS
+from storage.errors import InputError
 from storage.places.files import write_bytes
 
-TASK_NAMES = {
-    "IED": "basic emotion prediction",
-    "EPC": "emotion pair comparison",
-    "ESS": "emotion sequence sorting",
-    "EIM": "emotion individual matching",
-    "ESR": "emotion scenario reasoning",
-}
 METHOD_WORDS = {
     "t_subjects": "Student's t over subjects",
     "subject_bootstrap": "subject-clustered percentile bootstrap",
@@ -60,7 +49,7 @@ def write_report(evaluation_dir: Path) -> Path:
     ----------
     evaluation_dir
         Holds summary.json and predictions.parquet, and, where they were made, learning_curves.json,
-        topomaps.npz, examples.json with examples.npz (see `report_inputs`).
+        topomaps.npz, examples.json with examples.npz (see `report.inputs`).
 
     Returns
     -------
@@ -70,6 +59,8 @@ def write_report(evaluation_dir: Path) -> Path:
     ------
     FileNotFoundError
         If the summary or the predictions are missing.
+    InputError
+        If they are of another version, or of a task that this one does not know.
     pydantic.ValidationError, ValueError
         If one of them does not follow its schema.
     """
@@ -93,15 +84,18 @@ def write_report(evaluation_dir: Path) -> Path:
 def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[str, Any]:
     """Values of the template."""
     tasks = list(dict.fromkeys(row.task for row in summary.results))
+    if unknown := [task for task in tasks if task not in TASKS]:
+        problem = f"tells of tasks that this version does not know: {', '.join(unknown)}"
+        raise InputError(str(folder / "summary.json"), problem, f"It knows {', '.join(TASKS)}.")
     curves = {stage: rows for stage, rows in read_learning_curves(folder).items() if rows}
     scalp = Topomaps.read(folder)
     picture, left_out = eeg_figures.topomaps(scalp) if scalp else (None, [])
-    metrics = list(dict.fromkeys([*METRICS, *(row.metric for row in summary.results)]))
     return {
         "summary": summary,
-        "task_names": TASK_NAMES,
+        "titles": {task: f"{task}: {TASKS[task].title}" for task in tasks},
+        "headline_metrics": {task: TASKS[task].metrics[0].words for task in tasks},
         "headlines": [line for task in tasks if (line := _headline(summary, task))],
-        "metrics": [name for name in metrics if any(row.metric == name for row in summary.results)],
+        "metrics": list(dict.fromkeys(row.metric for row in summary.results)),
         "table": _table(summary),
         "controls": _controls(summary),
         "margin": MARGIN,
@@ -133,19 +127,24 @@ def _label(summary: Summary, row: ResultRow) -> str:
     return f"{name} ({row.readout})" if len(siblings) > 1 else name
 
 
+def _is_headline(row: ResultRow) -> bool:
+    return row.metric == TASKS[row.task].metrics[0].name
+
+
 def _headline(summary: Summary, task: str) -> Headline | None:
-    rows = sorted((row for row in summary.results if row.task == task and row.metric == HEADLINE_METRIC), key=_rank)
-    models = [row for row in rows if row.model == "e2llm" and row.condition == "eeg"]
+    rows = sorted((row for row in summary.results if row.task == task and _is_headline(row)), key=_rank)
+    models = [row for row in rows if row.model == "e2llm" and row.condition == EEG]
     if not models:
         return None
     main = next((row for row in models if row.primary), models[0])
-    beside = [(_label(summary, row), row) for row in rows if row.model in ("de_svm", "oracle", "probe")]
+    references = [row for row in rows if row.model != "e2llm" and control_name(row.model, row.condition) is None]
+    words = TASKS[task].metrics[0].words
     return Headline(
         row=main,
         name=_label(summary, main),
         times_chance=main.value / main.chance if main.chance else None,
-        beside=beside,
-        plot=figures.dot_intervals([_dot(summary, row) for row in rows], f"dots-{task}", "balanced accuracy"),
+        beside=[(_label(summary, row), row) for row in references],
+        plot=figures.dot_intervals([_dot(summary, row) for row in rows], f"dots-{task}", words),
     )
 
 
@@ -173,12 +172,12 @@ def _table(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _controls(summary: Summary) -> list[dict[str, Any]]:
-    found = []
+    found, known = [], meanings()
     for row in summary.results:
         name = control_name(row.model, row.condition)
-        if name and row.metric == HEADLINE_METRIC:
+        if name and _is_headline(row):
             verdict = None if row.chance is None else judge(row)
-            found.append({"row": row, "name": _label(summary, row), "meaning": MEANINGS[name], "verdict": verdict})
+            found.append({"row": row, "name": _label(summary, row), "meaning": known[name], "verdict": verdict})
     tasks = list(dict.fromkeys(row.task for row in summary.results))
     return sorted(found, key=lambda item: (tasks.index(item["row"].task), *_rank(item["row"])))
 
@@ -187,13 +186,13 @@ def _subject_tables(summary: Summary, tasks: list[str]) -> list[dict[str, Any]]:
     """Scores of each subject by the models that see EEG."""
     tables = []
     for task in tasks:
-        rows = [row for row in summary.results if row.task == task and row.metric == HEADLINE_METRIC]
+        rows = [row for row in summary.results if row.task == task and _is_headline(row)]
         rows = sorted((row for row in rows if control_name(row.model, row.condition) is None), key=_rank)
         columns = {(row.model, row.condition, row.readout): _label(summary, row) for row in rows}
         cells: dict[str, dict[tuple[str, str, str], float]] = {}
         for one in summary.per_subject:
             key = (one.model, one.condition, one.readout)
-            if one.task == task and one.metric == HEADLINE_METRIC and key in columns:
+            if one.task == task and one.metric == TASKS[task].metrics[0].name and key in columns:
                 cells.setdefault(one.subject, {})[key] = one.value
         if cells:
             tables.append({"task": task, "columns": columns, "cells": dict(sorted(cells.items(), key=_natural))})
@@ -208,14 +207,16 @@ def _natural(item: tuple[str, Any]) -> list[Any]:
 def _confusions(predictions: pd.DataFrame, tasks: list[str]) -> list[dict[str, str]]:
     pictures = []
     for task in tasks:
+        if not any(isinstance(metric, TableMetric) for metric in TASKS[task].metrics):
+            continue
         rows = predictions[
-            (predictions["task"] == task) & (predictions["model"] == "e2llm") & (predictions["condition"] == "eeg")
+            (predictions["task"] == task) & (predictions["model"] == "e2llm") & (predictions["condition"] == EEG)
         ]
         if rows.empty:
             continue
         readout = "generation" if (rows["readout"] == "generation").any() else "likelihood"
-        _, counts, labels = subject_counts(rows[rows["readout"] == readout])
-        picture = figures.confusion(counts.sum(axis=0), labels, f"confusion-{task}")
+        answers = Answers(rows[rows["readout"] == readout])
+        picture = figures.confusion(answers.counts.sum(axis=0), answers.labels, f"confusion-{task}")
         pictures.append({"task": task, "readout": readout, "picture": picture})
     return pictures
 

@@ -6,34 +6,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.summary import ResultRow
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.registry import TASKS
 
 MARGIN = 0.05
 """A control is at its null when its whole interval lies within this of the expected value."""
-
-HEADLINE_METRIC = "balanced_accuracy"
 
 MEANINGS: Mapping[str, str] = {
     "random_eeg": "noise in place of the EEG; above its null the answer would not come from the EEG",
     "other_class": "EEG of another class; above its null the answer would not come from the EEG",
     "text_only": "the prompt without EEG; above its null the wording would give the answer away",
-    "session_only": "knows the session, sees no EEG; what recognising the recording day alone would score",
-    "session_position": "knows the session and the position of the trial in it, sees no EEG; a shortcut "
-    "ceiling, not a chance level: where everybody saw the same order of clips it is right on every item",
 }
-"""What each control knows."""
+"""What each condition that is a control shows."""
 
 DISPLAY_NAMES: Mapping[str, str] = {
     "e2llm": "E2-LLM",
     "de_svm": "DE + linear SVM",
     "oracle": "oracle",
     "probe": "stage-1 probe",
-    "session_only": "session only",
-    "session_position": "session + position",
     "random_eeg": "random EEG",
     "other_class": "EEG of another class",
     "text_only": "text only",
 }
+
+
+def controls_of_tasks() -> dict[str, Control]:
+    """The controls of all tasks by name."""
+    return {control.name: control for task in TASKS.values() for control in task.controls}
+
+
+def meanings() -> dict[str, str]:
+    """What each control knows."""
+    return dict(MEANINGS) | {name: control.meaning for name, control in controls_of_tasks().items()}
 
 
 class AtNull(StrEnum):
@@ -64,18 +70,18 @@ class Verdict:
 
 
 def control_name(model: str, condition: str) -> str | None:
-    """Name of the control in `MEANINGS`, or none if the row is no control."""
-    return next((name for name in (model, condition) if name in MEANINGS), None)
+    """Name of the control in `meanings`, or none if the row is no control."""
+    known = meanings()
+    return next((name for name in (model, condition) if name in known), None)
 
 
 def display_name(model: str, condition: str) -> str:
     """How a model under a condition is called in the report."""
-    name = DISPLAY_NAMES.get(model, model)
-    if condition in ("eeg", model):
+    names = dict(DISPLAY_NAMES) | {name: control.title for name, control in controls_of_tasks().items()}
+    name = names.get(model, model)
+    if condition in (EEG, model) or control_name(model, EEG):
         return name
-    if control_name(model, "eeg"):
-        return name
-    return f"{name}, {DISPLAY_NAMES.get(condition, condition)}"
+    return f"{name}, {names.get(condition, condition)}"
 
 
 def judge(row: ResultRow) -> Verdict:

@@ -25,7 +25,7 @@ from e2llm_core.stages.language import (
     strip_prefix,
 )
 from e2llm_core.stages.probe import load_probe, load_scaler
-from e2llm_core.tasks import dialogues
+from e2llm_core.tasks.registry import DESCRIPTION
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 
@@ -80,8 +80,7 @@ class Stage2(LanguageStage):
 
     def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
         """A description of one window."""
-        claims = source.claims(number)
-        return Sample(dialogues.describe(claims, source.label(number), rng), (number,))
+        return Sample(DESCRIPTION.dialogue(source, (number,), rng), (number,))
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite with the trained projector; the language model stays where it is."""

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan, Task
+from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
+from e2llm_core.tasks.registry import DEFAULT_TASKS, TaskName
 from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Stage3Plan(StagePlan):
 
     data: CachedDataConfig
     model: TunedModel
-    tasks: tuple[Task, ...] = Field(("IED", "EPC"), min_length=1)
+    tasks: tuple[TaskName, ...] = Field(DEFAULT_TASKS, min_length=1)
     train: Stage3TrainConfig = Field(default_factory=Stage3TrainConfig)
 
     @property

@@ -1,6 +1,5 @@
 """Stage 3, instruction tuning with chain of thought: projector and LoRA (or the whole language model) train."""
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.model_io import llm_place
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.stages.config import LanguageTrainConfig, Task
+from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
     ClaimedWindows,
@@ -25,8 +24,7 @@ from e2llm_core.stages.language import (
 )
 from e2llm_core.stages.probe import load_scaler
 from e2llm_core.stages.stage3.plan import LoraSettings
-from e2llm_core.tasks import dialogues
-from e2llm_core.tasks.pairs import PairSampler, pairs_of
+from e2llm_core.tasks.registry import TASKS
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 from storage.places.fetching import fetched
@@ -56,25 +54,17 @@ class Stage3(LanguageStage):
         data: EEGData,
         model: str | Path,
         lora: LoraSettings | None,
-        tasks: tuple[Task, ...],
+        tasks: tuple[str, ...],
         train: LanguageTrainConfig,
     ) -> None:
         self._model, self._model_folder = model, fetched(model)
-        self._lora, self._shares = lora, tasks
+        self._lora, self._shares = lora, [TASKS[name] for name in tasks]
         self.tasks = tuple(dict.fromkeys(tasks))
         self._options = llm_options(train)
         super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
         self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
-        if "EPC" in tasks:
-            self._pairs: dict[int, PairSampler] = {id(self.training): pairs_of(self.training.windows)}
-
-    @cached_property
-    def validation(self) -> ClaimedWindows:
-        """As in every language stage, with its pairs."""
-        source = ClaimedWindows(self.data, self.data.split.validation or self.data.split.train, self.scaler)
-        if "EPC" in self.tasks:
-            self._pairs[id(source)] = pairs_of(source.windows)
-        return source
+        for task in self._shares:
+            self.training.sampler(task)
 
     @property
     def size(self) -> int:
@@ -110,20 +100,16 @@ class Stage3(LanguageStage):
         return model, [projector, ParameterGroup("lora", adapters)]
 
     def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:
-        """Windows that are asked for their emotion."""
-        asked = np.array([task != "EPC" for task in self._shares])
+        """Windows of the tasks whose chain of thought makes claims."""
+        asked = np.array([task.speaks_of_claims for task in self._shares])
         return ids[asked[ids // len(self.training)]] % len(self.training)
 
     def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
-        """One dialogue of a task: the window's emotion, or a comparison of two windows."""
+        """One dialogue of a task, in the turn of a window."""
         place, window = divmod(number, len(source))
-        name = self._shares[place]
-        task = self.tasks.index(name)
-        if name == "EPC":
-            first, second, _ = self._pairs[id(source)].draw(rng)
-            return Sample(dialogues.pair(source.label(first), source.label(second), rng), (first, second), task)
-        dialogue = dialogues.emotion(self.data.labels, source.claims(window), source.label(window), rng)
-        return Sample(dialogue, (window,), task)
+        task = self._shares[place]
+        windows = source.sampler(task)(window, rng)
+        return Sample(task.dialogue(source, windows, rng), windows, self.tasks.index(task.name))
 
     def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""

@@ -17,25 +17,25 @@ _ORDER = (
 
 def seed_vii_trials(n_subjects: int) -> pd.DataFrame:
     """Trials in the published clip order, which is the same for every subject."""
-    rows = []
+    rows, labels = [], []
     for subject, (session, letters) in itertools.product(range(1, n_subjects + 1), enumerate(_ORDER, start=1)):
         for position, letter in enumerate(letters.replace(" ", ""), start=1):
             clip = 20 * (session - 1) + position
             rows.append(
                 {
-                    "item_id": f"{subject}-{clip}",
+                    "recording_id": f"{subject:02d}-{session}",
                     "subject": f"{subject:02d}",
                     "session": session,
-                    "recording_id": f"{subject:02d}-{session}",
                     "trial": clip,
                     "clip": clip,
                     "start": 0,
                     "stop": 800,
                     "position": position,
-                    "label": _LETTERS[letter],
                 }
             )
-    return pd.DataFrame(rows)
+            labels.append(_LETTERS[letter])
+    ids = [f"{int(row['subject'])}-{row['clip']}" for row in rows]
+    return pd.DataFrame(rows).assign(item_id=ids, label=labels, segments=[[row] for row in rows])
 
 
 def pairs_of(trials: pd.DataFrame) -> pd.DataFrame:
@@ -53,16 +53,7 @@ def pairs_of(trials: pd.DataFrame) -> pd.DataFrame:
                         "item_id": f"{subject}-{session}-{first.trial}-{second.trial}",
                         "subject": subject,
                         "session": session,
-                        "recording_id": first.recording_id,
-                        "trial": first.trial,
-                        "clip": first.clip,
-                        "start": 0,
-                        "stop": 800,
-                        "position": first.position,
-                        "trial_b": second.trial,
-                        "start_b": 0,
-                        "stop_b": 800,
-                        "position_b": second.position,
+                        "segments": [*first.segments, *second.segments],
                         "label": name,
                     }
                 )

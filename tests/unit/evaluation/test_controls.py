@@ -146,7 +146,7 @@ def test_the_best_label_per_session_reaches_the_upper_end_of_the_range(table):
         (lambda t: controls.session_only(t.iloc[:0], t), "empty"),
         (lambda t: controls.session_position(t.drop(columns="position"), t), "position"),
         (lambda t: controls.expected_session_position(t[t["subject"] == "01"]), "two subjects"),
-        (lambda t: controls.session_position_pairs(t, t), "position_b"),
+        (lambda t: controls.session_position_pairs(t, t.drop(columns="segments")), "segments"),
     ],
 )
 def test_refusals(trials, call, words):

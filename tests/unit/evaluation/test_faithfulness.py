@@ -27,7 +27,8 @@ statements = st.builds(
 
 
 def row(texts: Sequence[str | None], answers: Sequence[str | None], subjects: Sequence[str], deviations=None):
-    table = pd.DataFrame({"subject": subjects, "answer": pd.Series(answers, dtype=object), "text": texts})
+    answered = pd.Series(answers, dtype=object)
+    table = pd.DataFrame({"task": "IED", "subject": subjects, "answer": answered, "text": texts})
     given_ = np.ones((len(texts), len(QUANTITIES))) if deviations is None else deviations
     return claim_accuracy_row(table, QUANTITIES, given_, PROVENANCE)
 

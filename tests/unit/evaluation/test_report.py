@@ -23,6 +23,7 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
+from storage.errors import InputError
 
 PROVENANCE = Provenance(
     split="by subject",
@@ -207,6 +208,15 @@ def test_optional_inputs_may_be_absent(tmp_path, trials, names):
 def test_the_same_inputs_give_the_same_page(tmp_path, trials, names):
     write_inputs(tmp_path, trials, names)
     assert write_report(tmp_path).read_bytes() == write_report(tmp_path).read_bytes()
+
+
+def test_a_task_of_another_version_is_refused_by_name(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names, extras=False)
+    summary = Summary.read(tmp_path / "summary.json")
+    rows = [row.model_copy(update={"task": "ESS"}) for row in summary.results]
+    summary.model_copy(update={"results": rows}).write(tmp_path / "summary.json")
+    with pytest.raises(InputError, match=r"summary\.json: tells of tasks .* does not know: ESS\. It knows IED, EPC"):
+        write_report(tmp_path)
 
 
 def test_missing_results_are_refused(tmp_path):

@@ -18,6 +18,7 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
+from storage.errors import InputError
 
 PROVENANCE = Provenance(split="by subject", split_digest="sha256:0", seed=5, adaptation="none")
 WHICH = {"task": "IED", "model": "e2llm", "condition": "eeg"}
@@ -182,18 +183,26 @@ def test_predictions_survive_the_disk_with_their_nulls(tmp_path, trials, pairs, 
     tables.write_predictions(pd.concat([single, double], ignore_index=True), path)
     back = tables.read_predictions(path)
     assert tuple(back.columns) == tables.COLUMNS
-    ied, epc = back[back["task"] == "IED"], back[back["task"] == "EPC"]
-    assert ied["trial_b"].isna().all()
-    assert epc["trial_b"].tolist() == pairs["trial_b"].tolist()
+    for task, items in (("IED", trials), ("EPC", pairs)):
+        read = [list(segments) for segments in back.loc[back["task"] == task, "segments"]]
+        assert read == items["segments"].tolist()
+    epc = back[back["task"] == "EPC"]
     assert epc["answer"].isna().all()
     assert rows_for(back, **WHICH, provenance=PROVENANCE) == rows_for(single, **WHICH, provenance=PROVENANCE)
 
 
-@pytest.mark.parametrize("lost", ["item_id", "labels", "stop_b"])
+@pytest.mark.parametrize("lost", ["item_id", "labels", "segments"])
 def test_a_table_that_lacks_a_column_is_refused(tmp_path, trials, names, lost):
     with pytest.raises(ValueError, match=lost):
         tables.write_predictions(answered(trials, names).drop(columns=lost), tmp_path / "p.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_predictions_of_an_older_version_are_refused_by_name(tmp_path, trials, names):
+    path = tmp_path / "predictions.parquet"
+    answered(trials, names).drop(columns="segments").assign(trial_b=0).to_parquet(path)
+    with pytest.raises(InputError, match=r"predictions\.parquet: is of another version: it lacks the columns segments"):
+        tables.read_predictions(path)
 
 
 def test_an_item_answered_twice_is_refused(trials, names):

@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import statements_in
-from e2llm_core.tasks import dialogues
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus import corpus_dialogue, corpus_forms
+from e2llm_core.tasks.dialogue import SEGMENT
+from e2llm_core.tasks.epc import PairComparison
+from e2llm_core.tasks.ied import BasicEmotion
+from e2llm_core.tasks.pairs import DIFFERENT, SAME
+from e2llm_core.tasks.registry import TASKS
 from storage.labels import SEED_VII
 
 LABELS = SEED_VII.names
@@ -23,10 +27,10 @@ def test_a_corpus_dialogue_is_a_function_of_its_number_and_seed(number, seed):
 @given(st.integers(0, 100_000))
 def test_the_corpus_shows_no_eeg_and_answers_with_an_option(number):
     dialogue = corpus_dialogue(number, LABELS, 0)
-    assert dialogues.SEGMENT not in dialogue.user
-    allowed = {"IED": LABELS, "EPC": (dialogues.SAME, dialogues.DIFFERENT)}
-    if dialogue.task in allowed:
-        assert dialogue.answer in allowed[dialogue.task]
+    assert SEGMENT not in dialogue.user
+    (form,) = [form for form in corpus_forms() if form.name == dialogue.task]
+    options = form.options(LABELS)
+    assert not options or dialogue.answer in options
 
 
 def test_the_corpus_ties_no_claim_to_a_label():
@@ -38,22 +42,22 @@ def test_the_corpus_ties_no_claim_to_a_label():
     assert max(counts.values()) <= 0.5 * sum(counts.values())
 
 
-@pytest.mark.parametrize("wording", range(3))
-def test_the_question_names_every_option_and_holds_one_segment(wording):
-    question = dialogues.ask_emotion(LABELS, wording=wording)
-    assert question.count(dialogues.SEGMENT) == 1
-    assert all(label in question for label in LABELS)
-
-
-@pytest.mark.parametrize("wording", range(2))
-def test_the_pair_question_holds_two_segments(wording):
-    assert dialogues.ask_pair(wording=wording).count(dialogues.SEGMENT) == 2
+@pytest.mark.parametrize(
+    ("task", "wording"), [(task, n) for task in TASKS.values() for n in range(len(task.wordings))], ids=str
+)
+def test_a_question_holds_its_segments_and_a_closed_one_is_answered_by_an_option(task, wording):
+    question = task.ask(LABELS, wording=wording)
+    assert question.count(SEGMENT) == task.num_segments
+    assert all(option in question.lower() for option in task.options(LABELS))
+    assert task.question(LABELS).user == task.ask(LABELS)
+    assert [task.question(LABELS).read(option) for option in task.options(LABELS)] == list(task.options(LABELS))
+    assert task.question(LABELS).read("rage") is None
 
 
 def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():
     rng = np.random.default_rng(0)
     claims = statements_in("Alpha power over the occipital region is above the session average.").claims
-    made = [dialogues.emotion(LABELS, claims, "sad", rng) for _ in range(400)]
+    made = [BasicEmotion().told(LABELS, claims, "sad", rng) for _ in range(400)]
     thinking = [one for one in made if one.thinking is not None]
     assert 0.4 < len(thinking) / len(made) < 0.6
     assert all(statements_in(one.thinking).claims == claims and "points to sad" in one.thinking for one in thinking)
@@ -62,5 +66,5 @@ def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():
 
 def test_a_pair_is_the_same_exactly_when_the_labels_are():
     rng = np.random.default_rng(0)
-    assert dialogues.pair("sad", "sad", rng).answer == dialogues.SAME
-    assert dialogues.pair("sad", "fear", rng).answer == dialogues.DIFFERENT
+    assert PairComparison().told("sad", "sad", rng).answer == SAME
+    assert PairComparison().told("sad", "fear", rng).answer == DIFFERENT

@@ -31,7 +31,7 @@ def table(subjects: int = 2, windows: int = 2) -> pd.DataFrame:
 def sampler_of(windows: pd.DataFrame) -> PairSampler:
     """As `pairs_of`: one row per trial and the windows of each."""
     counts = windows.groupby(["subject", "session", "trial"], sort=False).size().to_numpy()
-    return PairSampler(windows.drop_duplicates(["subject", "session", "trial"]).reset_index(drop=True), counts)
+    return PairSampler(windows.drop_duplicates(["subject", "session", "trial"]).reset_index(drop=True), counts, "EPC")
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,7 +82,7 @@ def test_a_trial_may_come_in_parts_and_a_part_may_hold_no_window():
     trials = table(subjects=1, windows=1)
     parts = trials.loc[np.repeat(trials.index, 3)].reset_index(drop=True)
     counts = np.tile([2, 0, 3], len(trials))
-    pairs = PairSampler(parts, counts).balanced(4000, 0)
+    pairs = PairSampler(parts, counts, "EPC").balanced(4000, 0)
     owner = np.repeat(parts["trial"].to_numpy() + 100 * parts["session"].astype(int).to_numpy(), counts)
     first, second = owner[pairs["first"]], owner[pairs["second"]]
     assert (first // 100 == second // 100).all()

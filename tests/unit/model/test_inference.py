@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.inference.predictor import Predictor, Question
+from e2llm_core.inference.predictor import Predictor
+from e2llm_core.tasks.question import Question
 
 QUESTION = Question("Which? <eeg>", ("happy", "sad", "rather neutral"))
 PAIR = Question("Same? <eeg> or <eeg>", ("same", "different"), num_segments=2)
@@ -51,6 +52,6 @@ def test_an_answer_that_is_no_option_is_invalid_and_its_text_is_kept(predictor):
     answers = predictor.generate(QUESTION, segments(predictor, 4, 1))
     assert len(answers) == 4
     assert all(one.answer is None or one.answer in QUESTION.options for one in answers)
-    assert predictor._read("<think>\nno\n</think>\n\nsad", QUESTION.options).answer == "sad"
-    assert predictor._read("<think>\nno\n</think>\n\nsadly", QUESTION.options).answer is None
-    assert predictor._read("sad", QUESTION.options).answer == "sad"
+    assert predictor._read("<think>\nno\n</think>\n\nsad", QUESTION).answer == "sad"
+    assert predictor._read("<think>\nno\n</think>\n\nsadly", QUESTION).answer is None
+    assert predictor._read("sad", QUESTION).answer == "sad"

@@ -13,8 +13,8 @@ from cluster.planning.memory import HOST_ITEMS, ITEMS, checkpoint_bytes, memory
 from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_bytes
 from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
 from e2llm_core.sizes.llm import LLM_SIZES
-from e2llm_core.sizes.workload import TEXT_CHARACTERS, Workload, workload
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.sizes.workload import Workload, workload
+from e2llm_core.tasks.corpus import corpus_dialogue, corpus_forms
 from jobs.load import load_spec
 from jobs.spec import SPECS
 from storage.errors import InputError
@@ -210,15 +210,15 @@ def test_the_shipped_stages_fit_where_they_say():
 def test_samples_are_as_long_as_the_dialogues():
     """The planner's constants against the dialogues that the stages draw."""
     names = ("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise")
-    found: dict[str, list[tuple[int, int]]] = {task: [] for task in TEXT_CHARACTERS}
+    forms = {form.name: form for form in corpus_forms()}
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in forms}
     for number in range(3000):
         dialogue = corpus_dialogue(number, names, 0)
         question = re.sub(r"\[[^\]]*\]", "", dialogue.user)
         found[dialogue.task].append((len(question), len(dialogue.answer) + len(dialogue.thinking or "")))
-    for task, lengths in found.items():
-        for place in (0, 1):
-            mean = sum(pair[place] for pair in lengths) / len(lengths)
-            assert TEXT_CHARACTERS[task][place] == pytest.approx(mean, rel=0.1), task
+    for name, lengths in found.items():
+        means = [sum(pair[place] for pair in lengths) / len(lengths) for place in (0, 1)]
+        assert (forms[name].text.question, forms[name].text.answer) == pytest.approx(means, rel=0.1), name
 
 
 def test_rows_hold_what_the_stages_pack():

@@ -11,9 +11,11 @@ import pytest
 
 from e2llm_core.evaluation.answers import ItemAnswerer, KeptAnswers, answer_sets
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.items import RANDOM_EEG, Items, Noise, Request, pair_items, window_items
+from e2llm_core.evaluation.items import Noise, Request, requests_of
 from e2llm_core.evaluation.report.pictures import class_topomaps
-from e2llm_core.inference.predictor import Predictor, Question
+from e2llm_core.inference.predictor import Predictor
+from e2llm_core.tasks.items import RANDOM_EEG, Items
+from e2llm_core.tasks.registry import LABELLING, TASKS
 from storage.signal.bands import BANDS
 from storage.windows import WindowConfig, Windows
 from tests.killed_attempts import Death, FakeClient
@@ -26,11 +28,11 @@ def source(data) -> Windows:
 
 def noise(source: Windows, size: int, items: Items, seed: int = 0) -> np.ndarray:
     made = Noise(source, seed)
-    return np.concatenate([made.segments(request) for request in items.requests(RANDOM_EEG, size)])
+    return np.concatenate([made.segments(request) for request in requests_of(items, RANDOM_EEG, size)])
 
 
 def test_noise_is_the_same_in_any_request(source):
-    for items in (window_items(source), pair_items(source, 10, 0)):
+    for items in (task.items(source, 10, 0) for task in TASKS.values()):
         whole = noise(source, len(items.table), items)
         assert whole.dtype == np.float32
         for size in (1, 3, 7):
@@ -57,9 +59,10 @@ def test_noise_has_the_band_and_the_amplitude_of_the_eeg(source):
 def test_replicas_read_what_is_asked_for(data, stage2_folder, source):
     plan = EvaluationPlan(data=data.config, model=str(stage2_folder))
     answerer, predictor = ItemAnswerer(plan), Predictor(str(stage2_folder))
-    question, items = Question.pair(), pair_items(source, 10, 0)
+    (task,) = [task for task in TASKS.values() if task.num_segments == 2]
+    question, items = task.question(data.labels), task.items(source, 10, 0)
     for condition in ("eeg", RANDOM_EEG):
-        request = items.requests(condition, 4)[1]
+        request = requests_of(items, condition, 4)[1]
         assert request.items.tolist() == [4, 5, 6, 7]
         shown = Noise(source, 0).segments(request)
         if condition == "eeg":
@@ -69,10 +72,13 @@ def test_replicas_read_what_is_asked_for(data, stage2_folder, source):
 
 def many_items(count: int) -> Items:
     """Rows as of windows that nobody recorded."""
-    number = np.arange(count)
-    names = {name: "1" for name in ("subject", "session", "recording_id")}
-    table = pd.DataFrame({"item_id": number.astype(str), "start": number, "stop": number + 800, "label": "sad"})
-    return Items(table.assign(**names, trial=1, clip=1, position=1), number[:, None])
+    names = {name: "1" for name in ("recording_id", "subject", "session")}
+    segments = [
+        [names | {"trial": 1, "clip": 1, "start": number, "stop": number + 800, "position": 1}]
+        for number in range(count)
+    ]
+    table = pd.DataFrame({"item_id": [str(number) for number in range(count)], "label": "sad"})
+    return Items(table.assign(subject="1", session="1", segments=segments), np.arange(count)[:, None])
 
 
 def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
@@ -83,7 +89,7 @@ def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
         folder: Path = tmp_path / str(count)
         kept = KeptAnswers(folder, {"model": "a"})
         tracemalloc.start()
-        sets = answer_sets("IED", many_items(count), Question.emotion(labels))
+        sets = answer_sets(LABELLING, many_items(count), labels)
         kept.ask(sets, lambda: nullcontext(FakeClient(tmp_path / "log", Death(None))))
         assert sum(len(kept.rows(one, 0)) for one in sets) == 4 * count
         peak = tracemalloc.get_traced_memory()[1]

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.evaluation.items import window_items
-from e2llm_core.evaluation.references.references import Baseline, control_predictions, with_validation
+from e2llm_core.evaluation.references.baseline import Baseline, with_validation
+from e2llm_core.evaluation.run import control_predictions
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.stage1.plan import Stage1Config
 from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.tasks.items import shown
+from e2llm_core.tasks.registry import LABELLING
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 from storage.errors import InputError
@@ -87,14 +89,15 @@ def test_the_spread_of_very_many_windows_is_a_sample(data, monkeypatch):
 
 
 def test_the_baseline_takes_any_sides_and_adapts_by_whole_sessions(by_clip):
-    rows = Baseline(by_clip, 0).windows()
+    items = LABELLING.items(by_clip.windows(by_clip.split.test), 0, 0)
+    rows = Baseline(by_clip, 0).windows(LABELLING.name, items)
     assert len(rows) == len(by_clip.windows(by_clip.split.test))
-    assert set(rows["trial"]) == {5, 6}
+    assert set(shown(rows)["trial"]) == {5, 6}
 
 
 def test_controls_expect_what_the_split_implies(by_clip):
-    items = window_items(by_clip.windows(by_clip.split.test))
-    found = control_predictions(by_clip, items, "IED", 0)
+    items = LABELLING.items(by_clip.windows(by_clip.split.test), 0, 0)
+    found = control_predictions(by_clip, LABELLING, items, 0)
     rows, expected = found["session_position"]
     assert expected == {}, "its own answers are nothing to compare it with"
     assert (rows["answer"] == rows["truth"]).mean() < 1, "no position of a tested clip was trained"

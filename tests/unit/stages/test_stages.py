@@ -257,10 +257,15 @@ class ManyWindows:
         trials = source.windows.trials
         counts = np.bincount(np.arange(size) % len(trials), minlength=len(trials))
         self.windows = SimpleNamespace(trials=trials, ends=np.cumsum(counts))
-        self._source, self._size = source, size
+        self._source, self._size, self.labels = source, size, source.labels
 
     def __len__(self) -> int:
         return self._size
+
+    def sampler(self, task):
+        if task.num_segments == 1:
+            return self._source.sampler(task)
+        return lambda window, rng: tuple(rng.integers(self._size, size=2).tolist())
 
     def label(self, window: int) -> str:
         return self._source.label(window % len(self._source))
@@ -274,7 +279,6 @@ def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size,
     """Whatever the number of windows: they are spread over all, the same on any number of ranks, within the bounds."""
     stage = make_stage3(train=LanguageTrainConfig(micro_batch=5, micro_tokens=500))
     source = ManyWindows(stage.validation, size)
-    stage._pairs[id(source)] = SimpleNamespace(draw=lambda rng: (*rng.integers(size, size=2).tolist(), True))
     stage.validation = source
     rows: list[list] = []
 

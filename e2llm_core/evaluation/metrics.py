@@ -1,0 +1,178 @@
+"""Metrics: functions of one set of answers, with bounds, an interval over subjects and a chance level.
+
+Light to import: tasks name their metrics.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from e2llm_core.evaluation.scores import (
+    METRIC_BOUNDS,
+    METRICS,
+    chance_levels,
+    confusion_counts,
+    scores_from_counts,
+)
+
+
+class Answers:
+    """One set of answers, by subject.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Predictions of one task, model, condition and readout.
+
+    Attributes
+    ----------
+    subjects : list
+        In sorted order.
+    labels : list of str
+        The K options.
+
+    Raises
+    ------
+    ValueError
+        If the rows do not share one label set.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        label_sets = {tuple(names) for names in rows["labels"]}
+        if len(label_sets) != 1:
+            raise ValueError(f"predictions with different label sets cannot be scored together: {sorted(label_sets)}")
+        self.labels = list(label_sets.pop())
+        groups = rows.groupby("subject", sort=True)
+        self._of_subject = {subject: (part["truth"].tolist(), part["answer"].tolist()) for subject, part in groups}
+        self.subjects = list(self._of_subject)
+
+    def __len__(self) -> int:
+        return int(self.num_items.sum())
+
+    @property
+    def num_items(self) -> NDArray[np.int64]:
+        """Items of each subject."""
+        return np.array([len(truth) for truth, _ in self._of_subject.values()])
+
+    def of(self, times: Sequence[int] | NDArray[np.int64]) -> tuple[list[str], list[str | None]]:
+        """True and given answers of each subject so many times, one subject after the other."""
+        truth: list[str] = []
+        answer: list[str | None] = []
+        for number, (truths, answers) in zip(times, self._of_subject.values(), strict=True):
+            truth += int(number) * truths
+            answer += int(number) * answers
+        return truth, answer
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Confusion tables (n_subjects, K, K + 1), see `scores.confusion_counts`."""
+        return np.stack([confusion_counts(*pair, self.labels) for pair in self._of_subject.values()])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one set of answers.
+
+    Attributes
+    ----------
+    pooled : float
+        Over all items of all subjects.
+    by_subject : np.ndarray
+        (n_subjects,), finite.
+    resampled : callable
+        From how often each subject was drawn (n_resamples, n_subjects) to the metric of each resample.
+    """
+
+    pooled: float
+    by_subject: NDArray[np.float64]
+    resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A function of answers.
+
+    Attributes
+    ----------
+    name : str
+        As results name it.
+    bounds : tuple of float
+        Smallest and largest possible value.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+
+    @property
+    def words(self) -> str:
+        """The name as the report writes it."""
+        return self.name.replace("_", " ")
+
+    @abstractmethod
+    def score(self, answers: Answers) -> Scores:
+        """Compute the metric over all, for each subject and for resamples of subjects."""
+
+    @abstractmethod
+    def chance(self, answers: Answers) -> float | None:
+        """Expected value of an answer that knows nothing; None where nothing predicts it."""
+
+
+@dataclass(frozen=True)
+class TableMetric(Metric):
+    """A score of `scores.METRICS`: a function of the confusion table, so that resamples cost a matrix product."""
+
+    def score(self, answers: Answers) -> Scores:
+        """From the subjects' confusion tables."""
+        counts = answers.counts
+        pooled, single = (scores_from_counts(table)[self.name] for table in (counts.sum(axis=0), counts))
+        return Scores(float(pooled), single, partial(self._resampled, counts))
+
+    def _resampled(self, counts: NDArray[np.int64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+        return scores_from_counts(np.tensordot(draws, counts, axes=1))[self.name]
+
+    def chance(self, answers: Answers) -> float:
+        """Of an answer drawn uniformly from the options."""
+        truth, _ = answers.of(np.ones(len(answers.subjects), int))
+        return chance_levels(truth, answers.labels)[self.name]
+
+
+@dataclass(frozen=True)
+class AnswerMetric(Metric):
+    """Any function of true and given answers; a bootstrap calls it once for each resample.
+
+    Attributes
+    ----------
+    function : callable
+        From true answers, given answers (None where invalid) and the options to a finite number.
+    expected : float or None
+        Chance level.
+    """
+
+    function: Callable[[Sequence[str], Sequence[str | None], Sequence[str]], float]
+    expected: float | None = None
+
+    def score(self, answers: Answers) -> Scores:
+        """From the answers themselves."""
+        each, everyone = np.eye(len(answers.subjects), dtype=np.int64), np.ones(len(answers.subjects), np.int64)
+        return Scores(self._of(answers, everyone), self._resampled(answers, each), partial(self._resampled, answers))
+
+    def _of(self, answers: Answers, times: NDArray[np.int64]) -> float:
+        return float(self.function(*answers.of(times), answers.labels))
+
+    def _resampled(self, answers: Answers, draws: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self._of(answers, times) for times in draws])
+
+    def chance(self, answers: Answers) -> float | None:
+        """As it was stated."""
+        return self.expected
+
+
+CLOSED_SET: tuple[Metric, ...] = tuple(TableMetric(name, METRIC_BOUNDS[name]) for name in METRICS)
+"""What a closed question is scored by; balanced accuracy first."""

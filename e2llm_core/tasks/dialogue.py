@@ -1,0 +1,118 @@
+"""A dialogue about segments, and what every form of one has: wordings, and what a training sample of it says.
+
+`<eeg>` stands for one segment. The first wording of every form is the one used in evaluation.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from e2llm_core.claims.claims import Claim
+
+SEGMENT = "<eeg>"
+CLAIMS_PER_RATIONALE = 2
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A question about segments and its answer; `thinking` None means that the answer comes at once."""
+
+    task: str
+    user: str
+    answer: str
+    thinking: str | None = None
+
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt in chat form."""
+        return [{"role": "user", "content": self.user}]
+
+
+@dataclass(frozen=True)
+class TextLengths:
+    """Mean characters of a form's texts, for the planner.
+
+    Attributes
+    ----------
+    question : int
+        A question without its segments.
+    answer : int
+        An answer with its chain of thought.
+    """
+
+    question: int
+    answer: int
+
+
+class LabelledWindows(Protocol):
+    """Windows of one side of a split, as dialogues speak of them."""
+
+    labels: tuple[str, ...]
+    """Class names of the data set."""
+
+    def label(self, window: int) -> str:
+        """Label of a window."""
+
+    def claims(self, window: int) -> list[Claim]:
+        """The strongest claims that hold for a window."""
+
+
+class DialogueForm(ABC):
+    """A form of dialogue about segments.
+
+    Attributes
+    ----------
+    name : str
+        As dialogues, metrics and results name it.
+    num_segments : int
+        Segments of a dialogue.
+    wordings : tuple of str
+        Templates of the question, with ``{0}``, ``{1}``, ... for the segments and ``{options}``.
+    text : TextLengths
+        Mean lengths of its texts.
+    """
+
+    name: ClassVar[str]
+    num_segments: ClassVar[int] = 1
+    wordings: ClassVar[tuple[str, ...]]
+    text: ClassVar[TextLengths]
+
+    @abstractmethod
+    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
+        """A training dialogue about these windows, `num_segments` of them."""
+
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The answers to choose from, for a data set of these labels; none where the answer is free text."""
+        return ()
+
+    def ask(self, labels: Sequence[str], segments: Sequence[str] = (), wording: int = 0) -> str:
+        """The question; texts may stand in the segments' places."""
+        shown = segments or (SEGMENT,) * self.num_segments
+        return self.wordings[wording].format(*shown, options=", ".join(self.options(labels)))
+
+    def ask_anyhow(self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = ()) -> str:
+        """The question in any of its wordings."""
+        return self.ask(labels, segments, int(rng.integers(len(self.wordings))))
+
+
+class CorpusForm(DialogueForm):
+    """A form that the text corpus holds, with words in the segments' places.
+
+    Attributes
+    ----------
+    corpus_share : float
+        Its weight beside the other forms.
+    """
+
+    corpus_share: ClassVar[float]
+
+    @abstractmethod
+    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
+        """A dialogue of the corpus, of labels and claims that are drawn at random."""
+
+
+def rationale(claims: Sequence[Claim], label: str) -> str:
+    """Chain of thought about one segment: signal claims, then what they point to."""
+    return " ".join([*(claim.sentence() for claim in claims), f"This points to {label}."])

@@ -1,0 +1,79 @@
+"""Basic emotion prediction: which of the labels a window expresses."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from e2llm_core.claims.claims import Claim
+from e2llm_core.evaluation.references.controls import SESSION_ONLY, SESSION_POSITION
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
+from e2llm_core.tasks.items import Items, every_window
+from e2llm_core.tasks.notes import drawn_segment, notes
+from e2llm_core.tasks.task import Task
+from storage.windows import Windows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from e2llm_core.evaluation.references.inputs import ReferenceInputs
+
+
+class BasicEmotion(Task, CorpusForm):
+    """Every window of a side, asked for its label; half of the training dialogues have a chain of thought."""
+
+    name = "IED"
+    title = "basic emotion prediction"
+    wordings = (
+        "{0}\nWhich of these does the segment express: {options}?",
+        "{0}\nName the state of the person: {options}.",
+        "Options: {options}. Which one fits this EEG? {0}",
+    )
+    text = TextLengths(question=88, answer=84)
+    corpus_share = 0.3
+    speaks_of_claims = True
+    controls = (SESSION_ONLY, SESSION_POSITION)
+
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The labels."""
+        return tuple(labels)
+
+    def items(self, source: Windows, number: int, seed: int) -> Items:
+        """Every window, however many are asked for."""
+        return every_window(source)
+
+    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
+        """The window's label, after the strongest claims about it or at once."""
+        (window,) = windows
+        return self.told(source.labels, source.claims(window), source.label(window), rng)
+
+    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
+        """The same of a segment in note form."""
+        label, claims = drawn_segment(labels, rng)
+        return self.told(labels, claims, label, rng, (notes(claims, label),))
+
+    def told(
+        self,
+        labels: Sequence[str],
+        claims: Sequence[Claim],
+        label: str,
+        rng: np.random.Generator,
+        segments: Sequence[str] = (),
+    ) -> Dialogue:
+        """A dialogue about a segment of this label for which these claims hold."""
+        user = self.ask_anyhow(labels, rng, segments)
+        return Dialogue(self.name, user, label, rationale(claims, label) if rng.random() < 0.5 else None)
+
+    def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
+        """The classical baseline, stage 1's own head and, on the twin, its oracle."""
+        from e2llm_core.evaluation.references.oracle import oracle_predictions
+        from e2llm_core.evaluation.references.probe import probe_predictions
+
+        made: dict[str, Callable[[], pd.DataFrame]] = {
+            "de_svm": partial(inputs.baseline.windows, self.name, items),
+            "probe": partial(probe_predictions, inputs, self.name, items),
+        }
+        if inputs.twin is not None:
+            made["oracle"] = partial(oracle_predictions, inputs, self.name, items)
+        return made

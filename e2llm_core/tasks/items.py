@@ -1,0 +1,61 @@
+"""The items of a task: which windows each shows, and what is true of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from storage.windows import Windows
+
+Condition = Literal["eeg", "random_eeg"]
+"""What is shown: the EEG, or noise in its place."""
+EEG: Condition = "eeg"
+RANDOM_EEG: Condition = "random_eeg"
+
+SEGMENT_FIELDS = ("recording_id", "subject", "session", "trial", "clip", "start", "stop", "position")
+"""What is known of each segment that an item shows; `start` and `stop` in samples, `position` of its trial."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of one task.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per item: item_id; subject and session, of its first segment; segments, a list with a dict of
+        `SEGMENT_FIELDS` for each; label, the true answer.
+    windows : np.ndarray
+        int64 (items, segments): numbers of the windows that each item shows.
+    """
+
+    table: pd.DataFrame
+    windows: np.ndarray
+
+    @classmethod
+    def of(cls, source: Windows, windows: np.ndarray, truth: Sequence[str] | np.ndarray) -> "Items":
+        """Items that show these windows (items, segments) of one side; several segments may be drawn twice."""
+        shown = source.describe(windows.ravel())
+        names = shown["recording_id"] + "/" + shown["trial"].astype(str) + "/" + shown["start"].astype(str)
+        ids = ["+".join(row) for row in names.to_numpy().reshape(windows.shape)]
+        if windows.shape[1] > 1:
+            ids = [f"{name}#{number}" for number, name in enumerate(ids)]
+        known = shown[list(SEGMENT_FIELDS)].to_dict("records")
+        width = windows.shape[1]
+        segments = [known[first : first + width] for first in range(0, len(known), width)]
+        firsts = shown.iloc[::width][["subject", "session"]].reset_index(drop=True)
+        table = firsts.assign(item_id=ids, segments=pd.Series(segments, dtype=object), label=np.asarray(truth, object))
+        return cls(table, windows)
+
+
+def every_window(source: Windows) -> Items:
+    """Every window, whose label is the answer."""
+    numbers = np.arange(len(source))
+    return Items.of(source, numbers[:, None], source.table["label"].to_numpy())
+
+
+def shown(items: pd.DataFrame, place: int = 0) -> pd.DataFrame:
+    """The segments in one place of all items: a row each, with the columns `SEGMENT_FIELDS`."""
+    return pd.DataFrame([segments[place] for segments in items["segments"]])

@@ -1,0 +1,30 @@
+"""What stands in a segment's place in the text corpus: claims and a label in note form, drawn at random."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from e2llm_core.claims.claims import Claim
+from e2llm_core.claims.table import quantities_in
+from e2llm_core.tasks.dialogue import CLAIMS_PER_RATIONALE
+from storage.signal.channels import REGIONS
+
+_QUANTITIES = quantities_in(REGIONS)
+
+
+def drawn_segment(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, list[Claim]]:
+    """A label, and claims that know nothing of it."""
+    places = np.sort(rng.choice(len(_QUANTITIES), CLAIMS_PER_RATIONALE, replace=False))
+    claims = [Claim(_QUANTITIES[place], bool(rng.random() < 0.5)) for place in places]
+    return str(labels[int(rng.integers(len(labels)))]), claims
+
+
+def drawn_pair(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
+    """Two labels, the same one in half of the cases."""
+    first, second = rng.choice(len(labels), 2, replace=False)
+    return labels[first], labels[first] if rng.random() < 0.5 else labels[second]
+
+
+def notes(claims: Sequence[Claim], label: str) -> str:
+    """The segment in keywords."""
+    return f"[{'; '.join(claim.keywords() for claim in claims)}; points to {label}]"

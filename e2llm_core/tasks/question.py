@@ -1,0 +1,31 @@
+"""A question to the model, with its closed list of answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+def exact_option(answer: str, options: Sequence[str]) -> str | None:
+    """The answer where it is one of the options, letter by letter; None where it is none of them."""
+    return answer if answer in options else None
+
+
+Parser = Callable[[str, Sequence[str]], str | None]
+"""Reads an answer: its text after the chain of thought, and the options; None says that it is none of them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about `num_segments` segments with a closed list of answers."""
+
+    user: str
+    options: tuple[str, ...]
+    num_segments: int = 1
+    parser: Parser = exact_option
+
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt in chat form."""
+        return [{"role": "user", "content": self.user}]
+
+    def read(self, answer: str) -> str | None:
+        """The option that an answer's text means; None where it means none (invalid)."""
+        return self.parser(answer, self.options)

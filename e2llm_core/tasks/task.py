@@ -1,0 +1,83 @@
+"""What a task is: items, question, options, training dialogue, parser, metrics, controls and references in one place.
+
+A new task is a subclass in a file of its own and an entry in `e2llm_core.tasks.registry`. Light to import: what a
+reference computes with is imported when an evaluation asks for it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
+from e2llm_core.evaluation.references.controls import Control
+from e2llm_core.tasks.dialogue import DialogueForm
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
+from e2llm_core.tasks.question import Question, exact_option
+from storage.windows import Windows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from e2llm_core.evaluation.references.inputs import ReferenceInputs
+
+Sampler = Callable[[int, np.random.Generator], tuple[int, ...]]
+"""Draws the windows of a training dialogue; given the window whose turn it is."""
+
+
+class Task(DialogueForm):
+    """A closed question about segments that is trained and evaluated.
+
+    Attributes
+    ----------
+    title : str
+        Its words in the report.
+    speaks_of_claims : bool
+        Whether its chain of thought makes claims about the one segment that it shows: claim accuracy is measured.
+    metrics : tuple of Metric
+        What is reported; the first is the headline, by which controls are judged.
+    conditions : tuple of str
+        What the model is shown: the EEG, and what stands in its place as a control.
+    controls : tuple of Control
+        Predictors that see no EEG.
+    """
+
+    title: ClassVar[str]
+    speaks_of_claims: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = CLOSED_SET
+    conditions: ClassVar[tuple[Condition, ...]] = (EEG, RANDOM_EEG)
+    controls: ClassVar[tuple[Control, ...]] = ()
+    parse = staticmethod(exact_option)
+
+    @abstractmethod
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The answers to choose from, for a data set of these labels."""
+
+    @abstractmethod
+    def items(self, source: Windows, number: int, seed: int) -> Items:
+        """Items of one side of a split; a task that draws them draws `number`, balanced, the same for a seed."""
+
+    def sampler(self, source: Windows) -> Sampler:
+        """How training dialogues are drawn from one side of a split: about each window in turn.
+
+        Raises
+        ------
+        InputError
+            Where the data do not allow the task.
+        """
+        return lambda window, rng: (window,)
+
+    def question(self, labels: Sequence[str]) -> Question:
+        """What the model is asked in evaluation."""
+        return Question(self.ask(labels), self.options(labels), self.num_segments, self.parse)
+
+    def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
+        """Predictions of what else answers these items, by name; each is made when it is called.
+
+        Raises
+        ------
+        InputError
+            Where a split does not allow one of them; before anything is computed.
+        """
+        return {}
