@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import Noise, Request, requests_of
 from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
-from e2llm_core.evaluation.summary import Readout
 from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
 from e2llm_core.tasks.items import RANDOM_EEG, Condition, Items
-from e2llm_core.tasks.question import Question
+from e2llm_core.tasks.question import Question, Readout
 from e2llm_core.tasks.task import Task
 from storage.damage import damage_digest
 from storage.places.parts import Parts, discard_parts

@@ -1,26 +1,13 @@
 """Settings of an evaluation."""
 
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from e2llm_core.evaluation.summary import Readout
 from e2llm_core.stages.config import DataConfig
-from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, TaskName
+from e2llm_core.tasks.question import Readout
+from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, MetricName, TaskName
 from storage.places.base import Place
-
-
-class _MetricOfAnyTask:
-    """Has a JSON Schema list the metrics; which of them a task has is checked beside it."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        names = dict.fromkeys(metric.name for task in TASKS.values() for metric in task.metrics)
-        return {"enum": list(names), "type": "string"}
-
-
-MetricName = Annotated[str, _MetricOfAnyTask()]
 
 
 class PrimaryEndpoint(BaseModel):

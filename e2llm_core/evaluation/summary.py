@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.metrics import CLOSED_SET, Answers, Metric
+from e2llm_core.tasks.question import Readout
 from storage.places.files import write_bytes
 
 SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
 """First line of every report on synthetic recordings."""
-
-Readout = Literal["likelihood", "generation"]
 
 
 class _Frozen(BaseModel):

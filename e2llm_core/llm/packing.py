@@ -25,13 +25,13 @@ class TokenSample:
         (length,) int64 token ids.
     weights : np.ndarray
         (length,) float32: what predicting each token counts; 0 where it is not supervised. The first token never is.
-    kind : int
+    task : int
         Number of the task it belongs to.
     """
 
     ids: np.ndarray
     weights: np.ndarray
-    kind: int = 0
+    task: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,7 +43,7 @@ class TokenSample:
 
     def without_weight(self) -> TokenSample:
         """The same tokens as filler: they count nothing."""
-        return TokenSample(self.ids, np.zeros_like(self.weights), self.kind)
+        return TokenSample(self.ids, np.zeros_like(self.weights), self.task)
 
 
 def pack(lengths: Sequence[int], max_tokens: int, max_samples: int, ranks: int) -> list[list[list[int]]]:
@@ -105,7 +105,7 @@ def packed_row(samples: Sequence[TokenSample]) -> dict[str, Any]:
     -------
     dict
         ``input_ids``, ``labels``, ``weights``, ``position_ids`` (1, L); ``cu_seq_lens_q``, ``cu_seq_lens_k`` (S + 1,)
-        int32 and ``max_length_q``, ``max_length_k``, as flash-attention's varlen path names them; ``kinds`` (S,);
+        int32 and ``max_length_q``, ``max_length_k``, as flash-attention's varlen path names them; ``tasks`` (S,);
         ``supervised`` (N,) int64, the positions whose next token is.
     """
     ids = np.concatenate([sample.ids for sample in samples])
@@ -123,7 +123,7 @@ def packed_row(samples: Sequence[TokenSample]) -> dict[str, Any]:
         "cu_seq_lens_k": starts,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
-        "kinds": torch.tensor([sample.kind for sample in samples]),
+        "tasks": torch.tensor([sample.task for sample in samples]),
     }
 
 

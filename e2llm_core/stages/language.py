@@ -63,15 +63,15 @@ class TokenizedSample:
     def numbers(self) -> np.ndarray:
         """All but the seeds as int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
         tokens, windows = self.tokens, np.array(self.windows, dtype=np.int64).view(np.int32)
-        head = np.array([len(tokens), len(self.windows), tokens.kind], dtype=np.int32)
+        head = np.array([len(tokens), len(self.windows), tokens.task], dtype=np.int32)
         return np.concatenate([head, windows, tokens.ids.astype(np.int32), tokens.weights.view(np.int32)])
 
     @classmethod
     def of_numbers(cls, numbers: np.ndarray, seed: int, position: int) -> tuple["TokenizedSample", np.ndarray]:
         """Read a sample of a position in the order of training, and return the numbers that follow it."""
-        length, count, kind = numbers[:3].tolist()
+        length, count, task = numbers[:3].tolist()
         windows, ids, weights, rest = np.split(numbers[3:], np.cumsum([2 * count, length, length]))
-        tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), kind)
+        tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), task)
         tokenized = cls(
             tokens, tuple(windows.copy().view(np.int64).tolist()), augmentation_seeds(seed, position, count)
         )
@@ -238,20 +238,20 @@ class LanguageStage(Stage):
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
         units = sum(tokens.units for tokens in counted)
-        tensors["task_units"] = [sum(s.units for s in counted if s.kind == n) for n in range(len(self.tasks))]
+        tensors["task_units"] = [sum(s.units for s in counted if s.task == n) for n in range(len(self.tasks))]
         return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
         given = dict(batch.tensors)
-        kinds, units = given.pop("kinds"), given.pop("task_units")
+        tasks, units = given.pop("tasks"), given.pop("task_units")
         output = model(**given)
         parts = {"nll": Part(output.loss, batch.units)}
         if len(self.tasks) > 1:
             places = given["supervised"]
-            task = kinds.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
+            task_of_token = tasks.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
             weighted = output.token_nll * next_tokens(given["weights"], places)
-            sums = torch.zeros(len(self.tasks), device=task.device).index_add(0, task, weighted)
+            sums = torch.zeros(len(self.tasks), device=tasks.device).index_add(0, task_of_token, weighted)
             parts |= {f"nll/{name}": Part(sums[n], units[n]) for n, name in enumerate(self.tasks)}
         return Losses(output.loss, parts)
 

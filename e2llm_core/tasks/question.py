@@ -2,6 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+Readout = Literal["likelihood", "generation"]
+"""How an answer is read: as the most probable option, or from generated text."""
 
 
 def exact_option(answer: str, options: Sequence[str]) -> str | None:

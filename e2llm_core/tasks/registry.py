@@ -1,10 +1,12 @@
 """The tasks that there are. Light to import; nothing else spells a task's name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from e2llm_core.tasks.description import Description
 from e2llm_core.tasks.epc import PairComparison
@@ -29,18 +31,28 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     return [TASKS[name] for name in dict.fromkeys(names)]
 
 
+@dataclass(frozen=True)
 class _OneOf:
-    """Has a JSON Schema list the names."""
+    """Has settings refuse a text that is none of some names, and a JSON Schema list them."""
+
+    names: Callable[[], Iterable[str]]
+
+    def _known(self, text: str) -> str:
+        if text not in (names := list(self.names())):
+            raise PydanticCustomError("unknown_name", "is none of {names}", {"names": ", ".join(names)})
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._known, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": list(TASKS), "type": "string"}
+        return {"enum": list(self.names()), "type": "string"}
 
 
-def _known(name: str) -> str:
-    if name not in TASKS:
-        raise PydanticCustomError("unknown_task", "no task has this name; there are {names}", {"names": list(TASKS)})
-    return name
-
-
-TaskName = Annotated[str, AfterValidator(_known), _OneOf()]
+TaskName = Annotated[str, _OneOf(lambda: TASKS)]
 """A registered task's name, for settings."""
+
+MetricName = Annotated[
+    str, _OneOf(lambda: dict.fromkeys(metric.name for task in TASKS.values() for metric in task.metrics))
+]
+"""A metric's name, of any task."""

@@ -34,7 +34,7 @@ class ScoredText(nn.Module):
         attend_packed(llm)
         self.llm = llm
 
-    def forward(self, labels: Tensor, weights: Tensor, kinds: Tensor, **inputs: Any) -> Tensor:
+    def forward(self, labels: Tensor, weights: Tensor, tasks: Tensor, **inputs: Any) -> Tensor:
         """Weighted sum of the negative log-likelihoods."""
         return score_tokens(self.llm, labels, weights, **inputs)[0]
 

@@ -169,7 +169,7 @@ def test_a_window_that_no_layer_uses_is_none(config_class, settings):
     llm = tiny(config_class, **settings)
     attend_packed(llm)
     row = packed_row(drawn(LENGTHS, vocabulary=32))
-    for name in ("kinds", "labels", "weights", "supervised"):
+    for name in ("tasks", "labels", "weights", "supervised"):
         row.pop(name)
     assert llm(**row).logits.isfinite().all()
 
@@ -189,7 +189,7 @@ def test_a_packed_row_scores_as_its_samples_do_one_by_one(checkpointing):
     samples = drawn(LENGTHS)
 
     row = packed_row(samples)
-    row.pop("kinds")
+    row.pop("tasks")
     total, nll = score_tokens(packed.train(), row.pop("labels"), row.pop("weights"), **row)
     total.backward()
 

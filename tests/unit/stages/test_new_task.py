@@ -118,7 +118,7 @@ def test_specs_know_it_and_refuse_others():
     made = {"data": {"store": "s"}, "model": {"start": "m"}}
     assert Stage3Plan.model_validate(made | {"tasks": ["OOO"]}).tasks == ("OOO",)
     assert "OOO" in Stage3Plan.model_json_schema()["properties"]["tasks"]["items"]["enum"]
-    with pytest.raises(ValidationError, match=r"there are .*EPC.*OOO"):
+    with pytest.raises(ValidationError, match="is none of IED, EPC, OOO"):
         Stage3Plan.model_validate(made | {"tasks": ["XYZ"]})
     evaluated = {"data": {"store": "s"}, "model": "m", "tasks": ["IED"], "primary": {"metric": "answered"}}
     with pytest.raises(ValidationError, match="metric answered is none of IED, which has balanced_accuracy"):

@@ -142,7 +142,7 @@ def test_a_task_named_twice_has_one_loss(make_stage3):
     assert stage.size == 3 * number
     batch = stage.prepare(micro([0, number, 2 * number + 1]))
     assert stage.tasks == ("IED", "EPC")
-    assert batch.tensors["kinds"].tolist() == [0, 1, 1]
+    assert batch.tensors["tasks"].tolist() == [0, 1, 1]
     assert sum(batch.tensors["task_units"]) == batch.units
 
 

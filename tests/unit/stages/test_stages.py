@@ -296,12 +296,12 @@ def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size,
         for samples in rows:
             assert len(samples) <= 5
             assert len(samples) == 1 or sum(len(sample.tokens) for sample in samples) <= 500
-        shown.append(sorted((s.tokens.kind, s.windows) for samples in rows for s in samples if s.tokens.units))
+        shown.append(sorted((s.tokens.task, s.windows) for samples in rows for s in samples if s.tokens.units))
     assert shown[0] == shown[1]
-    kinds = np.bincount([kind for kind, _ in shown[0]])
-    assert kinds.sum() == min(128, size)
-    assert np.ptp(kinds) <= 1
-    windows = [window for kind, (window, *_) in shown[0] if kind == 0]
+    tasks = np.bincount([task for task, _ in shown[0]])
+    assert tasks.sum() == min(128, size)
+    assert np.ptp(tasks) <= 1
+    windows = [window for task, (window, *_) in shown[0] if task == 0]
     assert len(set(windows)) == len(windows)
     if size > 128:
         assert np.bincount(np.array(windows) * 4 // size, minlength=4).min() >= 6, "of each quarter"
