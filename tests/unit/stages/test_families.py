@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from e2llm_core.inference.predictor import Predictor, Question
+from e2llm_core.inference.predictor import Predictor
 from e2llm_core.llm.embedding_rows import mean_row, table_rows
 from e2llm_core.llm.families.table import FAMILIES, family_of
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
@@ -22,6 +22,7 @@ from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
+from e2llm_core.tasks.registry import LABELLING
 from e2llm_core.training.sharding import MicroBatch
 from storage.errors import InputError
 
@@ -85,7 +86,7 @@ def test_an_architecture_goes_through_all_of_it(model_type, tie, spare, data, to
     (tmp_path / "three").mkdir()
     stage3.hand_on(model, state, tmp_path / "three")
 
-    question = Question.emotion(data.labels)
+    question = LABELLING.question(data.labels)
     segments = np.random.default_rng(0).normal(size=(2, 1, len(data.settings.channels), data.settings.n_times))
     merged = merge_model(tmp_path / "three", tmp_path / "merged")
     answers = []
