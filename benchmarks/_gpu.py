@@ -23,7 +23,7 @@ from benchmarks._report import Row
 from benchmarks.gpu import Results
 from cluster.planning.gpus import GPU, GPUS
 from cluster.planning.plan import JobPlan, plan_job
-from e2llm_core.sizes.workload import Sample, workload
+from e2llm_core.sizes.workload import Sample
 from e2llm_core.stages.table import build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.gpus import gpu_named
@@ -279,7 +279,7 @@ def _counted(stage: Stage, trainer: Any, step: int) -> float:
 
 def _planned(job: Job, plan: Any, counted: list[float], rows: list[dict[str, Any]]) -> JobPlan:
     """The plan of the run, for samples of the length that this tokenizer gives."""
-    work = workload(plan)
+    work = plan.workload()
     if work.sample.tokens:
         samples = sum(found["samples"] for found in rows)
         tokens, supervised = (sum(found[key] for found in rows) / samples for key in ("tokens", "units"))
@@ -299,7 +299,7 @@ def _gathered(job: Job) -> Row:
         if wrong := [key for key, value in found.items() if not value.numel() or not bool(value.isfinite().all())]:
             raise RuntimeError(f"{file.name}: empty or not finite: {wrong[:4]}")
         numbers += sum(value.numel() for value in found.values())
-    trainable = plan_job(workload(job.inputs.plan("stage3")), 1, job.gpu).trainable_parameters
+    trainable = plan_job(job.inputs.plan("stage3").workload(), 1, job.gpu).trainable_parameters
     case = "stage3: numbers gathered from ZeRO-3 and written"
     return row(case, "parameters", float(numbers), float(trainable), "trainable by the plan", "parameters")
 

@@ -13,7 +13,7 @@ from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import LLMSize, llm_size
 from e2llm_core.stages.stage1.stage import Stage1
-from e2llm_core.stages.table import Plan, build_stage
+from e2llm_core.stages.table import AnyPlan, build_stage
 from e2llm_core.tasks.corpus import corpus_dialogue
 from e2llm_core.training.world import World
 from storage.datasets import seed_vii
@@ -116,7 +116,7 @@ class Inputs:
         train = {"max_steps": size.steps, "global_batch": batch, "micro_batch": batch, "micro_tokens": 2048}
         train |= {"validate_every": size.steps, "checkpoint_every": size.steps, "log_every": 1}
         train |= {"precision": "bf16", "zero_stage": 3, "learning_rate": 1e-4}
-        return TypeAdapter(Plan).validate_python({"data": data, "model": model, "train": train})
+        return TypeAdapter(AnyPlan).validate_python({"data": data, "model": model, "train": train})
 
     def make(self) -> None:
         """Write store, tower and composite."""

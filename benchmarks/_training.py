@@ -19,7 +19,7 @@ import torch
 from pydantic import TypeAdapter
 
 from e2llm_core.stages.language import LanguageStage
-from e2llm_core.stages.table import Plan, build_stage
+from e2llm_core.stages.table import AnyPlan, build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.stage import Batch
 from e2llm_core.training.trainer import Trainer, seed_everything
@@ -119,7 +119,7 @@ def padded(stage: LanguageStage, ids: np.ndarray, positions: np.ndarray) -> dict
 def main() -> None:
     """Train the job that the command line names."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    plan: Any = TypeAdapter(Plan).validate_python(job["plan"])
+    plan: Any = TypeAdapter(AnyPlan).validate_python(job["plan"])
     stage: Any = build_stage(plan)
     world, run = World.from_environment(), Path(job["run"])
     found = ours(stage, plan, run, world) if job["way"] == "ours" else plain(stage, plan)

@@ -12,7 +12,6 @@ from rich.text import Text
 from cluster.planning.gpus import gpu_of
 from cluster.planning.plan import JobPlan, Setting, plan_job
 from cluster.planning.units import count, duration, gigabytes, of_nodes
-from e2llm_core.sizes.workload import workload
 from e2llm_core.stages.config import StagePlan
 from jobs.load import load_spec
 from jobs.paths import absolute, root_folder
@@ -42,7 +41,7 @@ def show_plan(path: Path, overrides: Sequence[str], gpus: int, gpu: str, *, as_j
     spec = load_spec(path, overrides, SPECS).spec
     if not isinstance(spec, StagePlan):
         raise InputError(str(path), "is no training job", "Plan tiny-llm, stage1, stage2 or stage3.")
-    plan = plan_job(workload(absolute(spec, root_folder())), gpus, kind)
+    plan = plan_job(absolute(spec, root_folder()).workload(), gpus, kind)
     if as_json:
         print(plan.model_dump_json(indent=2))
     else:

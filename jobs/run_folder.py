@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from e2llm_core.inputs import DONE, OWNER, read_facts
 from storage.errors import InputError
 from storage.places.base import Location
 from storage.places.location import locate
 
-DONE, OWNER, SPEC, ENVIRONMENT = "DONE.json", "run.json", "spec.yaml", "environment.json"
+SPEC, ENVIRONMENT = "spec.yaml", "environment.json"
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,6 @@ class RunFolder:
         self.place.write(name, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def read_facts(run: str | Path | Location, name: str) -> dict[str, Any]:
-    """Read one of the JSON files of a run; empty when it is not there."""
-    place = locate(run)
-    return dict(json.loads(place.read(name))) if place.exists(name) else {}
-
-
 def chained_digest(spec_digest: str, inputs: Sequence[str]) -> str:
     """Digest of a spec together with the digests of the runs and stores that it builds on."""
     return hashlib.sha256(json.dumps([spec_digest, *inputs]).encode()).hexdigest()
-
-
-def finished_digest(run: str | Path, field: str) -> str:
-    """Digest of a finished run.
-
-    Raises
-    ------
-    InputError
-        When the run is not there or has not finished.
-    """
-    done = read_facts(run, DONE)
-    if not done:
-        raise InputError(f"{field}: {run}", "no finished run here", "Run the job that makes it first.")
-    return str(done["digest"])

@@ -3,31 +3,50 @@
 Relative paths are relative to the repository (or to ``E2LLM_ROOT``). Nothing heavy is imported here.
 """
 
-from typing import Literal
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from cluster.batch.plans import FeaturesPlan
 from cluster.session import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.inference.config import ScoringPlan
-from e2llm_core.stages.stage1.plan import Stage1Plan
-from e2llm_core.stages.stage2.plan import Stage2Plan
-from e2llm_core.stages.stage3.plan import Stage3Plan
-from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
+from e2llm_core.plan import Input, Plan
+from e2llm_core.stages.config import StagePlan
+from e2llm_core.stages.table import STAGES
 from storage.layout import LayoutConfig
 from storage.places.base import Place, StoreURL
+from storage.places.location import locate
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig
 
 
-class Job(BaseModel):
-    """What every spec holds."""
+class Job(Plan):
+    """What every spec holds, and what its job does. Its paths are absolute before anything but `kind` is asked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: str
     run: Place = Field(description="of the run: spec, metrics, checkpoints, model, results")
+
+    @property
+    def looks_for_more(self) -> bool:
+        """Whether a finished run looks for more to do."""
+        return False
+
+    @abstractmethod
+    def work(self, facts: dict[str, Any]) -> None:
+        """Do the job on the connected cluster.
+
+        Parameters
+        ----------
+        facts : dict
+            The run's environment, for reports.
+        """
+
+    def tidy(self) -> None:
+        """Remove what nobody needs once the run is marked done."""
 
 
 class ClusterJob(Job):
@@ -40,6 +59,28 @@ class TrainingJob(Job):
     """What the spec of a training run holds."""
 
     resources: TrainingResources = Field(default_factory=TrainingResources)
+
+    def work(self, facts: dict[str, Any]) -> None:
+        """Train the stage."""
+        from cluster.train.training import train
+
+        train(self.plan(), self.run, self.resources)
+
+    def plan(self) -> StagePlan:
+        """The spec without what belongs to the run."""
+        plan = next(base for base in type(self).__bases__ if issubclass(base, StagePlan))
+        return plan.model_construct(**{name: getattr(self, name) for name in plan.model_fields})
+
+
+@dataclass(frozen=True)
+class Recordings(Input):
+    """What an ingest reads."""
+
+    source: AnySource
+
+    def digest(self) -> None:
+        """Refuse a source without recordings. Each recording has a digest of its own."""
+        self.source.list_recordings()
 
 
 class IngestSpec(ClusterJob):
@@ -60,17 +101,25 @@ class IngestSpec(ClusterJob):
             raise ValueError("twin writes SEED-VII's layout, so source.format must be seed-vii")
         return self
 
+    def inputs(self) -> tuple[Input, ...]:
+        """Recordings, unless it writes them itself."""
+        return () if self.twin else (Recordings("source", self.source),)
 
-class TinyLLMSpec(TrainingJob, TinyLLMPlan):
-    """A small language model and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
+    @property
+    def looks_for_more(self) -> bool:
+        """For new and changed recordings; those of a twin are always the same."""
+        return self.twin is None or not locate(self.store).exists("zarr.json")
 
-    kind: Literal["tiny-llm"]
+    def work(self, facts: dict[str, Any]) -> None:
+        """Write the store."""
+        from cluster.batch.ingest import ingest, make_twin
+        from cluster.session import require_resources
+        from jobs.ingest import plan_of
 
-
-class Stage1Spec(TrainingJob, Stage1Plan):
-    """Stage 1: emotion-discriminative pretraining of the EEG tower."""
-
-    kind: Literal["stage1"]
+        require_resources(self.resources)
+        if self.twin is not None:
+            make_twin(self.source.root, self.twin)
+        ingest(plan_of(self), self.resources, self.run)
 
 
 class FeaturesSpec(ClusterJob, FeaturesPlan):
@@ -78,17 +127,11 @@ class FeaturesSpec(ClusterJob, FeaturesPlan):
 
     kind: Literal["features"]
 
+    def work(self, facts: dict[str, Any]) -> None:
+        """Compute the features."""
+        from cluster.batch.features import compute_features
 
-class Stage2Spec(TrainingJob, Stage2Plan):
-    """Stage 2: cross-modal alignment of the projector."""
-
-    kind: Literal["stage2"]
-
-
-class Stage3Spec(TrainingJob, Stage3Plan):
-    """Stage 3: instruction tuning with chain of thought."""
-
-    kind: Literal["stage3"]
+        print(f"[features] {compute_features(self, self.run, self.resources)}", flush=True)
 
 
 class EvaluateSpec(ClusterJob, EvaluationPlan):
@@ -96,20 +139,44 @@ class EvaluateSpec(ClusterJob, EvaluationPlan):
 
     kind: Literal["evaluate"]
 
+    def work(self, facts: dict[str, Any]) -> None:
+        """Evaluate, and write the report."""
+        from cluster.batch.evaluation import evaluate
+
+        print(f"[evaluate] report: {evaluate(self, self.run, self.resources, facts)}", flush=True)
+
+    def tidy(self) -> None:
+        """Remove the answers that an interrupted evaluation would go on from."""
+        from e2llm_core.evaluation.answers import discard_answers
+
+        discard_answers(self.run)
+
 
 class ScoreSpec(ClusterJob, ScoringPlan):
     """Batch scoring of a store into Parquet."""
 
     kind: Literal["score"]
 
+    def work(self, facts: dict[str, Any]) -> None:
+        """Score."""
+        from cluster.batch.scoring import score
+
+        print(f"[score] rows: {score(self, self.run, self.resources)}", flush=True)
+
+
+def spec_of(plan: type[StagePlan]) -> type[Job]:
+    """Make the spec of a stage: its plan, with a run and workers; named and documented as the plan is."""
+    bases: Any = (TrainingJob, plan)
+    kind: Any = plan.model_fields["kind"].annotation
+    name = f"{plan.__name__.removesuffix('Plan')}Spec"
+    made = create_model(name, __base__=bases, __doc__=plan.__doc__, __module__=__name__, kind=(kind, ...))
+    return cast(type[Job], made)
+
 
 SPECS: dict[str, type[Job]] = {
     "ingest": IngestSpec,
-    "tiny-llm": TinyLLMSpec,
-    "stage1": Stage1Spec,
+    **{kind: spec_of(plan) for kind, plan in STAGES.items()},
     "features": FeaturesSpec,
-    "stage2": Stage2Spec,
-    "stage3": Stage3Spec,
     "evaluate": EvaluateSpec,
     "score": ScoreSpec,
 }

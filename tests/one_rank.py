@@ -17,7 +17,8 @@ import transformers.integrations.deepspeed  # noqa: F401
 from pydantic import TypeAdapter
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F401
-from e2llm_core.stages.table import Plan, build_stage
+from e2llm_core.stages.config import StagePlan
+from e2llm_core.stages.table import AnyPlan, build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.faults import Watchdog
 from e2llm_core.training.stage import Stage
@@ -50,7 +51,7 @@ def stops(trainer: Trainer, stop_after: int | None) -> bool:
     return trainer.world.rank == trainer.world.size - 1 and trainer.state.step == stop_after
 
 
-def build(plan: Plan) -> Stage:
+def build(plan: StagePlan) -> Stage:
     """Build a stage, with the fault that was asked for."""
     stage = build_stage(plan)
     if not os.environ["E2LLM_TEST_FAULT"]:
@@ -76,7 +77,7 @@ def train(job: str) -> None:
     torch.set_num_threads(content["threads"])
     world, seconds = World.from_environment(), content["hang_seconds"]
     for run, given in content["plans"].items():
-        plan, workspace = TypeAdapter(Plan).validate_python(given), Workspace(run, world.node_rank)
+        plan, workspace = TypeAdapter(AnyPlan).validate_python(given), Workspace(run, world.node_rank)
         with Watchdog(workspace.folder, world.rank, seconds) if seconds else nullcontext() as watchdog:
             trainer = KilledTrainer(build(plan), plan.train, workspace, world, watchdog=watchdog)
             trainer._stop = partial(stops, trainer, content["stop_after"])

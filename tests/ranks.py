@@ -25,8 +25,6 @@ from storage.places.location import locate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
-_OF_A_JOB = {"kind", "run", "resources"}
-"""Fields of a job's spec that its plan does not have."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def instead_of_ray(workers: int = 1, stop_after: int | None = None) -> Iterator[
     """
 
     def attempt(plan: Any, run: str | Path, resources: Any, *_: object) -> str:
-        train({str(run): plan.model_dump(mode="json", exclude=_OF_A_JOB)}, workers, stop_after=stop_after)
+        train({str(run): plan.model_dump(mode="json")}, workers, stop_after=stop_after)
         if stop_after is None:
             return "finished"
         signal.raise_signal(signal.SIGTERM)

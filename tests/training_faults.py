@@ -21,8 +21,8 @@ import pytest
 
 from cluster.session import TrainingResources
 from cluster.train.training import train
+from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.stage1.plan import Stage1Plan
-from e2llm_core.stages.table import Plan
 from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from e2llm_core.training.metrics import METRICS, PROGRESS, parse_metrics
 from storage.labels import LabelSet
@@ -154,7 +154,7 @@ class TwoNodes:
     def training(
         self,
         run: Path | str,
-        plan: Plan | None = None,
+        plan: StagePlan | None = None,
         fault: str = "",
         env: dict[str, str] | None = None,
         **resources: Any,
@@ -171,7 +171,7 @@ class TwoNodes:
                 self.let_go()  # or the thread would be waited for without end
                 raise
 
-    def trained(self, run: Place, plan: Plan | None = None, fault: str = "", **settings: Any) -> Place:
+    def trained(self, run: Place, plan: StagePlan | None = None, fault: str = "", **settings: Any) -> Place:
         """Train to the end."""
         with self.training(run, plan, fault, **settings) as ended:
             ended.result()

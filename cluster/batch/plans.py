@@ -1,16 +1,16 @@
 """Settings of the `features` job. Light to import."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from e2llm_core.inputs import ModelInput, StoreInput, WindowsOfModel
+from e2llm_core.plan import Input, Plan
 from storage.features import Precision
 from storage.places.base import Place, StoreURL
 from storage.windows import WindowConfig
 
 
-class FeaturesPlan(BaseModel):
+class FeaturesPlan(Plan):
     """Which tower's outputs are computed for which windows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
@@ -19,3 +19,11 @@ class FeaturesPlan(BaseModel):
     seed: int = Field(0, ge=0, description="of the augmentation")
     precision: Precision = Field("fp32", description="of the numbers on disk; they are computed in the tower's own")
     block: int = Field(256, ge=1, description="windows that are computed and written together")
+
+    def inputs(self) -> tuple[Input, ...]:
+        """A model, a store, and windows of it that the model takes."""
+        return (
+            ModelInput("model", self.model),
+            StoreInput("store", self.store),
+            WindowsOfModel("damage", self.model, self.store, self.windows),
+        )

@@ -253,7 +253,7 @@ def _tower_activations(work: Workload, samples: float) -> float:
     tower, segments = work.tower, samples * work.sample.segments
     tokens = segments * work.patches * (work.channels + tower.n_summary)
     late = segments * (work.patches + 1)
-    if work.stage != "stage1":
+    if not work.tower_trains:
         return 4 * tokens * tower.dim * (4 + tower.mlp_ratio)
     value = work.value_bytes
     return value * (
@@ -279,7 +279,7 @@ def _gathered(work: Workload, gpus: int) -> float:
     gradients = 0.0
     if work.llm is not None and work.llm_trains:
         gradients = max(0, widest - 2 * work.llm.head_parameters * work.value_bytes)
-    elif work.stage == "stage1":
+    elif work.tower_trains:
         gradients = widest
     return (min(whole, live) if gpus > 1 or work.train.offload != "none" else 0) + gradients
 

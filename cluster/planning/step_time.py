@@ -143,7 +143,7 @@ def flops_per_sample(work: Workload) -> tuple[float, float]:
     if work.tower is not None:
         tower = _tower_flops(work)
         forward += tower
-        backward += 2 * tower if work.stage == "stage1" else 0.0
+        backward += 2 * tower if work.tower_trains else 0.0
     return forward, backward
 
 

@@ -10,7 +10,7 @@ from cluster.planning.plan import fastest
 from cluster.planning.step_time import step_time
 from cluster.planning.units import duration, gigabytes
 from e2llm_core.sizes.llm import LLM_SIZES
-from e2llm_core.sizes.workload import Workload, workload
+from e2llm_core.sizes.workload import Workload
 from e2llm_core.stages.config import CachedDataConfig
 from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
 
@@ -30,7 +30,7 @@ def stage3(llm: str, gpus: int, *, full: bool) -> Workload:
     plan = Stage3Plan(
         data=CachedDataConfig(store="store"), model=TunedModel(start=Path("absent"), llm=llm), train=train
     )
-    work = workload(plan)
+    work = plan.workload()
     rows = max(1, int(TOKENS_PER_GPU / work.sample.tokens))
     sized = train.model_copy(update={"global_batch": rows * gpus, "micro_batch": rows})
     return work.model_copy(update={"train": sized})

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2llm_core.inputs import FileInput, Fit, LabelledWindows, ModelInput, RunInput
+from e2llm_core.plan import Input, Plan
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.tasks.question import Readout
 from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, MetricName, TaskName
@@ -27,10 +29,8 @@ class PrimaryEndpoint(BaseModel):
         return self
 
 
-class EvaluationPlan(BaseModel):
+class EvaluationPlan(Plan):
     """What is evaluated, on whom, and against what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataConfig
     model: Place = Field(description="model directory of stage 3")
@@ -46,3 +46,16 @@ class EvaluationPlan(BaseModel):
         if self.primary.task not in self.tasks:
             raise ValueError(f"primary.task {self.primary.task} is not among tasks {list(self.tasks)}")
         return self
+
+    def inputs(self) -> tuple[Input, ...]:
+        """The runs whose curves are shown, stage 3's model, labelled windows, and a twin if any."""
+        inputs: list[Input] = [RunInput(f"stages.{name}", run) for name, run in self.stages.items()]
+        inputs += [
+            ModelInput("model", self.model),
+            LabelledWindows("data.store", self.data),
+            Fit("model", self.model, self.data),
+        ]
+        if self.twin is not None:
+            remedy = "Name the folder of the twin, or leave it out."
+            inputs.append(FileInput("twin", self.twin, "no twin.json here", remedy, name="twin.json"))
+        return tuple(inputs)

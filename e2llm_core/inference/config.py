@@ -2,16 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from e2llm_core.inputs import ModelInput, StoreInput
+from e2llm_core.plan import Input, Plan
 from storage.places.base import Place, StoreURL
 from storage.splits import SplitConfig
 
 
-class ScoringPlan(BaseModel):
+class ScoringPlan(Plan):
     """What is scored by which model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     model: Place = Field(description="model directory of stage 3")
@@ -24,3 +24,7 @@ class ScoringPlan(BaseModel):
         if (self.split is None) != (self.side is None):
             raise ValueError("split and side go together; leave both out to score every trial")
         return self
+
+    def inputs(self) -> tuple[Input, ...]:
+        """The store, and stage 3's model."""
+        return StoreInput("store", self.store, self.split), ModelInput("model", self.model)

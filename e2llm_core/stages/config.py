@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2llm_core.plan import Plan
 from e2llm_core.training.config import TrainConfig
 from storage.places.base import Place, StoreURL
 from storage.sampling.strata import Balance
@@ -12,6 +13,7 @@ from storage.splits import BySubject, SplitConfig
 from storage.windows import WindowConfig
 
 if TYPE_CHECKING:
+    from e2llm_core.sizes.workload import Workload
     from e2llm_core.training.stage import Stage
 
 Attention = Literal["auto", "flash_attention_2", "sdpa"]
@@ -51,11 +53,10 @@ class LanguageTrainConfig(EEGTrainConfig):
     attention: Attention = Field("auto", description="auto: FlashAttention 2 where it can run, else SDPA")
 
 
-class StagePlan(BaseModel):
-    """What every stage's plan holds."""
+class StagePlan(Plan):
+    """What every stage's plan holds, and what it knows of the stage: `kind` is its name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    kind: str
     train: TrainConfig = Field(default_factory=TrainConfig)
 
     @property
@@ -66,6 +67,16 @@ class StagePlan(BaseModel):
     @abstractmethod
     def stage(self) -> "Stage":
         """Make the stage that the trainer runs."""
+
+    @abstractmethod
+    def workload(self) -> "Workload":
+        """What is trained and how, for the planner. Nothing that the plan names has to exist.
+
+        Raises
+        ------
+        InputError
+            When the language model's size is not known.
+        """
 
     @model_validator(mode="after")
     def _rates_of_known_groups(self) -> Self:

@@ -1,6 +1,6 @@
 """The table of stages. Light to import."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.stage1.plan import Stage1Plan
@@ -11,11 +11,13 @@ from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 if TYPE_CHECKING:
     from e2llm_core.training.stage import Stage
 
-Plan = TinyLLMPlan | Stage1Plan | Stage2Plan | Stage3Plan
+AnyPlan = TinyLLMPlan | Stage1Plan | Stage2Plan | Stage3Plan
+STAGES: dict[str, type[StagePlan]] = {plan.model_fields["kind"].default: plan for plan in get_args(AnyPlan)}
+"""Kind -> plan of the stage."""
 
 
 def build_stage(plan: StagePlan) -> "Stage":
-    """Make the stage that a plan describes; stage 1 reads a sample of the training windows to fit its targets.
+    """Make the stage that a plan describes.
 
     Raises
     ------

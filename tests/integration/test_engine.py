@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from transformers import get_scheduler
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.table import Plan, build_stage
+from e2llm_core.stages.table import AnyPlan, build_stage
 from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
@@ -103,7 +103,7 @@ def curve(run: Path) -> list[dict]:
 
 def plain_run(content: dict) -> tuple[list[float], torch.nn.Module]:
     """Train without DeepSpeed, shards or fillers: whole batches, torch's AdamW, one process."""
-    plan = TypeAdapter(Plan).validate_python(content)
+    plan = TypeAdapter(AnyPlan).validate_python(content)
     config = plan.train
     stage = build_stage(plan)
     seed_everything(config.seed)
@@ -179,7 +179,7 @@ def test_groups_train_at_their_own_rates(trained):
 def test_what_stage_3_hands_on_is_the_trained_model(trained):
     content = plans(trained)["stage3"]
     _, expected = plain_run(content)
-    plan = TypeAdapter(Plan).validate_python(content)
+    plan = TypeAdapter(AnyPlan).validate_python(content)
     stage = build_stage(plan)
     micro = MicroBatch(np.arange(4), np.arange(4), np.ones(4, dtype=np.float32))
     batch = stage.prepare(micro)
@@ -248,7 +248,7 @@ def test_the_best_model_is_handed_on_complete(trained):
     rows = [row for row in read_metrics(trained / "best-of/metrics.jsonl") if row["split"] == "validation"]
     assert len(rows) == 3
     model = E2LLMForConditionalGeneration.from_pretrained(trained / "best-of/model")
-    stage = build_stage(TypeAdapter(Plan).validate_python(plans(trained)["stage3"]))
+    stage = build_stage(TypeAdapter(AnyPlan).validate_python(plans(trained)["stage3"]))
     with torch.no_grad():
         score = stage.validate(model, World())["score"]
     assert score == pytest.approx(max(row["score"] for row in rows), abs=TOLERANCE)

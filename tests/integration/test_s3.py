@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.inputs import check_inputs
+from e2llm_core.plan import check_inputs
 from jobs.load import SpecErrors, load_spec
 from jobs.spec import SPECS
 from jobs.verify import verify_store

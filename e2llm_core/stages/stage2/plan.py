@@ -1,12 +1,17 @@
 """Settings of stage 2. Light to import."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LLMInput, ModelInput
 from e2llm_core.llm.families.table import family_names
 from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.plan import Input
+from e2llm_core.sizes.llm import llm_size
+from e2llm_core.sizes.workload import Workload, language_workload, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
+from e2llm_core.tasks.registry import DESCRIPTION
 from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
@@ -26,8 +31,9 @@ class AlignedModel(BaseModel):
 
 
 class Stage2Plan(StagePlan):
-    """Stage 2, cross-modal alignment."""
+    """Stage 2: cross-modal alignment of the projector."""
 
+    kind: Literal["stage2"] = "stage2"
     data: CachedDataConfig
     train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
@@ -36,6 +42,22 @@ class Stage2Plan(StagePlan):
     def groups(self) -> tuple[str, ...]:
         """Names of its parameter groups."""
         return ("projector",)
+
+    def inputs(self) -> tuple[Input, ...]:
+        """Stage 1's model, labelled windows, a language model, and features if any."""
+        return (
+            ModelInput("model.tower", self.model.tower),
+            LabelledWindows("data.store", self.data),
+            LLMInput("model.llm", self.model.llm),
+            Fit("model.tower", self.model.tower, self.data),
+            FeaturesInput("data.features", self.data, self.model.tower),
+        )
+
+    def workload(self) -> Workload:
+        """A new projector between a frozen tower and a frozen language model."""
+        tower, notes = tower_of(self.model.tower)
+        llm, projector = llm_size(self.model.llm), self.model.projector
+        return language_workload(self.kind, self.train, self.data.windows, llm, tower, projector, (DESCRIPTION,), notes)
 
     def stage(self) -> "Stage":
         """Make the stage."""

@@ -1,10 +1,15 @@
 """Settings of the `tiny-llm` job. Light to import."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.llm.families.table import STAND_IN
+from e2llm_core.plan import Input
+from e2llm_core.sizes.llm import LLMSize
+from e2llm_core.sizes.workload import Part, Sample, Workload, number_bytes, text_tokens
 from e2llm_core.stages.config import StagePlan
+from e2llm_core.tasks.corpus import corpus_forms
 from storage.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -27,8 +32,9 @@ class TinyLLMConfig(BaseModel):
 
 
 class TinyLLMPlan(StagePlan):
-    """The `tiny-llm` job."""
+    """A small language model and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
 
+    kind: Literal["tiny-llm"] = "tiny-llm"
     labels: LabelSet
     model: TinyLLMConfig = Field(default_factory=TinyLLMConfig)
 
@@ -37,8 +43,46 @@ class TinyLLMPlan(StagePlan):
         """Names of its parameter groups."""
         return ("llm",)
 
+    def inputs(self) -> tuple[Input, ...]:
+        """Nothing: its corpus is drawn."""
+        return ()
+
+    def workload(self) -> Workload:
+        """A whole language model on dialogues of its own corpus."""
+        llm = tiny_size(self.model)
+        commonest = max(corpus_forms(), key=lambda form: form.corpus_share)
+        tokens = 2 * sum(text_tokens(commonest, 0))
+        return Workload(
+            stage=self.kind,
+            llm=llm,
+            tower=None,
+            parts=(Part.of("llm", llm.tensors(), trains=True, bytes_each=number_bytes(self.train)),),
+            sample=Sample(tokens=tokens, supervised=tokens, segments=0),
+            patches=0,
+            channels=0,
+            lora_modules=None,
+            train=self.train,
+            assumptions=("a small vocabulary needs twice the tokens of Qwen's",),
+        )
+
     def stage(self) -> "Stage":
         """Make the stage."""
         from e2llm_core.stages.tiny_llm.stage import TextPretraining
 
         return TextPretraining(self.model, self.labels.names, self.train.seed)
+
+
+def tiny_size(config: TinyLLMConfig) -> LLMSize:
+    """Size of the demo's stand-in."""
+    return LLMSize(
+        name="tiny-llm",
+        model_type=STAND_IN,
+        hidden=config.hidden_size,
+        layers=config.layers,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_dim=config.hidden_size // config.heads,
+        intermediate=config.intermediate,
+        vocab=config.vocab_size,
+        tied=True,
+    )

@@ -15,7 +15,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from cluster.session import TrainingResources
 from cluster.train import training
 from cluster.train.stopping import Stopped
-from e2llm_core.stages.table import Plan
+from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from storage.errors import InputError
 from storage.places.location import locate
@@ -65,14 +65,14 @@ LOST = RayActorError()
 
 
 @pytest.fixture
-def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[int, Plan]]]:
+def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[int, StagePlan]]]:
     """Launch a run whose attempts end as given; returns with how many workers, and which plan, each was begun."""
-    run, begun = tmp_path / "run", list[tuple[int, Plan]]()
+    run, begun = tmp_path / "run", list[tuple[int, StagePlan]]()
 
-    def launch(*endings: Ending, room: tuple[int, ...] = (), **resources: object) -> list[tuple[int, Plan]]:
+    def launch(*endings: Ending, room: tuple[int, ...] = (), **resources: object) -> list[tuple[int, StagePlan]]:
         left, rooms = list(endings), list(room)
 
-        def attempt(plan: Plan, run: Path, resources: TrainingResources, workers: int, name: str) -> str:
+        def attempt(plan: StagePlan, run: Path, resources: TrainingResources, workers: int, name: str) -> str:
             assert locate(run).read("stop").decode() == name, "workers of earlier attempts must end"
             begun.append((workers, plan))
             return left.pop(0)(run)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cluster.planning.plan import JobPlan
 from e2llm_core.sizes.llm import LLM_SIZES
-from e2llm_core.sizes.workload import DEFAULT_LLM
+from e2llm_core.stages.stage3.plan import DEFAULT_LLM
 from jobs import cli
 from jobs.load import load_spec
 from jobs.spec import SPECS

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.run_folder import RunFolder, chained_digest, finished_digest
+from e2llm_core.inputs import finished_digest
+from jobs.run_folder import RunFolder, chained_digest
 from storage.errors import InputError
 from storage.splits import resolve_split
 
@@ -108,10 +109,10 @@ def test_the_digest_follows_the_spec_and_every_input(spec, inputs, others):
 
 
 def test_a_run_on_changed_data_is_another_run(root, make_store):
-    from jobs.inputs import check_inputs, split_digest
-    from jobs.spec import Stage1Spec
+    from e2llm_core.plan import check_inputs, split_digest
+    from jobs.spec import SPECS
 
-    spec = Stage1Spec.model_validate(
+    spec = SPECS["stage1"].model_validate(
         {
             "kind": "stage1",
             "run": root / "run",

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.stages.stage1.plan import Stage1Plan
+from e2llm_core.stages.stage2.plan import Stage2Plan
+from e2llm_core.stages.stage3.plan import Stage3Plan
 from jobs.__main__ import main
 from jobs.load import load_spec
-from jobs.spec import SPECS, EvaluateSpec, FeaturesSpec, Stage1Spec, Stage2Spec, Stage3Spec
+from jobs.spec import SPECS, FeaturesSpec
 from storage.signal import SEED_CHANNELS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +39,7 @@ def test_it_is_valid_and_executable(path):
 def test_all_stages_of_a_set_see_the_same_data(folder):
     """Another window, channel or split in one stage would be a silent leak or a refusal hours later."""
     specs = [load_spec(path, [], SPECS).spec for path in sorted(folder.glob("*.yaml"))]
-    staged = [spec for spec in specs if isinstance(spec, Stage1Spec | Stage2Spec | Stage3Spec | EvaluateSpec)]
+    staged = [spec for spec in specs if isinstance(spec, Stage1Plan | Stage2Plan | Stage3Plan | EvaluationPlan)]
     assert len({(spec.data.store, spec.data.windows, spec.data.split) for spec in staged}) == 1
     cached = [spec for spec in specs if isinstance(spec, FeaturesSpec)]
     assert all((spec.store, spec.windows) == (staged[0].data.store, staged[0].data.windows) for spec in cached)
@@ -43,7 +47,7 @@ def test_all_stages_of_a_set_see_the_same_data(folder):
 
 def test_the_real_size_is_eegpt_large_on_its_own_channels():
     spec = load_spec(ROOT / "jobs" / "stage1.yaml", [], SPECS).spec
-    assert isinstance(spec, Stage1Spec)
+    assert isinstance(spec, Stage1Plan)
     assert (spec.model.dim, spec.model.depth, spec.model.num_heads, spec.model.n_summary) == (512, 8, 8, 4)
     assert spec.data.windows.channels == tuple(c for c in SEED_CHANNELS if c not in ("PO5", "PO6", "CB1", "CB2"))
 

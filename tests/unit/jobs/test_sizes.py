@@ -7,7 +7,6 @@ import pytest
 from cluster.planning.gpus import GPUS
 from cluster.planning.plan import plan_job
 from cluster.planning.table import rows as plan_rows
-from e2llm_core.sizes.workload import workload
 from jobs.sizes import Size, rows, sizes
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -23,7 +22,7 @@ def test_every_size_that_the_project_names():
 def test_rows_are_valid_and_fit(size: Size, stage):
     plan = size.plan(stage)
     if size.gpus:
-        assert plan_job(workload(plan), size.gpus, GPUS["h200"]).fits
+        assert plan_job(plan.workload(), size.gpus, GPUS["h200"]).fits
         if stage != "stage1" and any(text.startswith("resources.workers") for text in getattr(size, stage)):
             assert f"resources.workers={size.gpus}" in getattr(size, stage)
 

@@ -13,7 +13,7 @@ from cluster.planning.memory import HOST_ITEMS, ITEMS, checkpoint_bytes, memory
 from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_bytes
 from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
 from e2llm_core.sizes.llm import LLM_SIZES
-from e2llm_core.sizes.workload import Workload, workload
+from e2llm_core.sizes.workload import Workload
 from e2llm_core.tasks.corpus import corpus_dialogue, corpus_forms
 from jobs.load import load_spec
 from jobs.spec import SPECS
@@ -27,7 +27,7 @@ ATTENTION = "[q_proj, k_proj, v_proj, o_proj]"
 def work(stage: str = "stage3", *overrides: str, llm: str = "Qwen/Qwen3-8B") -> Workload:
     given_llm = [f"model.llm={llm}"] if stage in ("stage2", "stage3") else []
     spec = load_spec(REPOSITORY / f"jobs/{stage}.yaml", [*given_llm, *overrides], SPECS).spec
-    return workload(spec)  # type: ignore[arg-type]
+    return spec.workload()  # type: ignore[arg-type]
 
 
 def changed(base: Workload, **train: object) -> Workload:

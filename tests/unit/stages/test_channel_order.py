@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from e2llm_core.evaluation.report.pictures import class_topomaps
+from e2llm_core.inputs import same_windows
 from e2llm_core.stages.measured import MeasuredWindows
-from jobs.inputs import _same_windows
 from storage.errors import InputError
 from storage.windows import Windows
 
@@ -32,12 +32,12 @@ def test_measures_and_maps_are_those_of_the_electrodes(data, reordered):
 def test_a_model_of_another_order_or_rate_is_refused(data, reordered, stage2_folder, tmp_path):
     for name in ("config.json", "probe.json"):
         (tmp_path / name).write_bytes((stage2_folder / name).read_bytes())
-    _same_windows(data.windows(data.split.test), "data.windows", str(tmp_path), "model")
+    same_windows(data.windows(data.split.test), "data.windows", str(tmp_path), "model")
     as_stored = Windows(reordered.store, data.config.windows, reordered.split.test.rows(reordered.store.trials))
     with pytest.raises(InputError, match=r"data.windows.channels: are O2, .* takes FP1, .* in this order"):
-        _same_windows(as_stored, "data.windows", str(tmp_path), "model")
+        same_windows(as_stored, "data.windows", str(tmp_path), "model")
     config = json.loads((tmp_path / "config.json").read_text())
     config["eeg"]["sfreq_hz"] = 200.0
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"is sampled at 256 Hz, .* takes 200 Hz"):
-        _same_windows(data.windows(data.split.test), "data.windows", str(tmp_path), "model")
+        same_windows(data.windows(data.split.test), "data.windows", str(tmp_path), "model")

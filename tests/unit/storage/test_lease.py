@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from jobs.run_folder import OWNER, RunFolder
+from e2llm_core.inputs import OWNER
+from jobs.run_folder import RunFolder
 from storage.errors import InputError
 from storage.places.lock import only_ingest, only_job, writing
 from storage.places.s3.access import Unconditional
