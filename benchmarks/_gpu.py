@@ -24,7 +24,7 @@ from benchmarks.gpu import Results
 from cluster.planning.gpus import GPU, GPUS
 from cluster.planning.plan import JobPlan, plan_job
 from e2llm_core.sizes.workload import Sample
-from e2llm_core.stages.table import build_stage
+from e2llm_core.stages.config import build_stage
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.gpus import gpu_named
 from e2llm_core.training.metrics import METRICS, read_metrics

@@ -18,8 +18,9 @@ import psutil
 import torch
 from pydantic import TypeAdapter
 
+from e2llm_core.stages.config import build_stage
 from e2llm_core.stages.language import LanguageStage
-from e2llm_core.stages.table import AnyPlan, build_stage
+from e2llm_core.stages.table import AnyPlan
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.stage import Batch
 from e2llm_core.training.trainer import Trainer, seed_everything

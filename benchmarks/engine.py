@@ -24,7 +24,8 @@ from pydantic import TypeAdapter
 from benchmarks._report import ROOT, Row, compare, rounds, write
 from benchmarks._startup import started
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
-from e2llm_core.stages.table import AnyPlan, build_stage
+from e2llm_core.stages.config import build_stage
+from e2llm_core.stages.table import AnyPlan
 from e2llm_core.tasks.corpus import corpus_dialogue
 from storage.labels import SEED_VII
 from storage.signal import SEED_CHANNELS

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import ROOT, compare, rounds, seconds, write
 from cluster.batch.ingest import IngestPlan, ingest
-from cluster.session import Resources, ray_session
+from cluster.resources import Resources
+from cluster.session import ray_session
 from storage.layout import LayoutConfig
 from storage.readers import SeedVIISource
 from storage.signal import SignalConfig

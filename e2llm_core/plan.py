@@ -44,7 +44,7 @@ class Plan(BaseModel):
         """What the job reads, in the order in which it is checked. Paths must be absolute by then."""
 
 
-def check_inputs(plan: Plan) -> dict[str, str]:
+def check_inputs(inputs: Sequence[Input]) -> dict[str, str]:
     """Check everything that a job reads.
 
     Returns
@@ -57,11 +57,11 @@ def check_inputs(plan: Plan) -> dict[str, str]:
     InputError
         Naming the missing or unfitting input.
     """
-    found = ((given.field, given.digest()) for given in plan.inputs())
+    found = ((given.field, given.digest()) for given in inputs)
     return {field: digest for field, digest in found if digest is not None}
 
 
-def split_digest(plan: Plan) -> str | None:
-    """Digest of a plan's split on its store; None where it has none."""
-    found = (given.split_digest() for given in plan.inputs())
+def split_digest(inputs: Sequence[Input]) -> str | None:
+    """Digest of a job's split on its store; None where it has none."""
+    found = (given.split_digest() for given in inputs)
     return next((digest for digest in found if digest is not None), None)

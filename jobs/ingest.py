@@ -36,8 +36,8 @@ def ingest_plan(path: Path, overrides: Sequence[str]) -> IngestPlan:
         When the spec cannot be read, or is one of another kind.
     """
     from jobs.load import load_spec
-    from jobs.paths import absolute, root_folder
-    from jobs.spec import SPECS, IngestSpec
+    from jobs.paths import root_folder
+    from jobs.spec import SPECS, IngestSpec, absolute
 
     spec = load_spec(path, overrides, SPECS).spec
     if not isinstance(spec, IngestSpec):

@@ -14,8 +14,8 @@ from cluster.planning.plan import JobPlan, Setting, plan_job
 from cluster.planning.units import count, duration, gigabytes, of_nodes
 from e2llm_core.stages.config import StagePlan
 from jobs.load import load_spec
-from jobs.paths import absolute, root_folder
-from jobs.spec import SPECS
+from jobs.paths import root_folder
+from jobs.spec import SPECS, absolute
 from storage.errors import InputError
 
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from e2llm_core.plan import check_inputs, split_digest
 from jobs.load import LoadedSpec
-from jobs.paths import CODE, absolute, root_folder
+from jobs.paths import CODE, root_folder
 from jobs.run_folder import RunFolder, chained_digest
-from jobs.spec import Job
+from jobs.spec import Job, absolute
 from storage.places.lock import only_job
 
 
@@ -31,8 +31,9 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     """
     assert isinstance(loaded.spec, Job)
     spec: Job = absolute(loaded.spec, root_folder())
-    inputs = check_inputs(spec)
-    folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), list(inputs.values())))
+    inputs = spec.inputs()
+    checked = check_inputs(inputs)
+    folder = RunFolder(spec.run, chained_digest(identity(loaded.spec), list(checked.values())))
     if _has_nothing_to_do(spec, folder):
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -40,7 +41,7 @@ def run(loaded: LoadedSpec, *, local: bool) -> None:
     from cluster.ray_log import ray_log, stderr_in
     from cluster.session import ray_session
 
-    digests = {"spec": loaded.digest, "run": folder.digest, "inputs": inputs, "split": split_digest(spec)}
+    digests = {"spec": loaded.digest, "run": folder.digest, "inputs": checked, "split": split_digest(inputs)}
     facts = environment(CODE) | {"digests": digests}
     with only_job(folder.place) as confirm:
         if _has_nothing_to_do(spec, folder):  # another job has just done it

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.session import WorkerResources
+from cluster.resources import WorkerResources
 from cluster.slurm.allocation import Allocation, with_task
 from cluster.slurm.submission import SCRIPT, Request, submit
 from e2llm_core.stages.config import StagePlan

@@ -4,20 +4,22 @@ Relative paths are relative to the repository (or to ``E2LLM_ROOT``). Nothing he
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import Field, create_model, model_validator
+from pydantic import BaseModel, Field, create_model, model_validator
 
 from cluster.batch.plans import FeaturesPlan
-from cluster.session import Resources, TrainingResources
+from cluster.resources import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.plan import Input, Plan
-from e2llm_core.stages.config import StagePlan
+from e2llm_core.stages.config import FolderOrHub, StagePlan
 from e2llm_core.stages.table import STAGES
 from storage.layout import LayoutConfig
-from storage.places.base import Place, StoreURL
+from storage.places.base import Place, StoreURL, is_url
 from storage.places.location import locate
 from storage.readers import AnySource
 from storage.signal import SignalConfig
@@ -113,7 +115,7 @@ class IngestSpec(ClusterJob):
     def work(self, facts: dict[str, Any]) -> None:
         """Write the store."""
         from cluster.batch.ingest import ingest, make_twin
-        from cluster.session import require_resources
+        from cluster.resources import require_resources
         from jobs.ingest import plan_of
 
         require_resources(self.resources)
@@ -162,6 +164,26 @@ class ScoreSpec(ClusterJob, ScoringPlan):
         from cluster.batch.scoring import score
 
         print(f"[score] rows: {score(self, self.run, self.resources)}", flush=True)
+
+
+def absolute(value: Any, root: Path) -> Any:
+    """A copy of a spec, or a part of one, in which every path is absolute; URLs stay as they are."""
+    if isinstance(value, Path):
+        return root / value
+    if isinstance(value, Place):
+        return value if is_url(value) else Place(root / value)
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        changes = {name: absolute(getattr(value, name), root) for name in fields}
+        for name in [name for name, field in fields.items() if FolderOrHub in field.metadata]:
+            folder = root / (changes[name] or "")
+            changes[name] = str(folder) if changes[name] and folder.is_dir() else changes[name]
+        return value.model_copy(update=changes)
+    if isinstance(value, tuple):
+        return tuple(absolute(item, root) for item in value)
+    if isinstance(value, Mapping):
+        return {key: absolute(item, root) for key, item in value.items()}
+    return value
 
 
 def spec_of(plan: type[StagePlan]) -> type[Job]:

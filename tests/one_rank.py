@@ -17,8 +17,8 @@ import transformers.integrations.deepspeed  # noqa: F401
 from pydantic import TypeAdapter
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration  # noqa: F401
-from e2llm_core.stages.config import StagePlan
-from e2llm_core.stages.table import AnyPlan, build_stage
+from e2llm_core.stages.config import StagePlan, build_stage
+from e2llm_core.stages.table import AnyPlan
 from e2llm_core.training.engine import stop_distributed
 from e2llm_core.training.faults import Watchdog
 from e2llm_core.training.stage import Stage

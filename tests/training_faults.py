@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cluster.session import TrainingResources
+from cluster.resources import TrainingResources
 from cluster.train.training import train
 from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.stage1.plan import Stage1Plan

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from cluster.resources import Resources, require_resources
 from cluster.serve.deployment import deployed
-from cluster.session import Resources, require_resources
 from e2llm_core.evaluation import run as core
 from e2llm_core.evaluation.config import EvaluationPlan
 

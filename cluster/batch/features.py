@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.batch.plans import FeaturesPlan
 from cluster.progress import watch
-from cluster.session import Resources, require_resources
+from cluster.resources import Resources, require_resources
 from storage.errors import InputError
 from storage.features import FEATURES, FeatureManifest, Features, FeatureSource
 from storage.places.fetching import fetched

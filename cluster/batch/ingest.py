@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.progress import gather
-from cluster.session import Resources
+from cluster.resources import Resources
 from storage.account import Account, changes
 from storage.damage import forget_damage, known_damaged
 from storage.errors import InputError

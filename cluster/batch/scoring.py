@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cluster.progress import watch
-from cluster.session import Resources, require_resources
+from cluster.resources import Resources, require_resources
 from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.inference.scoring import WindowScorer, eeg_settings, scored_trials
 from storage.places.base import Location, is_url

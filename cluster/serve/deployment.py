@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster.progress import gather_responses
 from cluster.ray_private import replicas_listen_on
-from cluster.session import Resources
+from cluster.resources import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.session import Resources, TrainingResources, fitting
+from cluster.resources import Resources, TrainingResources, fitting
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.ray_cluster import Nodes, RayOnNodes, listed, ray_on_nodes
 from storage.errors import InputError

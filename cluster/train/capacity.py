@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.ray_private import available_resources_per_node
-from cluster.session import TrainingResources, WorkerRange, fitting
+from cluster.resources import TrainingResources, WorkerRange, fitting
 
 _NODE_SECONDS, _PING_SECONDS, _LOOK_SECONDS = 300.0, 0.5, 1.0
 
@@ -27,9 +27,9 @@ def number_of_workers(resources: TrainingResources, is_asked_to_stop: Callable[[
     workers = resources.workers
     if isinstance(workers, int):
         return workers
-    while (fitting := room(resources, free=True)) < workers.min and not is_asked_to_stop():
+    while (free := room(resources, free=True)) < workers.min and not is_asked_to_stop():
         time.sleep(_LOOK_SECONDS)
-    return min(max(fitting, workers.min), workers.max)
+    return min(max(free, workers.min), workers.max)
 
 
 @contextmanager

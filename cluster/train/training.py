@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from cluster.progress import follow
 from cluster.ray_private import data_parallel_trainer, is_node_to_be_taken
-from cluster.session import TrainingResources, require_resources
+from cluster.resources import TrainingResources, require_resources
 from cluster.train.capacity import looking_for_room, number_of_workers, wait_for_listed_nodes
 from cluster.train.recovery import (
     causes,
@@ -143,7 +143,7 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
 
     if not ray.get_gpu_ids():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    from e2llm_core.stages.table import build_stage
+    from e2llm_core.stages.config import build_stage
     from e2llm_core.training.faults import Watchdog
     from e2llm_core.training.trainer import Trainer
     from e2llm_core.training.world import World

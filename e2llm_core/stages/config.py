@@ -83,3 +83,17 @@ class StagePlan(Plan):
         if unknown := sorted(set(self.train.learning_rates) - set(self.groups)):
             raise ValueError(f"train.learning_rates: no group {', '.join(unknown)}; it has {', '.join(self.groups)}")
         return self
+
+
+def build_stage(plan: StagePlan) -> "Stage":
+    """Make the stage that a plan describes.
+
+    Raises
+    ------
+    InputError
+        If this machine lacks what the plan needs; before anything is read.
+    """
+    from e2llm_core.training.offload import check_offload
+
+    check_offload(plan.train)
+    return plan.stage()

@@ -1,6 +1,6 @@
 """The table of stages. Light to import."""
 
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.stage1.plan import Stage1Plan
@@ -8,23 +8,6 @@ from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage3.plan import Stage3Plan
 from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 
-if TYPE_CHECKING:
-    from e2llm_core.training.stage import Stage
-
 AnyPlan = TinyLLMPlan | Stage1Plan | Stage2Plan | Stage3Plan
 STAGES: dict[str, type[StagePlan]] = {plan.model_fields["kind"].default: plan for plan in get_args(AnyPlan)}
 """Kind -> plan of the stage."""
-
-
-def build_stage(plan: StagePlan) -> "Stage":
-    """Make the stage that a plan describes.
-
-    Raises
-    ------
-    InputError
-        If this machine lacks what the plan needs; before anything is read.
-    """
-    from e2llm_core.training.offload import check_offload
-
-    check_offload(plan.train)
-    return plan.stage()

@@ -80,6 +80,8 @@ class Stage(ABC):
     name: str
     choices: Mapping[str, str] = MappingProxyType({})
     """What `build` chose by itself, for the run's records."""
+    generates: bool = False
+    """Whether `rollout` makes the samples of a step."""
 
     @property
     @abstractmethod
@@ -117,6 +119,27 @@ class Stage(ABC):
     def flops(self, batch: Batch) -> float | None:
         """Model FLOPs of the forward and backward pass of a micro-batch, fillers not counted; None if unknown."""
         return None
+
+    def rollout(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+        """Generate a step's samples with the model as it is. A collective call, made only where `generates` is set.
+
+        It runs without gradients and before anything of the step is counted, so that `units`, `samples` and `tokens`
+        may be known only afterwards. For a run to go on bit for bit after an interruption, what is drawn must follow
+        from the samples' ids and positions alone; `batches` has them.
+
+        Parameters
+        ----------
+        model : nn.Module
+            In evaluation mode.
+        batches : list of Batch
+            What `batches` made of the step on this rank, on the device.
+
+        Returns
+        -------
+        list of Batch
+            Equally many on every rank.
+        """
+        return batches
 
     def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Add to the micro-batches of a step what their losses need of each other. A collective call."""

@@ -182,17 +182,28 @@ class Trainer:
         first = (step - 1) * self.config.global_batch
         ids = self.order.batch(step - 1, self.config.global_batch)
         batches = self.stage.batches(ids, first, self.config, self.world)
-        work = [sum(getattr(batch, name) for batch in batches) for name in ("units", "samples", "tokens")]
-        units, samples, tokens = self.world.sum_beside(work)
+        counts = self.world.sum_beside(_counts(batches))
         if self.world.device.type == "cuda":
             batches = [batch.pinned() for batch in batches]
-        return Prepared(batches, units, samples, tokens)
+        return Prepared(batches, *counts)
+
+    def _roll_out(self, batches: list[Batch]) -> Prepared:
+        """Let the stage generate the samples of a step from what was prepared, and count them. A collective call."""
+        self.engine.model.eval()
+        with torch.no_grad():
+            batches = self.stage.rollout(self.engine.model, batches)
+        self.engine.model.train()
+        return Prepared(batches, *self.world.sum(_counts(batches)))
 
     def _train_step(self, step: int, ready: Prepared, loader_wait: float) -> dict[str, float]:
         """One optimizer step on global batch number `step`; returns means over the step's units."""
         self.meter.begin()
         model, rates = self.engine.forward_model(), self.engine.learning_rates()
-        batches = self.stage.look_ahead(model, [batch.to(self.world.device) for batch in ready.batches])
+        batches = [batch.to(self.world.device) for batch in ready.batches]
+        if self.stage.generates:
+            ready = self._roll_out(batches)
+            batches = ready.batches
+        batches = self.stage.look_ahead(model, batches)
         totals: dict[str, Tensor] = {}
         counts: dict[str, float] = {}
         for place, batch in enumerate(batches, 1):
@@ -251,6 +262,11 @@ class Trainer:
         if self.config.select == "best":
             self.checkpoints.load_best(self.engine, self.state)
         self._hand_on(self.run / "model")
+
+
+def _counts(batches: list[Batch]) -> list[float]:
+    """Units, samples and tokens of a step on this rank."""
+    return [sum(getattr(batch, name) for batch in batches) for name in ("units", "samples", "tokens")]
 
 
 def seed_everything(seed: int) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cluster.batch.features import compute_features
 from cluster.batch.plans import FeaturesPlan
-from cluster.session import Resources, ray_session
+from cluster.resources import Resources
+from cluster.session import ray_session
 
 if __name__ == "__main__":
     plan = FeaturesPlan.model_validate_json(Path(sys.argv[1]).read_text())

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-MODULE = "e2llm_core.stages.table"
+MODULE = "e2llm_core.stages.config"
 
 
 def faults():

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster.batch.scoring import score
-from cluster.session import Resources
+from cluster.resources import Resources
 from e2llm_core.inference.config import ScoringPlan
 from jobs.__main__ import main
 from storage.places.location import locate

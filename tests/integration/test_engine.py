@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from transformers import get_scheduler
 
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.table import AnyPlan, build_stage
+from e2llm_core.stages.config import build_stage
+from e2llm_core.stages.table import AnyPlan
 from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics

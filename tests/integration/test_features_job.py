@@ -8,7 +8,7 @@ import torch
 
 from cluster.batch.features import compute_features
 from cluster.batch.plans import FeaturesPlan
-from cluster.session import Resources
+from cluster.resources import Resources
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.stages.probe import Origin, Probe, save_probe

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cluster.batch.ingest import REFUSED, IngestPlan, ingest
-from cluster.session import Resources
+from cluster.resources import Resources
 from jobs.__main__ import main
 from storage.damage import verify
 from storage.errors import InputError

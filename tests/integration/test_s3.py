@@ -254,12 +254,12 @@ def training_spec(store: str, folder: Path) -> Path:
 
 
 def test_a_training_spec_names_it(remote: Store, local: Store, tmp_path: Path) -> None:
-    from jobs.paths import absolute
+    from jobs.spec import absolute
 
     loaded = load_spec(training_spec(str(remote.root), tmp_path), [], SPECS)
     spec = absolute(loaded.spec, tmp_path)
     assert spec.data.store == str(remote.root)
-    assert check_inputs(spec) == {"data.store": local.digest}
+    assert check_inputs(spec.inputs()) == {"data.store": local.digest}
 
 
 def test_credentials_are_told_nowhere(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cluster.resources import Resources
 from cluster.serve.deployment import ServeClient, deployed, listen_on_this_node
-from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.items import Request
 from e2llm_core.stages.config import DataConfig

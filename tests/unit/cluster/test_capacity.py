@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from cluster.session import TrainingResources
+from cluster.resources import TrainingResources
 from cluster.train import capacity
 
 

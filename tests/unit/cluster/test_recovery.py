@@ -6,7 +6,7 @@ import torch
 from ray.exceptions import OutOfMemoryError
 from ray.train import WorkerGroupError
 
-from cluster.session import TrainingResources
+from cluster.resources import TrainingResources
 from cluster.train.recovery import is_for_lack_of_memory, newest_checkpoint, refusal, with_half_the_micro_batch
 from e2llm_core.stages.tiny_llm.plan import TinyLLMPlan
 from storage.errors import InputError

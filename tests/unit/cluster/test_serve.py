@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cluster.resources import Resources
 from cluster.serve.deployment import deployed
-from cluster.session import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import DataConfig
 

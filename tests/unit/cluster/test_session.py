@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster import session
-from cluster.session import Resources, require_resources
+from cluster.resources import Resources, require_resources
 from storage.errors import InputError
 
 

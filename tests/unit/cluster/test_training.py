@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from cluster.session import TrainingResources
+from cluster.resources import TrainingResources
 from cluster.train import training
 from cluster.train.stopping import Stopped
 from e2llm_core.stages.config import StagePlan

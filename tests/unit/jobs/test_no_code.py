@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from jobs.load import json_schema, load_spec
-from jobs.paths import absolute
-from jobs.spec import SPECS
+from jobs.spec import SPECS, absolute
 from storage.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

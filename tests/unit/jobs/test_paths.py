@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from e2llm_core.stages.config import FolderOrHub
 from jobs.load import load_spec
-from jobs.paths import absolute, root_folder
-from jobs.spec import SPECS
+from jobs.paths import root_folder
+from jobs.spec import SPECS, absolute
 from storage.places.base import Place
 
 ROOT = Path("/somewhere")

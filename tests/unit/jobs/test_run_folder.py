@@ -120,9 +120,9 @@ def test_a_run_on_changed_data_is_another_run(root, make_store):
         }
     )
     store = make_store(root / "store.zarr")
-    before = check_inputs(spec)
-    assert before == check_inputs(spec) == {"data.store": store.digest}
+    before = check_inputs(spec.inputs())
+    assert before == check_inputs(spec.inputs()) == {"data.store": store.digest}
     info = store.recordings["s1"].model_copy(update={"ingest_digest": "1" * 64})
     store.write_recording(info, np.zeros((3, info.n_times)))
-    assert check_inputs(spec) != before
-    assert split_digest(spec) == resolve_split(spec.data.split, store.trials).digest
+    assert check_inputs(spec.inputs()) != before
+    assert split_digest(spec.inputs()) == resolve_split(spec.data.split, store.trials).digest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.session import TrainingResources
+from cluster.resources import TrainingResources
 from cluster.slurm import launcher
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.launcher import Work, launch

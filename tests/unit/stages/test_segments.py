@@ -14,7 +14,7 @@ from cluster.batch.features import FeatureWriter, manifest_of
 from cluster.batch.plans import FeaturesPlan
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
-from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig
+from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, build_stage
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.features import tower_digest, variant_seeds
 from e2llm_core.stages.measured import MeasuredWindows
@@ -23,7 +23,6 @@ from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
-from e2llm_core.stages.table import build_stage
 from e2llm_core.tower.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World

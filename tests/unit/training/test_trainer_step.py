@@ -51,6 +51,8 @@ class CountingWorld(World):
 class Stage:
     """Losses of a tensor: `total` of each micro-batch, half of it a part of its own."""
 
+    generates = False
+
     def look_ahead(self, model, batches):
         return batches
 
@@ -115,6 +117,24 @@ def test_a_step_that_is_not_logged_waits_for_the_device_once(trainer):
     assert trainer.engine.units == metrics["units"] == 3.0
     assert (metrics["samples"], metrics["tokens"]) == (3.0, 9.0)
     assert trainer.engine.norms == 0
+
+
+def test_a_stage_that_generates_is_counted_afterwards(trainer):
+    """Its rollouts are made without gradients by the model in evaluation mode; there is one more exchange."""
+    model = trainer.engine.model = torch.nn.Linear(1, 1)
+    seen = []
+
+    def rollout(given, batches):
+        seen.append((given is model, given.training, torch.is_grad_enabled(), [batch.units for batch in batches]))
+        return [Batch({"x": torch.ones(4)}, 4.0, 1, 8) for _ in range(3)]
+
+    trainer.stage.generates, trainer.stage.rollout = True, rollout
+    metrics = trainer._train_step(1, trainer._prepare(1), 0.0)
+    assert seen == [(True, False, False, [2.0, 1.0])]
+    assert model.training
+    assert (CountingWorld.sums, CountingWorld.beside) == (2, 1)
+    assert trainer.engine.units == metrics["units"] == 12.0
+    assert (metrics["samples"], metrics["tokens"], metrics["loss"]) == (3.0, 24.0, 1.0)
 
 
 def test_only_a_logged_step_asks_for_the_norm(trainer, tmp_path):
