@@ -127,7 +127,7 @@ class Inputs:
         torch.manual_seed(0)
         model, _ = stage.build()
         self.tower.mkdir()
-        stage.hand_on(model, {name: value.detach() for name, value in model.named_parameters()}, self.tower)
+        stage.export(model, {name: value.detach() for name, value in model.named_parameters()}, self.tower)
         self._compose(stage)
 
     def _compose(self, stage: Stage1) -> None:

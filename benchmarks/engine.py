@@ -117,7 +117,7 @@ class Bench:
         state = {key: value.detach() for key, value in model.named_parameters() if id(value) in trained}
         folder = self.root / name / "model"
         folder.mkdir(parents=True)
-        stage.hand_on(model, state, folder)
+        stage.export(model, state, folder)
 
     def train(self, plan: dict[str, Any], way: str = "ours", workers: int = 1) -> dict[str, Any]:
         """What `_training.py` measured in a run of its own."""

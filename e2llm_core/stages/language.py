@@ -30,7 +30,7 @@ from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, Part, Stage
+from e2llm_core.training.stage import Batch, Losses, LossTerm, Stage
 from e2llm_core.training.world import World
 from storage.sampling.order import Order
 from storage.sampling.strata import training_order
@@ -238,21 +238,21 @@ class LanguageStage(Stage):
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
         units = sum(tokens.units for tokens in counted)
-        tensors["task_units"] = [sum(s.units for s in counted if s.task == n) for n in range(len(self.tasks))]
+        tensors["task_targets"] = [sum(s.units for s in counted if s.task == n) for n in range(len(self.tasks))]
         return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
         given = dict(batch.tensors)
-        tasks, units = given.pop("tasks"), given.pop("task_units")
+        tasks, targets = given.pop("tasks"), given.pop("task_targets")
         output = model(**given)
-        parts = {"nll": Part(output.loss, batch.units)}
+        parts = {"nll": LossTerm(output.loss, batch.num_targets)}
         if len(self.tasks) > 1:
             places = given["supervised"]
             task_of_token = tasks.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
             weighted = output.token_nll * next_tokens(given["weights"], places)
             sums = torch.zeros(len(self.tasks), device=tasks.device).index_add(0, task_of_token, weighted)
-            parts |= {f"nll/{name}": Part(sums[n], units[n]) for n, name in enumerate(self.tasks)}
+            parts |= {f"nll/{name}": LossTerm(sums[n], targets[n]) for n, name in enumerate(self.tasks)}
         return Losses(output.loss, parts)
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
@@ -269,7 +269,7 @@ class LanguageStage(Stage):
         for row in [*rows, *[[]] * (int(passes) - len(rows))]:
             batch = self.row(source, [tokenized[place] for place in row] or [tokenized[0].without_weight()])
             nll += float(self.losses(model, batch.to(world.device)).total)
-            units += batch.units
+            units += batch.num_targets
         total, count = world.sum([nll, units])
         return {"nll": total / count, "score": -total / count}
 

@@ -153,22 +153,22 @@ class Engine:
         self._engine.train()
         return self._engine
 
-    def backward(self, total: Tensor, global_units: float, *, last: bool) -> None:
-        """Differentiate a loss sum as its share of the mean over the step's units on all ranks.
+    def backward(self, total: Tensor, num_targets: float, *, last: bool) -> None:
+        """Differentiate a loss sum as its share of the mean over the step's targets on all ranks.
 
         DeepSpeed averages gradients over ranks, so their number is multiplied in here.
 
         Parameters
         ----------
         total : Tensor
-            Sum over the micro-batch's units.
-        global_units : float
-            Units of the step on all ranks.
+            Sum over the micro-batch's targets.
+        num_targets : float
+            Targets of the step on all ranks.
         last : bool
             Whether it is the step's last micro-batch.
         """
         self._engine.set_gradient_accumulation_boundary(last)
-        self._engine.backward(total * (self._world.size / global_units))
+        self._engine.backward(total * (self._world.size / num_targets))
 
     def step(self) -> bool:
         """Optimizer step, after the last micro-batch's `backward`; tells whether the gradients were finite.

@@ -33,14 +33,14 @@ class Batch:
     ----------
     tensors : dict
         The model's inputs and targets.
-    units : float
+    num_targets : float
         What its losses sum over: samples, or weighted supervised tokens. Fillers count 0.
     samples, tokens : int
         Its work without fillers, for the metrics.
     """
 
     tensors: dict[str, Any]
-    units: float
+    num_targets: float
     samples: int = 0
     tokens: int = 0
 
@@ -56,22 +56,22 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Part:
+class LossTerm:
     """A reported loss: its sum and what it is divided by, both of one micro-batch."""
 
     total: Tensor
-    units: float
+    num_targets: float
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a micro-batch gives: `total`, a sum over its units, is differentiated; `parts` are reported.
+    """What a micro-batch gives: `total`, a sum over its targets, is differentiated; `parts` are reported.
 
-    Every micro-batch of every rank names the same parts, those without units too.
+    Every micro-batch of every rank names the same parts, those without targets too.
     """
 
     total: Tensor
-    parts: dict[str, Part]
+    parts: dict[str, LossTerm]
 
 
 class Stage(ABC):
@@ -123,9 +123,9 @@ class Stage(ABC):
     def rollout(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Generate a step's samples with the model as it is. A collective call, made only where `generates` is set.
 
-        It runs without gradients and before anything of the step is counted, so that `units`, `samples` and `tokens`
-        may be known only afterwards. For a run to go on bit for bit after an interruption, what is drawn must follow
-        from the samples' ids and positions alone; `batches` has them.
+        It runs without gradients, and before the step's targets, samples and tokens are counted. For a run to go on
+        bit for bit after an interruption, what is drawn must follow from the samples' ids and positions alone, which
+        `batches` was given.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class Stage(ABC):
         """
         return batches
 
-    def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+    def gradient_cache(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Add to the micro-batches of a step what their losses need of each other. A collective call."""
         return batches
 
@@ -154,5 +154,5 @@ class Stage(ABC):
         """Metrics on validation subjects; a collective call. `score` in it selects the best weights (higher)."""
 
     @abstractmethod
-    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the model directory from gathered trainable and frozen-but-own tensors; rank 0 only."""

@@ -18,7 +18,7 @@ from e2llm_core.training.engine import Engine, start_distributed, zero3_loading
 from e2llm_core.training.faults import STACKS, Watchdog
 from e2llm_core.training.meter import StepMeter
 from e2llm_core.training.metrics import PROGRESS, RECORDS, MetricsLog, record_choices
-from e2llm_core.training.stage import Batch, Part, Stage
+from e2llm_core.training.stage import Batch, LossTerm, Stage
 from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.places.folder import Folder
@@ -34,7 +34,7 @@ class Prepared:
     """A step's micro-batches on this rank, and what those of all ranks add up to."""
 
     batches: list[Batch]
-    units: float
+    num_targets: float
     samples: float
     tokens: float
 
@@ -196,22 +196,22 @@ class Trainer:
         return Prepared(batches, *self.world.sum(_counts(batches)))
 
     def _train_step(self, step: int, ready: Prepared, loader_wait: float) -> dict[str, float]:
-        """One optimizer step on global batch number `step`; returns means over the step's units."""
+        """One optimizer step on global batch number `step`; returns means over the step's targets."""
         self.meter.begin()
         model, rates = self.engine.forward_model(), self.engine.learning_rates()
         batches = [batch.to(self.world.device) for batch in ready.batches]
         if self.stage.generates:
             ready = self._roll_out(batches)
             batches = ready.batches
-        batches = self.stage.look_ahead(model, batches)
+        batches = self.stage.gradient_cache(model, batches)
         totals: dict[str, Tensor] = {}
         counts: dict[str, float] = {}
         for place, batch in enumerate(batches, 1):
             losses = self.stage.losses(model, batch)
-            self.engine.backward(losses.total, ready.units, last=place == len(batches))
-            for name, part in {"loss": Part(losses.total, batch.units), **losses.parts}.items():
+            self.engine.backward(losses.total, ready.num_targets, last=place == len(batches))
+            for name, part in {"loss": LossTerm(losses.total, batch.num_targets), **losses.parts}.items():
                 totals[name] = totals.get(name, 0) + part.total.detach().double()
-                counts[name] = counts.get(name, 0) + part.units
+                counts[name] = counts.get(name, 0) + part.num_targets
         is_finite = self.engine.step()
         summed = self._exchange(list(totals.values()), list(counts.values()))
         self._measure(ready.batches, loader_wait)
@@ -228,7 +228,7 @@ class Trainer:
         if self._all_written:
             self.checkpoints.finish(self.engine)
         metrics |= {f"lr/{name}": rate for name, rate in rates.items()}
-        return metrics | {"units": ready.units, "samples": ready.samples, "tokens": ready.tokens}
+        return metrics | {"units": ready.num_targets, "samples": ready.samples, "tokens": ready.tokens}
 
     def _measure(self, batches: list[Batch], loader_wait: float) -> None:
         """Tell the meter what this rank has done in the step."""
@@ -243,14 +243,14 @@ class Trainer:
         self.engine.model.train()
         return metrics
 
-    def _hand_on(self, folder: Path) -> None:
+    def _export(self, folder: Path) -> None:
         """Write a model directory next to its final place, then move it there. A collective call."""
         state = self.engine.gathered_state()
         if self.world.is_first:
             partial = folder.with_name(folder.name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            self.stage.hand_on(self.engine.model, state, partial)
+            self.stage.export(self.engine.model, state, partial)
             Folder(partial).settle("")
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
@@ -261,12 +261,12 @@ class Trainer:
         self.checkpoints.finish(self.engine)
         if self.config.select == "best":
             self.checkpoints.load_best(self.engine, self.state)
-        self._hand_on(self.run / "model")
+        self._export(self.run / "model")
 
 
 def _counts(batches: list[Batch]) -> list[float]:
-    """Units, samples and tokens of a step on this rank."""
-    return [sum(getattr(batch, name) for batch in batches) for name in ("units", "samples", "tokens")]
+    """Targets, samples and tokens of a step on this rank."""
+    return [sum(getattr(batch, name) for batch in batches) for name in ("num_targets", "samples", "tokens")]
 
 
 def seed_everything(seed: int) -> None:

@@ -55,7 +55,7 @@ class LongTexts(Stage):
         running = (words[:, 1:] == END).cumsum(dim=1) - (words[:, 1:] == END).long() == 0
         counted = running * batch.tensors["own"][:, None]
         number = int(counted.sum())
-        return replace(batch, tensors={"words": words, "counted": counted}, units=float(number), tokens=number)
+        return replace(batch, tensors={"words": words, "counted": counted}, num_targets=float(number), tokens=number)
 
     def losses(self, model, batch):
         words, counted = batch.tensors["words"], batch.tensors["counted"]
@@ -66,7 +66,7 @@ class LongTexts(Stage):
     def validate(self, model, world):
         return {"score": 0.0}
 
-    def hand_on(self, model, state, folder):
+    def export(self, model, state, folder):
         torch.save(state, folder / "state.pt")
 
 

@@ -123,7 +123,7 @@ def plain_run(content: dict) -> tuple[list[float], torch.nn.Module]:
         ids = order.batch(step, config.global_batch)
         positions = step * config.global_batch + np.arange(len(ids))
         batch = stage.prepare(MicroBatch(ids, positions, np.ones(len(ids), dtype=np.float32)))
-        loss = stage.losses(model, batch).total / batch.units
+        loss = stage.losses(model, batch).total / batch.num_targets
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, config.gradient_clip)
@@ -188,7 +188,8 @@ def test_what_stage_3_hands_on_is_the_trained_model(trained):
     before = E2LLMForConditionalGeneration.from_pretrained(trained / "stage2/model")
     with torch.no_grad():
         found, wanted, old = (
-            float(stage.losses(model.eval(), batch).total / batch.units) for model in (handed_on, expected, before)
+            float(stage.losses(model.eval(), batch).total / batch.num_targets)
+            for model in (handed_on, expected, before)
         )
     assert found == pytest.approx(wanted, abs=TOLERANCE)
     assert abs(found - old) > 100 * TOLERANCE

@@ -23,7 +23,7 @@ from e2llm_core.tower.config import TowerConfig
 from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
+from e2llm_core.training.stage import Batch, Losses, LossTerm, ParameterGroup, Stage
 from e2llm_core.training.world import World
 from storage.places.fetching import fetched_file
 from storage.sampling.order import Order
@@ -180,7 +180,7 @@ class Stage1(Stage):
         own = int(micro.weights.sum())
         return Batch({name: torch.from_numpy(array) for name, array in arrays.items()}, own, own)
 
-    def look_ahead(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
+    def gradient_cache(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
         """Compare vectors across micro-batches; needs a forward pass more where there are several."""
         if len(batches) == 1 or not self.config.contrastive:
             return batches
@@ -214,7 +214,7 @@ class Stage1(Stage):
         scale = {"classification": 1.0} | config.model_dump(include={"contrastive", "measures", "patch_powers"})
         sums = {name: (row * weights).sum() for name, row in rows.items()}
         total = torch.stack([scale[name] * value for name, value in sums.items()]).sum()
-        return Losses(total, {name: Part(value, batch.units) for name, value in sums.items()})
+        return Losses(total, {name: LossTerm(value, batch.num_targets) for name, value in sums.items()})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Balanced accuracy on validation, reserved and fitted subjects: the gap is over-fitting."""
@@ -240,7 +240,7 @@ class Stage1(Stage):
         counted: np.ndarray = np.array(world.sum(votes.ravel().tolist())).reshape(votes.shape)
         return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))
 
-    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the tower, and its label head and the spread of its measures as the stage's probe."""
         head = {name: state[f"label_head.{name}"] for name in ("weight", "bias")}
         tower = {name.removeprefix("tower."): value for name, value in state.items() if name.startswith("tower.")}

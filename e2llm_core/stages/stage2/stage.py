@@ -82,7 +82,7 @@ class Stage2(LanguageStage):
         """A description of one window."""
         return Sample(DESCRIPTION.dialogue(source, (number,), rng), (number,))
 
-    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite with the trained projector; the language model stays where it is."""
         assert isinstance(model, E2LLMForConditionalGeneration)
         tensors = {"projector": strip_prefix(state, "projector.")}

@@ -111,7 +111,7 @@ class Stage3(LanguageStage):
         windows = source.sampler(task)(window, rng)
         return Sample(task.dialogue(source, windows, rng), windows, self.tasks.index(task.name))
 
-    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""
         assert isinstance(model, E2LLMForConditionalGeneration)
         tensors = {"projector": strip_prefix(state, "projector.")}

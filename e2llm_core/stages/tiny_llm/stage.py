@@ -18,7 +18,7 @@ from e2llm_core.tasks.corpus import corpus_dialogue
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
-from e2llm_core.training.stage import Batch, Losses, ParameterGroup, Part, Stage
+from e2llm_core.training.stage import Batch, Losses, LossTerm, ParameterGroup, Stage
 from e2llm_core.training.world import World
 
 _TOKENIZER_TEXTS = 2000
@@ -96,16 +96,16 @@ class TextPretraining(Stage):
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Negative log-likelihood summed over weighted tokens."""
         total = model(**batch.tensors)
-        return Losses(total, {"nll": Part(total, batch.units)})
+        return Losses(total, {"nll": LossTerm(total, batch.num_targets)})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on dialogues beyond the corpus; the same on every rank."""
         first = self._config.corpus_size
         batch = _batch(self._samples(np.arange(first, first + _VALIDATION_TEXTS)))
-        mean = float(model(**batch.to(world.device).tensors)) / batch.units
+        mean = float(model(**batch.to(world.device).tensors)) / batch.num_targets
         return {"nll": mean, "score": -mean}
 
-    def hand_on(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write a plain folder that transformers loads."""
         assert isinstance(model, ScoredText)
         plain = {name.removeprefix("llm."): value for name, value in state.items()}

@@ -122,7 +122,7 @@ def hand_on(stage, folder: Path, seed: int = 1) -> tuple[torch.nn.Module, dict[s
             for parameter in group.parameters:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     state = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) in trainable}
-    stage.hand_on(model, state, folder)
+    stage.export(model, state, folder)
     return model.eval(), state
 
 

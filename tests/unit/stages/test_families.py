@@ -57,7 +57,7 @@ def trained(stage, steps=3):
     ids, losses = np.arange(6), []
     for _ in range(steps):
         batch = stage.prepare(MicroBatch(ids, ids, np.ones(6, dtype=np.float32)))
-        loss = stage.losses(model.train(), batch).total / batch.units
+        loss = stage.losses(model.train(), batch).total / batch.num_targets
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -78,13 +78,13 @@ def test_an_architecture_goes_through_all_of_it(model_type, tie, spare, data, to
     rows = model.config.text_config.vocab_size
     assert rows == (llm.config.vocab_size if spare else math.ceil((llm.config.vocab_size + 3) / 64) * 64)
     (tmp_path / "two").mkdir()
-    stage2.hand_on(model, state, tmp_path / "two")
+    stage2.export(model, state, tmp_path / "two")
 
     stage3 = Stage3(data, tmp_path / "two", LORA, ("IED", "EPC"), train)
     model, state, losses = trained(stage3)
     assert losses[-1] < losses[0]
     (tmp_path / "three").mkdir()
-    stage3.hand_on(model, state, tmp_path / "three")
+    stage3.export(model, state, tmp_path / "three")
 
     question = LABELLING.question(data.labels)
     segments = np.random.default_rng(0).normal(size=(2, 1, len(data.settings.channels), data.settings.n_times))
@@ -107,7 +107,7 @@ def test_an_architecture_goes_through_all_of_it(model_type, tie, spare, data, to
     whole = Stage3(data, tmp_path / "two", None, ("IED",), train)
     model, state, _ = trained(whole, steps=1)
     (tmp_path / "whole").mkdir()
-    whole.hand_on(model, state, tmp_path / "whole")
+    whole.export(model, state, tmp_path / "whole")
     again = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "whole")
     assert all(torch.equal(value, state[name]) for name, value in again.named_parameters() if name in state)
 
@@ -163,7 +163,7 @@ def test_stage2_leaves_the_language_model_on_disk_alone(data, tower_folder, tmp_
     stage = Stage2(data, tower_folder, str(tmp_path / "llm"), ProjectorConfig(), LanguageTrainConfig())
     model, state, _ = trained(stage, steps=1)
     (tmp_path / "two").mkdir()
-    stage.hand_on(model, state, tmp_path / "two")
+    stage.export(model, state, tmp_path / "two")
     assert all(
         torch.equal(value, was[name]) for name, value in load_file(tmp_path / "llm" / "model.safetensors").items()
     )

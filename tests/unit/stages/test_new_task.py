@@ -83,7 +83,7 @@ def test_it_is_trained_beside_another(make_stage3):
     assert not len(stage.windows_with_claims(np.arange(2 * first)))
     batch = stage.row(stage.training, stage.tokenize(np.array([0, first]), np.arange(2)))
     assert len(batch.tensors["eeg"]) == 2 + 3
-    assert all(units > 0 for units in batch.tensors["task_units"])
+    assert all(number > 0 for number in batch.tensors["task_targets"])
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def same(first, second) -> bool:
     def equal(one, other) -> bool:
         return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
-    return first.units == second.units and all(
+    return first.num_targets == second.num_targets and all(
         equal(value, second.tensors[name]) for name, value in first.tensors.items()
     )
 
@@ -65,14 +65,14 @@ def test_augmentation_changes_with_the_position_and_the_seed(make, name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_sample_is_the_same_in_whatever_micro_batch(make, name):
-    """Sum of units over the shards of two workers, and over one batch: nothing depends on the company."""
+    """Sum of targets over the shards of two workers, and over one batch: nothing depends on the company."""
     stage = make[name]()
     ids = np.array([4, 0, 2, 3, 1])
     whole = stage.prepare(micro(ids, 20 + np.arange(5)))
     parts = [part for rank in range(2) for part in shard(ids, 20, 2, World(rank, 2))]
     batches = [stage.prepare(part) for part in parts]
     assert sum(float(part.weights.sum()) for part in parts) < sum(len(part.ids) for part in parts), "no filler here"
-    assert sum(batch.units for batch in batches) == pytest.approx(whole.units, rel=1e-6)
+    assert sum(batch.num_targets for batch in batches) == pytest.approx(whole.num_targets, rel=1e-6)
 
 
 def test_stage1_fits_its_own_subjects_only_and_its_targets_follow_the_ids(make_stage1, data):
@@ -81,8 +81,8 @@ def test_stage1_fits_its_own_subjects_only_and_its_targets_follow_the_ids(make_s
     assert data.split.reserved == ("s1",)
     batch = stage.prepare(micro([0, 3, 7]))
     assert batch.tensors["labels"].tolist() == stage.windows.table["label_id"].to_numpy()[[0, 3, 7]].tolist()
-    assert batch.units == 3.0
-    assert stage.prepare(micro([0, 3], weights=[1, 0])).units == 1.0
+    assert batch.num_targets == 3.0
+    assert stage.prepare(micro([0, 3], weights=[1, 0])).num_targets == 1.0
 
 
 def test_stage1_without_augmentation_reads_the_windows_as_they_are(make_stage1):
@@ -121,7 +121,7 @@ def test_fillers_count_neither_units_nor_loss(make_stage2):
     model, _ = stage.build()
     real = stage.prepare(micro([3, 4], [0, 1]))
     filled = stage.prepare(micro([3, 4, 3], [0, 1, 0], [1, 1, 0]))
-    assert real.units == filled.units
+    assert real.num_targets == filled.num_targets
     with torch.no_grad():
         losses = [float(stage.losses(model.eval(), batch).total) for batch in (real, filled)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -143,7 +143,7 @@ def test_a_task_named_twice_has_one_loss(make_stage3):
     batch = stage.prepare(micro([0, number, 2 * number + 1]))
     assert stage.tasks == ("IED", "EPC")
     assert batch.tensors["tasks"].tolist() == [0, 1, 1]
-    assert sum(batch.tensors["task_units"]) == batch.units
+    assert sum(batch.tensors["task_targets"]) == batch.num_targets
 
 
 def test_text_supervises_all_tokens_but_the_first_of_each_dialogue(make):
@@ -164,7 +164,7 @@ def test_packed_batches_of_all_ranks_hold_the_global_batch_once(make, name, work
     assert len({len(share) for share in shares}) == 1
     rows = [batch for share in shares for batch in share]
     whole = stage.prepare(micro(ids, 20 + np.arange(5)))
-    assert sum(batch.units for batch in rows) == pytest.approx(whole.units)
+    assert sum(batch.num_targets for batch in rows) == pytest.approx(whole.num_targets)
     assert sum(batch.samples for batch in rows) == 5 == whole.samples
     assert sum(batch.tokens for batch in rows) == whole.tokens == whole.tensors["input_ids"].numel()
     for batch in rows:

@@ -66,7 +66,7 @@ def nll(stage, model, seeds: bool) -> float:
         shown = [type(one)(one.tokens, one.windows, None) for one in shown]
     batch = stage.row(stage.training, shown)
     with torch.no_grad():
-        return float(stage.losses(model.eval(), batch).total / batch.units)
+        return float(stage.losses(model.eval(), batch).total / batch.num_targets)
 
 
 def both(stage: str, data, cached_data, tower_folder, llm_folder, stage2_folder):

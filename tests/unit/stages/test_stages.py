@@ -41,7 +41,7 @@ def loss(stage, model, ids=(0, 1, 2)) -> float:
     micro = MicroBatch(np.array(ids), np.array(ids), np.ones(len(ids), dtype=np.float32))
     batch = stage.prepare(micro)
     with torch.no_grad():
-        return float(stage.losses(model.eval(), batch).total / batch.units)
+        return float(stage.losses(model.eval(), batch).total / batch.num_targets)
 
 
 def test_stage1_trains_everything_in_two_groups(make_stage1):
@@ -122,7 +122,7 @@ def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkey
         micros = [MicroBatch(np.arange(3) + n, np.arange(3), np.ones(3, np.float32)) for n in (0, 3)]
         batches = [stage.prepare(micro) for micro in micros]
         assert all(set(batch.tensors) == {"eeg", "labels", "weights"} for batch in batches)
-        assert stage.look_ahead(model, batches) == batches
+        assert stage.gradient_cache(model, batches) == batches
         assert set(stage.losses(model, batches[0]).parts) == {"classification"}
         with torch.no_grad():
             assert stage.validate(model.eval(), World()).keys() >= {"score", "gap"}
@@ -143,7 +143,7 @@ def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeyp
     stage = make_stage1(**{term: 0.0})
     model, _ = stage.build()
     batch = stage.prepare(MicroBatch(np.arange(3), np.arange(3), np.ones(3, np.float32)))
-    (seen,) = stage.look_ahead(model, [batch])
+    (seen,) = stage.gradient_cache(model, [batch])
     assert set(stage.losses(model, seen).parts) == {"classification", *HEADS} - {term}
 
 
@@ -209,7 +209,7 @@ def test_stage3_can_hand_on_again_elsewhere(make_stage3, hand_on, tmp_path):
     stage = make_stage3()
     model, state = hand_on(stage, tmp_path / "first")
     again = tmp_path / "far" / "away" / "model"
-    stage.hand_on(model, state, again)
+    stage.export(model, state, again)
     loaded = E2LLMForConditionalGeneration.from_pretrained(again)
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
 
@@ -287,7 +287,7 @@ def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size,
         return Batch({}, sum(sample.tokens.units for sample in samples))
 
     monkeypatch.setattr(stage, "row", row)
-    monkeypatch.setattr(stage, "losses", lambda model, batch: Losses(torch.tensor(2.0 * batch.units), {}))
+    monkeypatch.setattr(stage, "losses", lambda model, batch: Losses(torch.tensor(2.0 * batch.num_targets), {}))
     shown = []
     for workers in (1, 3):
         rows.clear()

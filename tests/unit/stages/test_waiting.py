@@ -63,7 +63,7 @@ def test_what_is_where_is_the_same_found_by_masks_on_the_device(prepared):
     tensors = {key: value for key, value in batch.tensors.items() if key not in {"supervised", "eeg_places"}}
     mask = supervised_positions(tensors["labels"])
     assert torch.equal(batch.tensors["supervised"], mask[0].nonzero().squeeze(1))
-    given = {key: value for key, value in tensors.items() if key not in {"tasks", "task_units"}}
+    given = {key: value for key, value in tensors.items() if key not in {"tasks", "task_targets"}}
     with Waits() as waits:
         output = model(**given)
     output.loss.backward()

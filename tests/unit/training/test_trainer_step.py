@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from e2llm_core.training.checkpoint import TrainerState
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.metrics import MetricsLog, read_metrics
-from e2llm_core.training.stage import Batch, Losses, Part
+from e2llm_core.training.stage import Batch, Losses, LossTerm
 from e2llm_core.training.trainer import Trainer
 from e2llm_core.training.world import World
 from storage.errors import InputError
@@ -53,12 +53,12 @@ class Stage:
 
     generates = False
 
-    def look_ahead(self, model, batches):
+    def gradient_cache(self, model, batches):
         return batches
 
     def losses(self, model, batch):
         total = batch.tensors["x"].sum()
-        return Losses(total, {"half": Part(total / 2, batch.units)})
+        return Losses(total, {"half": LossTerm(total / 2, batch.num_targets)})
 
     def flops(self, batch):
         return None
@@ -79,8 +79,8 @@ class Engine:
     def learning_rates(self):
         return {"heads": 1e-3}
 
-    def backward(self, total, units, last):
-        self.units = units
+    def backward(self, total, num_targets, last):
+        self.num_targets = num_targets
 
     def step(self):
         return self.is_finite
@@ -114,7 +114,7 @@ def test_a_step_that_is_not_logged_waits_for_the_device_once(trainer):
     assert sum(waits.seen.values()) == 1, dict(waits.seen)
     assert (CountingWorld.sums, CountingWorld.beside) == (1, 1)
     assert (metrics["loss"], metrics["half"]) == (2.0, 1.0)
-    assert trainer.engine.units == metrics["units"] == 3.0
+    assert trainer.engine.num_targets == metrics["units"] == 3.0
     assert (metrics["samples"], metrics["tokens"]) == (3.0, 9.0)
     assert trainer.engine.norms == 0
 
@@ -125,7 +125,7 @@ def test_a_stage_that_generates_is_counted_afterwards(trainer):
     seen = []
 
     def rollout(given, batches):
-        seen.append((given is model, given.training, torch.is_grad_enabled(), [batch.units for batch in batches]))
+        seen.append((given is model, given.training, torch.is_grad_enabled(), [batch.num_targets for batch in batches]))
         return [Batch({"x": torch.ones(4)}, 4.0, 1, 8) for _ in range(3)]
 
     trainer.stage.generates, trainer.stage.rollout = True, rollout
@@ -133,7 +133,7 @@ def test_a_stage_that_generates_is_counted_afterwards(trainer):
     assert seen == [(True, False, False, [2.0, 1.0])]
     assert model.training
     assert (CountingWorld.sums, CountingWorld.beside) == (2, 1)
-    assert trainer.engine.units == metrics["units"] == 12.0
+    assert trainer.engine.num_targets == metrics["units"] == 12.0
     assert (metrics["samples"], metrics["tokens"], metrics["loss"]) == (3.0, 24.0, 1.0)
 
 
