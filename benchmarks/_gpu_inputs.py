@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from scipy.signal import resample_poly
 
-from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import LLMSize, llm_size
 from e2llm_core.stages.config import build_stage

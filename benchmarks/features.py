@@ -21,14 +21,14 @@ from benchmarks._report import Row, compare, rounds, write
 from benchmarks.engine import NO_WARM_UP, SMALL_TOWER, Bench, tokens_per_second
 from cluster.batch.features import FeatureWriter, manifest_of
 from cluster.batch.plans import FeaturesPlan
-from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+from e2llm_core.encoders.eegpt.config import EEGPTTower
+from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.tower import tokens_per_segment
 from e2llm_core.sizes.workload import text_tokens
 from e2llm_core.tasks.registry import DESCRIPTION
-from e2llm_core.tower.config import TowerConfig
-from e2llm_core.tower.tower import EEGSettings, EEGTower
+from e2llm_core.tower.tower import EEGSettings, build_tower
 from e2llm_core.training.flops import tower_flops
 from storage.features import Features
 
@@ -67,15 +67,14 @@ def against_the_tower(bench: Bench, name: str, number: int) -> Row:
 def by_arithmetic(llm: str) -> float:
     """FLOPs of a step of stage 2 with EEGPT large in it, over those without: 58 channels, windows of 4 s."""
     size = llm_size(llm)
-    question, answer = text_tokens(DESCRIPTION, tokens_per_segment(ProjectorConfig(), WINDOW_SECONDS))
+    config = EEGPTTower()
+    patches = config.contract.num_patches(WINDOW_SECONDS)
+    question, answer = text_tokens(DESCRIPTION, tokens_per_segment(ProjectorConfig(), patches))
     # Forward, and backward to the projector: 2 + 2 FLOPs for each frozen weight that a token meets.
     language = 4 * (size.linear_parameters * (question + answer) + size.head_parameters * answer)
     channels = PRETRAINED_CHANNELS
     with torch.device("meta"):
-        config = TowerConfig()
-        encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio"})
-        temporal = {"dim": config.temporal_dim, "depth": config.temporal_depth, "num_heads": config.temporal_heads}
-        tower = EEGTower.build(EEGSettings(channels, window_seconds=WINDOW_SECONDS), encoder=encoder, temporal=temporal)
+        tower = build_tower(config, EEGSettings(channels, window_seconds=WINDOW_SECONDS))
     return round(1 + tower_flops(tower, backward=False) / language, 2)
 
 

@@ -47,7 +47,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Docume
     found: dict[tuple[Keys, str], str] = {}
     for item in error.errors(include_url=False):
         keys, schema = _locate(item["loc"], document.data, root)
-        if item["type"] == "union_tag_not_found":
+        if item["type"] in ("union_tag_not_found", "union_tag_invalid"):
             keys = (*keys, str(item["ctx"]["discriminator"]).strip("'"))
         text = _explain(dict(item), keys, schema, root)
         where = document.place(keys)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from e2llm_core.counts import block_numbers
 from e2llm_core.sizes.llm import LLMSize, partition_numel
 from e2llm_core.sizes.workload import Part, Workload
 
@@ -251,21 +252,16 @@ def _tower_activations(work: Workload, samples: float) -> float:
     if work.tower is None:
         return 0.0
     tower, segments = work.tower, samples * work.sample.segments
-    tokens = segments * work.patches * (work.channels + tower.n_summary)
+    tokens = segments * work.patches * tower.patch_tokens(work.channels)
     late = segments * (work.patches + 1)
     if not work.tower_trains:
-        return 4 * tokens * tower.dim * (4 + tower.mlp_ratio)
+        return 4 * tower.working_numbers(tokens, backward=False)
     value = work.value_bytes
     return value * (
-        tokens * tower.dim * tower.depth * block_numbers(tower.mlp_ratio)
+        tower.kept_numbers(tokens)
         + late * tower.temporal_dim * tower.temporal_depth * block_numbers(4.0)
-        + tokens * tower.dim * (4 + 2 * tower.mlp_ratio)
+        + tower.working_numbers(tokens, backward=True)
     )
-
-
-def block_numbers(mlp_ratio: float) -> float:
-    """Numbers that autograd keeps of one token in a tower's block, per width: see docs/plan.md."""
-    return 9 + 2 * mlp_ratio
 
 
 def _gathered(work: Workload, gpus: int) -> float:

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster.planning.gpus import GPU
-from e2llm_core.sizes.llm import total_numel
-from e2llm_core.sizes.tower import encoder_tensors, temporal_tensors
+from e2llm_core.counts import total_numel
+from e2llm_core.sizes.tower import temporal_tensors
 from e2llm_core.sizes.workload import Workload
 
 COMPUTE_SHARE = 0.55
@@ -160,11 +160,8 @@ def _adapters_per_token(work: Workload) -> float:
 def _tower_flops(work: Workload) -> float:
     assert work.tower is not None
     tower, segments = work.tower, work.sample.segments
-    channels = work.channels + tower.n_summary
-    encoder = 2 * total_numel(encoder_tensors(tower)) * channels
-    attention = 4 * tower.depth * channels**2 * tower.dim
     late = 2 * total_numel(temporal_tensors(tower)) + 4 * tower.temporal_depth * work.patches * tower.temporal_dim
-    return segments * work.patches * (encoder + attention + late)
+    return segments * work.patches * (tower.patch_flops(work.channels) + late)
 
 
 def _weights_read(work: Workload) -> float:

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from e2llm_core.encoders.config import InputContract
+
+MILLIVOLTS_PER_UNIT = {"mV": 1.0, "uV": 1e-3, "V": 1e3}
+DIMENSIONLESS = ("whitened", "zscore")
 
 ConfigT = TypeVar("ConfigT")
 
@@ -46,6 +52,42 @@ class EEGEncoder(Protocol):
     def config_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable settings from which the registry rebuilds the encoder."""
         ...
+
+
+def to_contract(signal_BCT: Tensor, unit: str, contract: InputContract) -> Tensor:
+    """Convert a physical signal to an encoder's unit and reference; leave a dimensionless one as it is.
+
+    Parameters
+    ----------
+    signal_BCT
+        (batch, n_chans, n_times), floating point.
+    unit
+        ``"mV"``, ``"uV"``, ``"V"``, or one of `DIMENSIONLESS`.
+    contract
+        The encoder's.
+
+    Returns
+    -------
+    Tensor
+        (batch, n_chans, n_times); a converted one has float32 at least.
+
+    Raises
+    ------
+    ValueError
+        If the unit is unknown, or an average reference is asked of a single channel.
+    """
+    if unit in DIMENSIONLESS:
+        return signal_BCT
+    if unit not in MILLIVOLTS_PER_UNIT:
+        known = [*MILLIVOLTS_PER_UNIT, *DIMENSIONLESS]
+        raise ValueError(f"unit: {unit!r} is unknown. Convert the signal to one of {known} and name it")
+    precise_BCT = signal_BCT.to(torch.promote_types(signal_BCT.dtype, torch.float32))
+    converted_BCT = precise_BCT * (MILLIVOLTS_PER_UNIT[unit] / MILLIVOLTS_PER_UNIT[contract.unit])
+    if contract.reference == "none":
+        return converted_BCT
+    if signal_BCT.shape[1] < 2:
+        raise ValueError(f"channels: an average reference of one channel in {unit} is zero. Give two or more")
+    return converted_BCT - converted_BCT.mean(dim=1, keepdim=True)
 
 
 def config_from_dict(config_class: type[ConfigT], values: dict[str, Any], place: str) -> ConfigT:

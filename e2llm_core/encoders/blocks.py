@@ -1,7 +1,7 @@
 """Pre-norm transformer block shared by the EEG encoder and the temporal transformer.
 
-Parameter names (``norm1``, ``attn.qkv``, ``attn.proj``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``) follow the
-published EEGPT checkpoint, so that its blocks load without renaming.
+Parameter names (``norm1``, ``attn.qkv``, ``attn.proj``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``) are those of timm's
+vision transformer, as in published checkpoints of EEG encoders, so that their blocks load without renaming.
 
 Shape suffixes: B batch, L tokens, Q query tokens, D model dimension, H heads.
 """

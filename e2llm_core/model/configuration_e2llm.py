@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from e2llm_core.encoders import DEFAULT_ENCODER
 from e2llm_core.llm.families.table import STAND_IN
 
 
@@ -20,7 +21,7 @@ class E2LLMConfig(PreTrainedConfig):
     text_config
         Configuration of the inner language model.
     encoder
-        ``{"name": "eegpt", ...}``, fields of the encoder's own config.
+        ``{"name", ...settings of its network}``; see `e2llm_core.encoders`.
     temporal
         ``{"dim", "depth", "num_heads", "max_patches", "dropout"}``.
     projector
@@ -58,7 +59,7 @@ class E2LLMConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        self.encoder = dict(self.encoder or {"name": "eegpt"})
+        self.encoder = dict(self.encoder or {"name": DEFAULT_ENCODER})
         self.temporal = dict(self.temporal or {})
         self.projector = dict(self.projector or {"kind": "mlp"})
         self.eeg = dict(self.eeg or {})

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from e2llm_core.model import model_io
 from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.projector import build_projector
-from e2llm_core.tower.tower import EEGTower, load_tower, save_tensors, save_tower
+from e2llm_core.tensors import save_tensors
+from e2llm_core.tower.tower import EEGTower, load_tower, save_tower
 from storage.places.base import is_url
 
 

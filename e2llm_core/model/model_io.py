@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
-from e2llm_core.encoders.eegpt_weights import load_strict
 from e2llm_core.llm.attention import choose_attention
 from e2llm_core.llm.embedding_rows import enlarge, table_rows
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.llm.zero_loading import load_partitioned
-from e2llm_core.tower.tower import refuse_empty, save_tensors
+from e2llm_core.tensors import load_strict, refuse_empty, save_tensors
 from storage.errors import InputError
 from storage.places.base import is_url
 from storage.places.fetching import fetched

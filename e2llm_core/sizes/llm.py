@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.counts import Tensors, total_numel
 from e2llm_core.llm.families.base import Architecture
 from e2llm_core.llm.families.table import family_of
 from storage.errors import InputError
@@ -24,21 +25,6 @@ from storage.places.base import is_url
 from storage.places.location import locate
 
 _VARIANT = re.compile(r"-(Base|Instruct|Chat|Instruct-2507|Thinking-2507)$")
-
-
-class Tensors(BaseModel):
-    """Equal parameter tensors: `count` of them, `numel` elements each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    numel: int = Field(ge=1)
-    count: int = Field(1, ge=1)
-
-
-def total_numel(tensors: Iterable[Tensors]) -> int:
-    """Elements of all tensors."""
-    return sum(tensor.numel * tensor.count for tensor in tensors)
 
 
 class LLMSize(BaseModel):

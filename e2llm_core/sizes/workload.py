@@ -11,11 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.counts import Tensors, total_numel
+from e2llm_core.encoders import default_tower, tower_config
+from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.model.config import ProjectorConfig
-from e2llm_core.sizes.llm import LLMSize, Tensors, total_numel
-from e2llm_core.sizes.tower import patches, projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.sizes.llm import LLMSize
+from e2llm_core.sizes.tower import projector_tensors, tokens_per_segment, tower_tensors
 from e2llm_core.tasks.dialogue import DialogueForm
-from e2llm_core.tower.config import TowerConfig
 from e2llm_core.training.config import TrainConfig
 from storage.errors import InputError
 from storage.places.location import locate
@@ -124,9 +126,9 @@ def number_bytes(train: TrainConfig) -> int:
     return 2 if train.precision == "bf16" else 4
 
 
-def num_channels(windows: WindowConfig) -> int:
-    """Channels of a window; where the plan names none, the 62 of SEED."""
-    return len(windows.channels or ()) or 62
+def num_channels(windows: WindowConfig, tower: TowerConfig) -> int:
+    """Channels of a window; where the plan names none, all that the encoder knows."""
+    return len(windows.channels or tower.contract.channels)
 
 
 def text_tokens(form: DialogueForm, segment_tokens: int) -> tuple[float, float]:
@@ -151,15 +153,17 @@ def mean_sample(forms: Sequence[DialogueForm], segment_tokens: int) -> Sample:
 
 
 def tower_of(model: str) -> tuple[TowerConfig, tuple[str, ...]]:
-    """Read the tower's settings from a model directory; the published one's where there is none, with a note."""
+    """Read the tower's settings from a model directory; the default's where there is none, with a note."""
     if not locate(model).exists("tower.json"):
-        return TowerConfig(), (f"{model} is not there: EEGPT large with four temporal layers is assumed",)
+        tower = default_tower()
+        return tower, (f"{model} is not there: {described(tower)} is assumed",)
     content = read_json(model, "tower.json")
-    encoder, temporal = content.get("encoder") or {}, content.get("temporal") or {}
-    values = {key: encoder[key] for key in ("dim", "depth", "num_heads", "n_summary", "mlp_ratio") if key in encoder}
-    names = {"dim": "temporal_dim", "depth": "temporal_depth", "num_heads": "temporal_heads"}
-    values |= {names[key]: temporal[key] for key in names if key in temporal}
-    return TowerConfig.model_validate(values), ()
+    return tower_config(content.get("encoder") or {}, content.get("temporal") or {}), ()
+
+
+def described(tower: TowerConfig) -> str:
+    """Name a tower of default size in a note."""
+    return f"{tower.title} of its default size with {tower.temporal_depth} temporal layers"
 
 
 def read_json(model: str, name: str) -> Any:
@@ -204,7 +208,8 @@ def language_workload(
         Whether the language model's own weights train.
     """
     width = number_bytes(train) if llm_trains else 4
-    sample = mean_sample(forms, tokens_per_segment(projector, windows.window_seconds))
+    patches = tower.contract.num_patches(windows.window_seconds)
+    sample = mean_sample(forms, tokens_per_segment(projector, patches))
     text = f"{sample.tokens:g} tokens, {sample.supervised:g} of them supervised"
     return Workload(
         stage=stage,
@@ -221,8 +226,8 @@ def language_workload(
             ),
         ),
         sample=sample,
-        patches=patches(windows.window_seconds),
-        channels=num_channels(windows),
+        patches=patches,
+        channels=num_channels(windows, tower),
         lora_modules=None,
         train=train,
         assumptions=(*notes, f"a mean sample has {text} ({CHARACTERS_PER_TOKEN:g} characters per token)"),

@@ -43,7 +43,7 @@ class MeasuredWindows:
     windows : Windows
         Session-whitened, as the measures need them.
     features : Features, optional
-        Of every window of the store: the measures are read from there, and no signal is.
+        Features of every window of the store: the measures are read from there, and no signal is.
 
     Raises
     ------

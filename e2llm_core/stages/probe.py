@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from e2llm_core.claims.measures import QuantityScaler
-from e2llm_core.tower.tower import EEGTower, load_tower, save_tensors, save_tower
+from e2llm_core.tensors import save_tensors
+from e2llm_core.tower.tower import EEGTower, load_tower, save_tower
 from storage.errors import InputError
 from storage.places.files import write_json
 from storage.splits import Side

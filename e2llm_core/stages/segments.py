@@ -46,7 +46,7 @@ class WindowSegments:
     Parameters
     ----------
     windows : Windows
-        Of one side of the split.
+        The windows of one side of the split.
     """
 
     key: Literal["eeg", "eeg_features"] = "eeg"
@@ -56,7 +56,7 @@ class WindowSegments:
 
     def read(self, ids: np.ndarray, seeds: Seeds | None) -> np.ndarray:
         """Read signals under random polarity and circular shift."""
-        return read_augmented(self._windows, self._windows, ids, seeds)[0]
+        return augmented(self._windows.read(ids), seeds)
 
 
 class Renumbering:
@@ -84,7 +84,7 @@ class FeatureSegments:
     Parameters
     ----------
     features : Features
-        Of every window of a store.
+        Features of every window of a store.
     every : Windows
         Those windows.
     windows : Windows
@@ -122,28 +122,3 @@ def augmented(signal: np.ndarray, seeds: Seeds | None) -> np.ndarray:
     draws = [np.random.default_rng(seed).integers([2, signal.shape[-1]]) for seed in seeds]
     moved = [np.roll(row, shift, axis=-1) * (1 - 2 * sign) for row, (sign, shift) in zip(signal, draws, strict=True)]
     return np.stack(moved).astype(np.float32)
-
-
-def read_augmented(
-    windows: Windows, measured: Windows, ids: np.ndarray, seeds: Seeds | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read windows as the model sees them and as the measures do, under one augmentation.
-
-    Parameters
-    ----------
-    windows, measured : Windows
-        The same windows in two normalisations.
-    ids : np.ndarray
-        Window numbers (batch,).
-    seeds : sequence, optional
-        One seed per window: random polarity and circular shift; None for none.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Two float32 (batch, n_chans, n_times).
-    """
-    eeg = windows.read(ids)
-    whitened = eeg if windows.config == measured.config else measured.read(ids)
-    changed = augmented(eeg, seeds)
-    return changed, changed if whitened is eeg else augmented(whitened, seeds)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from e2llm_core.encoders import load_encoder
+from e2llm_core.encoders import DEFAULT_ENCODER, load_encoder
 from e2llm_core.encoders.base import config_from_dict, config_to_dict
-from e2llm_core.encoders.eegpt_weights import load_strict
+from e2llm_core.encoders.config import TowerConfig
+from e2llm_core.tensors import load_strict, save_tensors
 from e2llm_core.tower.temporal import TemporalTransformer
+from storage.places.fetching import fetched_file
 
 TOWER_WEIGHTS = "tower.safetensors"
 TOWER_CONFIG = "tower.json"
@@ -106,14 +108,14 @@ class EEGTower(nn.Module):
         eeg
             The segments.
         encoder
-            ``{"name": "eegpt", ...fields of its config}``; the default is the published size.
+            ``{"name", ...settings of its network}``; the published size of `DEFAULT_ENCODER` where nothing is said.
         temporal
             ``{"dim", "depth", "num_heads", "max_patches", "dropout"}``, each optional.
         encoder_weights
             Pretrained encoder file, or None.
         """
         encoder_fields = dict(encoder or {})
-        name = encoder_fields.pop("name", "eegpt")
+        name = encoder_fields.pop("name", DEFAULT_ENCODER)
         module = load_encoder(name, weights=encoder_weights, config=encoder_fields)
         n_patches = module.num_patches(eeg.n_times)
         fields = {"dim": 512, "depth": 4, "num_heads": 8, "max_patches": max(n_patches, 64), "dropout": 0.0}
@@ -202,6 +204,15 @@ class DescribedTower(EEGTower):
         return self._config
 
 
+def build_tower(config: TowerConfig, eeg: EEGSettings) -> EEGTower:
+    """Make the tower that a spec describes, from its checkpoint or as it starts without one."""
+    weights = None if config.weights is None else fetched_file(config.weights)
+    tower = EEGTower.build(eeg, {"name": config.name, **config.architecture}, config.temporal, weights)
+    if weights is None:
+        config.start_new(tower.encoder)
+    return tower
+
+
 def save_tower(tower: EEGTower, directory: str | Path, tensors: dict[str, Tensor] | None = None) -> Path:
     """Write ``tower.safetensors`` and ``tower.json``.
 
@@ -246,31 +257,3 @@ def load_tower(directory: str | Path) -> EEGTower:
     tower.to(next(iter(tensors.values())).dtype)
     load_strict(tower, tensors, place=f"tower {folder / TOWER_WEIGHTS}")
     return tower.eval()
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a state dict as safetensors by an atomic rename.
-
-    Raises
-    ------
-    ValueError
-        If a tensor is empty (a parameter that ZeRO-3 partitioned and nobody gathered).
-    """
-    refuse_empty(tensors, path.name)
-    contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(contiguous, partial, metadata={"format": "pt"})
-    partial.replace(path)
-
-
-def refuse_empty(tensors: dict[str, Tensor], place: str) -> None:
-    """Refuse a state dict with empty tensors, which is what ungathered ZeRO-3 parameters look like.
-
-    Raises
-    ------
-    ValueError
-        Naming the first empty tensors.
-    """
-    empty = [name for name, tensor in tensors.items() if tensor.numel() == 0]
-    if empty:
-        raise ValueError(f"{place}: empty tensors {empty[:4]}. Gather ZeRO-3 parameters on all ranks first")

@@ -10,7 +10,7 @@ from cluster.batch.features import compute_features
 from cluster.batch.plans import FeaturesPlan
 from cluster.resources import Resources
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
-from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.encoders.eegpt.start import fourier_start
 from e2llm_core.stages.probe import Origin, Probe, save_probe
 from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower
 from e2llm_core.training.metrics import read_metrics

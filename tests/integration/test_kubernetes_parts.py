@@ -117,7 +117,7 @@ def agent_url(cluster):
 def model(tmp_path_factory):
     import torch
 
-    from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+    from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
     from e2llm_core.llm.families.qwen import QWEN
     from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
     from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from cluster.planning.memory import FRAGMENTATION, Memory, memory
+from e2llm_core.encoders.eegpt.config import EEGPTTower
 from e2llm_core.llm.tiny_llm import tiny_llm
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.sizes.llm import LLMSize, size_from_folder
 from e2llm_core.sizes.tower import projector_tensors, tower_tensors
 from e2llm_core.sizes.workload import Part, Sample, Workload
-from e2llm_core.tower.config import TowerConfig
 from e2llm_core.training.config import TrainConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKER = Path(__file__).with_name("plan_worker.py")
 REPOSITORY = Path(__file__).resolve().parents[2]
-TOWER = TowerConfig(dim=32, depth=1, num_heads=2, temporal_dim=32, temporal_depth=1, temporal_heads=2)
+TOWER = EEGPTTower(dim=32, depth=1, num_heads=2, temporal_dim=32, temporal_depth=1, temporal_heads=2)
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TOKENS, LONGEST, SUPERVISED = 512, 64, 256
 """Rows of eight samples of one length, so that attention pads nothing."""

@@ -2,31 +2,19 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from e2llm_core.counts import Tensors
+from e2llm_core.encoders import AnyTower, default_tower
 from e2llm_core.inputs import FileInput, LabelledWindows
 from e2llm_core.plan import Input
-from e2llm_core.sizes.llm import Tensors
-from e2llm_core.sizes.tower import patches, tower_tensors
+from e2llm_core.sizes.tower import tower_tensors
 from e2llm_core.sizes.workload import Part, Sample, Workload, num_channels, number_bytes
 from e2llm_core.stages.config import DataConfig, EEGTrainConfig, StagePlan
-from e2llm_core.tower.config import TowerConfig
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 
 if TYPE_CHECKING:
     from e2llm_core.training.stage import Stage
-
-
-class Stage1Config(BaseModel):
-    """Weights of stage 1's loss terms; 0 switches a term off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    contrastive: float = Field(0.1, ge=0, description="supervised contrastive loss on the summary of a window")
-    measures: float = Field(0.5, ge=0, description="regression of the window's band powers and bursts by region")
-    patch_powers: float = Field(0.5, ge=0, description="regression of every patch's band powers by region")
-    temperature: float = Field(0.2, gt=0)
-    augment: bool = Field(True, description="random polarity and circular shift in time")
 
 
 class Stage1Plan(StagePlan):
@@ -35,8 +23,8 @@ class Stage1Plan(StagePlan):
     kind: Literal["stage1"] = "stage1"
     data: DataConfig
     train: EEGTrainConfig = Field(default_factory=EEGTrainConfig)
-    model: TowerConfig = Field(default_factory=TowerConfig)
-    losses: Stage1Config = Field(default_factory=Stage1Config)
+    model: AnyTower = Field(default_factory=default_tower)
+    losses: Stage1Losses = Field(default_factory=Stage1Losses)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -51,7 +39,7 @@ class Stage1Plan(StagePlan):
         weights = FileInput(
             "model.weights",
             self.model.weights,
-            "no EEGPT checkpoint here",
+            f"no {self.model.title} checkpoint here",
             "Download the published one, or set model.weights=null to start from scratch.",
         )
         return weights, data
@@ -69,8 +57,8 @@ class Stage1Plan(StagePlan):
                 Part.of("heads", heads, trains=True, bytes_each=width),
             ),
             sample=Sample(tokens=0, supervised=0, segments=1),
-            patches=patches(windows.window_seconds),
-            channels=num_channels(windows),
+            patches=self.model.contract.num_patches(windows.window_seconds),
+            channels=num_channels(windows, self.model),
             lora_modules=None,
             train=self.train,
             assumptions=("stage 1's heads have 128 outputs in all",),

@@ -1,92 +1,54 @@
 """Stage 1, emotion-discriminative pretraining: the EEG tower learns to tell the classes apart."""
 
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from e2llm_core.claims.measures import QuantityScaler
-from e2llm_core.encoders.initialisation import fourier_start
+from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.stages.data import EEGData, ranks_share
-from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import Origin, Probe, save_probe
-from e2llm_core.stages.segments import augmented, read_augmented
-from e2llm_core.stages.stage1.contrastive import contrast_over_step, with_slope
-from e2llm_core.stages.stage1.plan import Stage1Config
-from e2llm_core.tower.config import TowerConfig
-from e2llm_core.tower.tower import EEGTower
+from e2llm_core.stages.stage1.objectives.base import Encoded, Fitted, Objective, ReadWindows
+from e2llm_core.stages.stage1.objectives.classification import Classification
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
+from e2llm_core.stages.stage1.objectives.table import objectives
+from e2llm_core.tower.tower import EEGTower, build_tower
 from e2llm_core.training.flops import tower_flops
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, LossTerm, ParameterGroup, Stage
 from e2llm_core.training.world import World
-from storage.places.fetching import fetched_file
 from storage.sampling.order import Order
-from storage.sampling.strata import Balance, Strata, sample_of_strata, training_order
+from storage.sampling.strata import Balance, training_order
 from storage.splits import Side
 
 _READ = 64
-_CONTRAST_WIDTH = 64
-_FITTED = 2048
-_FITTED_OF_SESSION = 4
-
-
-def build_tower(config: TowerConfig, data: EEGData) -> EEGTower:
-    """Make the tower for a data set's windows."""
-    encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio", "init_std"})
-    temporal = {
-        "dim": config.temporal_dim,
-        "depth": config.temporal_depth,
-        "num_heads": config.temporal_heads,
-    }
-    weights = None if config.weights is None else fetched_file(config.weights)
-    tower = EEGTower.build(data.settings, encoder=encoder, temporal=temporal, encoder_weights=weights)
-    if config.weights is None and config.start == "fourier":
-        fourier_start(tower.encoder)
-    return tower
 
 
 class Pretraining(nn.Module):
-    """The tower with a head for each loss term of stage 1.
+    """The tower with a head for each objective.
 
     Parameters
     ----------
     tower : EEGTower
         What is trained.
-    num_labels : int
-        Classes.
-    contrast, num_measures, num_patch_powers : int
-        Widths of the other terms' heads; 0 for a term that is switched off, which has none.
+    objectives : list of Objective
+        Their heads are made in this order.
     """
 
-    def __init__(
-        self, tower: EEGTower, num_labels: int, contrast: int = 0, num_measures: int = 0, num_patch_powers: int = 0
-    ) -> None:
+    def __init__(self, tower: EEGTower, objectives: list[Objective]) -> None:
         super().__init__()
-        self.tower = tower
-        width = tower.encoder.n_summary * tower.encoder.dim
-        self.label_head = nn.Linear(tower.dim, num_labels)
-        self.contrast_head = nn.Linear(tower.dim, contrast) if contrast else None
-        self.measure_head = nn.Linear(tower.dim, num_measures) if num_measures else None
-        self.patch_head = nn.Linear(width, num_patch_powers) if num_patch_powers else None
+        self.tower, self._objectives = tower, objectives
+        for objective in objectives:
+            self.add_module(objective.head_name, objective.head(tower))
 
-    def forward(self, eeg_BCT: Tensor) -> dict[str, Tensor]:
-        """Return label logits, unit contrast vectors, measures, and patch powers (B, N, P), by the name of the term."""
+    def forward(self, eeg_BCT: Tensor, **given: Tensor) -> dict[str, Tensor]:
+        """Return the predictions of all objectives by name; `given` are targets that they need for that."""
         encoded_BNSD = self.tower.encode(eeg_BCT)
         summary_BE = self.tower.temporal(encoded_BNSD)[:, 0]
-        found = {"classification": self.label_head(summary_BE)}
-        if self.contrast_head is not None:
-            found["contrastive"] = F.normalize(self.contrast_head(summary_BE), dim=-1)
-        if self.measure_head is not None:
-            found["measures"] = self.measure_head(summary_BE)
-        if self.patch_head is not None:
-            found["patch_powers"] = self.patch_head(encoded_BNSD.flatten(2))
-        return found
+        seen = Encoded(self.tower, eeg_BCT, encoded_BNSD, summary_BE, given)
+        return {each.name: each.predict(self.get_submodule(each.head_name), seen) for each in self._objectives}
 
 
 class Stage1(Stage):
@@ -98,10 +60,10 @@ class Stage1(Stage):
         Store, windows and split.
     tower : TowerConfig
         What is trained.
-    config : Stage1Config
-        Loss terms.
+    losses : Stage1Losses
+        Weights and settings of the objectives.
     seed : int
-        Of the augmentations.
+        Seed of the augmentations.
     balance : str
         What is drawn equally often.
     """
@@ -109,31 +71,19 @@ class Stage1(Stage):
     name = "stage1"
 
     def __init__(
-        self, data: EEGData, tower: TowerConfig, config: Stage1Config, seed: int, balance: Balance = "none"
+        self, data: EEGData, tower: TowerConfig, losses: Stage1Losses, seed: int, balance: Balance = "none"
     ) -> None:
-        self.data, self.tower_config, self.config, self.seed, self.balance = data, tower, config, seed, balance
-        self.windows = data.windows(data.split.fitted_by_stage1)
-        self._labels = self.windows.trials["label_id"].to_numpy()
-        self._measured = MeasuredWindows(data.measured(data.split.fitted_by_stage1))
-        self.measures = self._measured.measures
-        self._patch_size = round(0.25 * self._measured.windows.sfreq_hz)
-        self._measure_scale = self.scaler if config.measures else None
-        self._patch_scale = self._fit_patches() if config.patch_powers else None
+        self.data, self.tower_config, self.config, self.seed, self.balance = data, tower, losses, seed, balance
+        self.fitted = Fitted(data, data.split.fitted_by_stage1, tower, losses)
+        self.windows = self.fitted.windows
+        chosen = [(weight, kind) for weight, kind in (*objectives(losses), *tower.objectives()) if weight]
+        self.objectives: list[Objective] = [kind(self.fitted) for _, kind in chosen]
+        self._weights = [weight for weight, _ in chosen]
 
-    @cached_property
+    @property
     def scaler(self) -> QuantityScaler:
-        """Of the measures. The later stages' sentences need it, so it is handed on whether or not a loss uses it."""
-        return self._measured.scaler()
-
-    def _fit_patches(self) -> StandardScaler:
-        """Mean and spread of patch powers over a sample of all subjects and sessions; the same on every rank."""
-        windows = self._measured.windows
-        sessions = windows.trials.groupby(["subject", "session"]).ngroup().to_numpy()
-        strata = Strata(sessions, np.diff(windows.ends, prepend=0))
-        ids = sample_of_strata(strata, _FITTED, _FITTED_OF_SESSION, seed=0)
-        parts = [ids[first : first + _READ] for first in range(0, len(ids), _READ)]
-        powers = [self.measures.patch_powers(windows.read(part), self._patch_size) for part in parts]
-        return StandardScaler().fit(np.concatenate(powers).reshape(-1, powers[0].shape[-1]))
+        """Spread of the measures, which the later stages' sentences need."""
+        return self.fitted.scaler
 
     @property
     def size(self) -> int:
@@ -146,14 +96,8 @@ class Stage1(Stage):
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Make the tower and its heads; all of it trains, the encoder at a rate of its own if the spec says so."""
-        tower = build_tower(self.tower_config, self.data)
-        model = Pretraining(
-            tower,
-            len(self.data.labels),
-            _CONTRAST_WIDTH if self.config.contrastive else 0,
-            len(self.measures.quantities) if self.config.measures else 0,
-            0 if self._patch_scale is None else self._patch_scale.n_features_in_,
-        )
+        tower = build_tower(self.tower_config, self.data.settings)
+        model = Pretraining(tower, self.objectives)
         encoder = list(tower.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
@@ -161,63 +105,46 @@ class Stage1(Stage):
         return model, [ParameterGroup("encoder", encoder), ParameterGroup("heads", rest)]
 
     def flops(self, batch: Batch) -> float:
-        """Of the tower; the heads are small."""
+        """Count those of the tower; the heads are small."""
         return float(self._flops_per_window * batch.samples)
 
     def prepare(self, micro: MicroBatch) -> Batch:
-        """Read and augment windows; targets are labels, and measures and patch powers where their terms are on."""
+        """Read and augment windows, and make the targets of the objectives."""
         seeds = [[self.seed, int(position)] for position in micro.positions] if self.config.augment else None
-        arrays = {"labels": self._labels[self.windows.locate(micro.ids)[0]], "weights": micro.weights}
-        if self._patch_scale is None:
-            arrays["eeg"] = augmented(self.windows.read(micro.ids), seeds)
-        else:
-            arrays["eeg"], measured = read_augmented(self.windows, self._measured.windows, micro.ids, seeds)
-            patches = self.measures.patch_powers(measured, self._patch_size)
-            rows = patches.reshape(-1, patches.shape[-1])
-            arrays["patch_powers"] = self._patch_scale.transform(rows).reshape(patches.shape)
-        if self._measure_scale is not None:
-            arrays["measures"] = self._measure_scale.standardise(self._measured(micro.ids))
+        read = ReadWindows(self.fitted, micro.ids, seeds)
+        arrays = {"eeg": read.eeg, "weights": micro.weights}
+        for objective in self.objectives:
+            arrays |= objective.targets(read)
         own = int(micro.weights.sum())
         return Batch({name: torch.from_numpy(array) for name, array in arrays.items()}, own, own)
 
+    def _predict(self, model: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs = {name for objective in self.objectives for name in objective.inputs}
+        predictions: dict[str, Tensor] = model(given["eeg"], **{name: given[name] for name in inputs})
+        return predictions
+
     def gradient_cache(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
-        """Compare vectors across micro-batches; needs a forward pass more where there are several."""
-        if len(batches) == 1 or not self.config.contrastive:
+        """Compare windows across micro-batches; needs a forward pass more where there are several."""
+        comparing = [objective for objective in self.objectives if objective.compares]
+        if len(batches) == 1 or not comparing:
             return batches
         with torch.no_grad():
-            vectors = [model(batch.tensors["eeg"])["contrastive"] for batch in batches]
-        sizes = [len(part) for part in vectors]
-        labels, weights = (torch.cat([batch.tensors[key] for batch in batches]) for key in ("labels", "weights"))
-        compared = contrast_over_step(torch.cat(vectors), labels, weights, self.config.temperature)
-        parts = zip(*(values.split(sizes) for values in compared), strict=True)
-        return [
-            replace(batch, tensors=batch.tensors | {"contrast": part})
-            for batch, part in zip(batches, parts, strict=True)
-        ]
+            found = [self._predict(model, batch.tensors) for batch in batches]
+        for objective in comparing:
+            batches = objective.over_step([predictions[objective.name] for predictions in found], batches)
+        return batches
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Weighted sums over the micro-batch's windows."""
-        given, config = batch.tensors, self.config
-        found = model(given["eeg"])
-        weights, labels = given["weights"], given["labels"]
-        rows = {
-            "classification": F.cross_entropy(
-                found["classification"], labels, reduction="none", label_smoothing=config.label_smoothing
-            )
-        }
-        if (vectors := found.get("contrastive")) is not None:
-            known = given.get("contrast") or contrast_over_step(vectors, labels, weights, config.temperature)
-            rows["contrastive"] = with_slope(known[0], known[1], vectors)
-        for name in ("measures", "patch_powers"):
-            if name in found:
-                rows[name] = F.mse_loss(found[name], given[name], reduction="none").flatten(1).mean(dim=1)
-        scale = {"classification": 1.0} | config.model_dump(include={"contrastive", "measures", "patch_powers"})
-        sums = {name: (row * weights).sum() for name, row in rows.items()}
-        total = torch.stack([scale[name] * value for name, value in sums.items()]).sum()
+        given = batch.tensors
+        found = self._predict(model, given)
+        rows = {each.name: each.loss(found[each.name], given) for each in self.objectives}
+        sums = {name: (row * given["weights"]).sum() for name, row in rows.items()}
+        total = torch.stack([weight * value for weight, value in zip(self._weights, sums.values(), strict=True)]).sum()
         return Losses(total, {name: LossTerm(value, batch.num_targets) for name, value in sums.items()})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
-        """Balanced accuracy on validation, reserved and fitted subjects: the gap is over-fitting."""
+        """Metrics of the objectives on validation, reserved and fitted subjects: the gap is over-fitting."""
         split = self.data.split
         fitted = split.fitted_by_stage1
         groups = {
@@ -225,24 +152,26 @@ class Stage1(Stage):
             "reserved": split.reserved_side,
             "fitted": fitted.of(fitted.subjects[:3]),
         }
-        found = {name: self._balanced_accuracy(model, side, world) for name, side in groups.items() if side}
-        metrics = {f"balanced_accuracy_{name}": value for name, value in found.items()}
-        unseen = found.get("validation", found.get("reserved", found["fitted"]))
-        return metrics | {"score": unseen, "gap": found["fitted"] - unseen}
+        found = {name: self._metrics(model, side, world) for name, side in groups.items() if side}
+        metrics = {f"{metric}_{name}": value for name, side in found.items() for metric, value in side.items()}
+        unseen = found.get("validation", found.get("reserved", found["fitted"]))["balanced_accuracy"]
+        return metrics | {"score": unseen, "gap": found["fitted"]["balanced_accuracy"] - unseen}
 
-    def _balanced_accuracy(self, model: nn.Module, side: Side, world: World) -> float:
+    def _metrics(self, model: nn.Module, side: Side, world: World) -> dict[str, float]:
         windows = self.data.windows(side)
-        truth = windows.table["label_id"].to_numpy()
-        votes = np.zeros((len(windows), len(self.data.labels)))
+        gathered = {each: np.zeros((len(windows), each.width)) for each in self.objectives if each.width}
         for ids, own in ranks_share(len(windows), _READ, world):
-            logits = model(torch.from_numpy(windows.read(ids)).to(world.device))["classification"]
-            votes[ids[:own]] = logits[:own].float().cpu().numpy()
-        counted: np.ndarray = np.array(world.sum(votes.ravel().tolist())).reshape(votes.shape)
-        return float(balanced_accuracy_score(truth, counted.argmax(axis=1)))
+            found = model(torch.from_numpy(windows.read(ids)).to(world.device))
+            for each, rows in gathered.items():
+                rows[ids[:own]] = found[each.name][:own].float().cpu().numpy()
+        metrics: dict[str, float] = {}
+        for each, rows in gathered.items():
+            metrics |= each.metrics(np.array(world.sum(rows.ravel().tolist())).reshape(rows.shape), windows)
+        return metrics
 
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the tower, and its label head and the spread of its measures as the stage's probe."""
-        head = {name: state[f"label_head.{name}"] for name in ("weight", "bias")}
+        head = {name: state[f"{Classification.head_name}.{name}"] for name in ("weight", "bias")}
         tower = {name.removeprefix("tower."): value for name, value in state.items() if name.startswith("tower.")}
         assert isinstance(model, Pretraining)
         save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.scaler), self._origin())

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from e2llm_core.encoders import default_tower
 from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, ModelInput
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size, size_from_config
-from e2llm_core.sizes.workload import Part, Workload, language_workload, read_json, tower_of
+from e2llm_core.sizes.workload import Part, Workload, described, language_workload, read_json, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
 from e2llm_core.tasks.registry import DEFAULT_TASKS, TASKS, TaskName
-from e2llm_core.tower.config import TowerConfig
 from storage.errors import InputError
 from storage.places.base import Place, checked_url
 from storage.places.fetching import SETTINGS, fetched
@@ -119,8 +119,8 @@ class Stage3Plan(StagePlan):
             projector = ProjectorConfig.model_validate({k: value for k, value in given.items() if value is not None})
             tower, notes = tower_of(start)
         else:
-            notes = (f"{start} is not there: an mlp projector and EEGPT large with four temporal layers are assumed",)
-            llm, tower, projector = llm_size(self.model.llm or DEFAULT_LLM), TowerConfig(), ProjectorConfig()
+            llm, tower, projector = llm_size(self.model.llm or DEFAULT_LLM), default_tower(), ProjectorConfig()
+            notes = (f"{start} is not there: an mlp projector and {described(tower)} are assumed",)
             if self.model.llm is None:
                 note = f"Assumes {DEFAULT_LLM}, the shipped default (model.llm=... names another): there is no {start}."
         work = language_workload(

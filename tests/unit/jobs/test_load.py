@@ -167,7 +167,7 @@ def test_last_override_wins_and_can_fill_an_empty_section(load):
         ),
         (
             "train:\n  optimizer: {name: adan}\n",
-            "s.yaml:5: train.optimizer: unknown name 'adan'; did you mean 'adam'? One of adam, sgd",
+            "s.yaml:5: train.optimizer.name: unknown name 'adan'; did you mean 'adam'? One of adam, sgd",
         ),
         ("train:\n  optimizer: {beta: 0.1}\n", "s.yaml:5: train.optimizer.name: required key is missing"),
         (

@@ -24,6 +24,7 @@ TINY = (
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
+        ("model.name=labram", "override 'model.name=labram': model.name: unknown name 'labram'; one of eegpt"),
         (
             "train.max_stepz=4",
             "override 'train.max_stepz=4': train.max_stepz: unknown key; did you mean 'max_steps'?",

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
 from e2llm_core.llm.families.qwen import QWEN
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.encoders.eegpt import PRETRAINED_CHANNELS
+from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
 from e2llm_core.tower.temporal import TemporalTransformer
 from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower, save_tower
 

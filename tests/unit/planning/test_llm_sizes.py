@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from e2llm_core.sizes.llm import LLM_SIZES, LLMSize, llm_size, partition_numel, total_numel
+from e2llm_core.counts import total_numel
+from e2llm_core.sizes.llm import LLM_SIZES, LLMSize, llm_size, partition_numel
 from storage.errors import InputError
 
 PUBLISHED = {

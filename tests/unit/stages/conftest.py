@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from e2llm_core.encoders.config import TowerConfig
+from e2llm_core.encoders.eegpt.config import EEGPTTower
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import DataConfig, LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.tasks.corpus import corpus_dialogue
-from e2llm_core.tower.config import TowerConfig
 from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store
@@ -91,14 +92,14 @@ def unlike_subjects(data, tmp_path_factory) -> EEGData:
 
 @pytest.fixture(scope="session")
 def tower_config() -> TowerConfig:
-    return TowerConfig(
+    return EEGPTTower(
         start="fourier", dim=16, depth=1, num_heads=2, temporal_dim=16, temporal_depth=1, temporal_heads=2
     )
 
 
 @pytest.fixture(scope="session")
 def make_stage1(data, tower_config):
-    return lambda seed=0, **losses: Stage1(data, tower_config, Stage1Config(**losses), seed)
+    return lambda seed=0, **losses: Stage1(data, tower_config, Stage1Losses(**losses), seed)
 
 
 @pytest.fixture(scope="session")

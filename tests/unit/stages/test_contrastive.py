@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from e2llm_core.stages.stage1.contrastive import contrast_over_step, supervised_contrastive, with_slope
+from e2llm_core.stages.stage1.objectives.contrastive import contrast_over_step, supervised_contrastive, with_slope
 
 
 def drawn(number, labels=3, seed=0):

@@ -94,9 +94,9 @@ def test_the_stages_speak_of_one_quantity(data: EEGData, make_stage1, make_stage
     stage1, stage2 = make_stage1(), make_stage2()
     fitted = stage1.windows.table.head(5)
     shown = stage2.training.windows.table.merge(fitted, on=["recording_id", "start"])["window_x"].to_numpy()
-    regressed = stage1.scaler.standardise(stage1._measured(fitted["window"].to_numpy()))
+    regressed = stage1.scaler.standardise(stage1.fitted.measured(fitted["window"].to_numpy()))
     np.testing.assert_array_equal(regressed, stage2.training.deviations(shown))
-    whole = stage1._measured(np.arange(len(stage1.windows)))
+    whole = stage1.fitted.measured(np.arange(len(stage1.windows)))
     np.testing.assert_allclose(stage1.scaler.std, whole.std(axis=0), rtol=1e-4)
 
 

@@ -18,7 +18,7 @@ from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, buil
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.features import tower_digest, variant_seeds
 from e2llm_core.stages.measured import MeasuredWindows
-from e2llm_core.stages.segments import FeatureSegments, WindowSegments, read_augmented
+from e2llm_core.stages.segments import FeatureSegments, WindowSegments, augmented
 from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
@@ -188,7 +188,7 @@ def test_variants_are_augmented_as_training_augments(data, varied, tower_folder)
     ids = np.array([30, 2, 17])
     found = []
     for variant in range(VARIANTS):
-        signal, _ = read_augmented(every, every, ids, variant_seeds(5, variant, ids))
+        signal = augmented(every.read(ids), variant_seeds(5, variant, ids))
         with torch.no_grad():
             expected = tower(torch.from_numpy(signal)).numpy()
         found.append(features.read(ids, variant))
@@ -221,7 +221,7 @@ def test_without_features_windows_are_read(data, tower_folder):
     seeds = [(0, 1, 0), (0, 2, 0)]
     ids = np.array([1, 3])
     np.testing.assert_array_equal(segments.read(ids, None), windows.read(ids))
-    np.testing.assert_array_equal(segments.read(ids, seeds), read_augmented(windows, windows, ids, seeds)[0])
+    np.testing.assert_array_equal(segments.read(ids, seeds), augmented(windows.read(ids), seeds))
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,7 +9,7 @@ from e2llm_core.evaluation.run import control_predictions
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
-from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.tasks.items import shown
 from e2llm_core.tasks.registry import LABELLING
@@ -39,7 +39,7 @@ def micro(ids) -> MicroBatch:
 
 
 def test_stage1_fits_the_clips_of_its_side(by_clip, tower_config):
-    stage = Stage1(by_clip, tower_config, Stage1Config(), 0)
+    stage = Stage1(by_clip, tower_config, Stage1Losses(), 0)
     assert set(stage.windows.trials["clip"]) == {1, 2, 3}
     assert set(stage.windows.trials["subject"]) == {"s0", "s1", "s2"}
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_stage1_fits_the_clips_of_its_side(by_clip, tower_config):
 
 
 def test_balanced_stages_show_classes_equally_often(data, tower_config, make_stage2, make_stage3):
-    stage = Stage1(data, tower_config, Stage1Config(), 0, "class")
+    stage = Stage1(data, tower_config, Stage1Losses(), 0, "class")
     order = stage.order(0)
     assert isinstance(order, BalancedOrder)
     labels = stage.prepare(micro(order.batch(0, 30))).tensors["labels"].numpy()

@@ -8,14 +8,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from e2llm_core.claims.measures import SignalMeasures
-from e2llm_core.encoders import load_encoder
-from e2llm_core.encoders.initialisation import fourier_start
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import ranks_share
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import load_origin, load_probe
-from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
 from e2llm_core.stages.tiny_llm.stage import ScoredText, TextPretraining
@@ -23,6 +21,7 @@ from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses
 from e2llm_core.training.world import World
 
+CONTRAST = "e2llm_core.stages.stage1.objectives.contrastive.contrast_over_step"
 HEADS = {"contrastive": "contrast_head", "measures": "measure_head", "patch_powers": "patch_head"}
 
 
@@ -112,12 +111,11 @@ def forbidden(*_, **__):
 def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkeypatch, hand_on, tmp_path):
     """No measured window is read, no target made, no vector compared, at one micro-batch and at several."""
     with monkeypatch.context() as patch:
-        patch.setattr("e2llm_core.stages.stage1.stage.contrast_over_step", forbidden)
-        patch.setattr("e2llm_core.stages.stage1.stage.read_augmented", forbidden)
+        patch.setattr(CONTRAST, forbidden)
         patch.setattr(MeasuredWindows, "__call__", forbidden)
         patch.setattr(SignalMeasures, "patch_powers", forbidden)
         stage = make_stage1(contrastive=0.0, measures=0.0, patch_powers=0.0)
-        patch.setattr(stage._measured.windows, "read", forbidden)
+        patch.setattr(stage.fitted.measured.windows, "read", forbidden)
         model, _ = stage.build()
         micros = [MicroBatch(np.arange(3) + n, np.arange(3), np.ones(3, np.float32)) for n in (0, 3)]
         batches = [stage.prepare(micro) for micro in micros]
@@ -134,7 +132,7 @@ def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkey
 @pytest.mark.parametrize("term", ["contrastive", "measures", "patch_powers"])
 def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeypatch):
     work = {
-        "contrastive": ("e2llm_core.stages.stage1.stage.contrast_over_step", None),
+        "contrastive": (CONTRAST, None),
         "measures": (MeasuredWindows, "__call__"),
         "patch_powers": (SignalMeasures, "patch_powers"),
     }
@@ -149,8 +147,8 @@ def test_one_term_of_stage1_is_switched_off_by_itself(make_stage1, term, monkeyp
 
 @pytest.mark.parametrize("fitted", [2048, 100])
 def test_patch_powers_are_standardised_over_all_subjects(unlike_subjects, tower_config, monkeypatch, fitted):
-    monkeypatch.setattr("e2llm_core.stages.stage1.stage._FITTED", fitted)
-    config = Stage1Config(augment=False)
+    monkeypatch.setattr("e2llm_core.stages.stage1.objectives.patch_powers._FITTED", fitted)
+    config = Stage1Losses(augment=False)
     stages = [Stage1(unlike_subjects, tower_config, config, seed) for seed in (0, 1)]
     ids = np.arange(len(stages[0].windows))
     assert len(ids) == 240
@@ -328,23 +326,3 @@ def validated_by(stage, model, workers: int) -> dict[str, float]:
         sent.append([])
         found = stage.validate(model, Rank(rank, workers))
     return found
-
-
-def test_fourier_start_changes_values_only():
-    config = {"dim": 16, "depth": 2, "num_heads": 2}
-    random, fourier = (load_encoder("eegpt", weights=None, config=dict(config)) for _ in range(2))
-    fourier_start(fourier)
-    shapes = [{name: value.shape for name, value in encoder.state_dict().items()} for encoder in (random, fourier)]
-    assert shapes[0] == shapes[1]
-    assert all(value.isfinite().all() for value in fourier.state_dict().values())
-    weight = fourier.patch_embed.proj.weight.flatten(1)
-    torch.testing.assert_close(weight.norm(dim=1), torch.ones(16))
-    spectrum = torch.fft.rfft(weight, 1024).abs().argmax(dim=1) * 256 / 1024
-    expected = 2.0 + torch.arange(8).repeat_interleave(2) * (48.0 / 8)
-    torch.testing.assert_close(spectrum, expected, atol=2.5, rtol=0)  # the window blurs
-
-
-def test_fourier_start_refuses_a_narrow_feed_forward_layer():
-    encoder = load_encoder("eegpt", weights=None, config={"dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 1.0})
-    with pytest.raises(ValueError, match="mlp_ratio"):
-        fourier_start(encoder)

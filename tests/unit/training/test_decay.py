@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from e2llm_core.encoders.eegpt import EEGPT, EEGPTConfig
+from e2llm_core.encoders.eegpt.architecture import EEGPT, EEGPTConfig
 from e2llm_core.model.projector import build_projector, complete_projector_config
 from e2llm_core.tower.temporal import TemporalTransformer
 from e2llm_core.training.decay import optimizer_groups, undecayed

@@ -16,27 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2llm_core.encoders.base import config_from_dict, config_to_dict
+from e2llm_core.encoders.base import config_to_dict, to_contract
 from e2llm_core.encoders.blocks import Block, init_transformer_weights, module_dtype
+from e2llm_core.encoders.eegpt.contract import CHANNELS, CONTRACT
 
-SFREQ_HZ = 256.0
-_TABLE = (
-    "FP1 FPZ FP2 AF7 AF3 AF4 AF8 F7 F5 F3 F1 FZ F2 F4 F6 F8 "
-    "FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8 T7 C5 C3 C1 CZ C2 C4 C6 T8 "
-    "TP7 CP5 CP3 CP1 CPZ CP2 CP4 CP6 TP8 P7 P5 P3 P1 PZ P2 P4 P6 P8 "
-    "PO7 PO5 PO3 POZ PO4 PO6 PO8 O1 OZ O2"
-)
-CHANNELS: tuple[str, ...] = tuple(_TABLE.split())
-"""The 62 channels of the embedding table; a channel's row is its position here."""
-
-UNTRAINED_CHANNELS = ("AF7", "AF8", "PO5", "PO6")
-"""Table rows that the published pretraining never updated."""
-
-PRETRAINED_CHANNELS = tuple(name for name in CHANNELS if name not in UNTRAINED_CHANNELS)
-"""The 58 channels of the published pretraining, in table order."""
-
-MILLIVOLTS_PER_UNIT = {"mV": 1.0, "uV": 1e-3, "V": 1e3}
-DIMENSIONLESS = ("whitened", "zscore")
+SFREQ_HZ = CONTRACT.sfreq_hz
 _CHANNEL_ID = {name: index for index, name in enumerate(CHANNELS)}
 
 
@@ -48,8 +32,8 @@ class EEGPTConfig:
     patches overlap.
     """
 
-    patch_size: int = 64
-    patch_stride: int = 64
+    patch_size: int = CONTRACT.patch_samples
+    patch_stride: int = CONTRACT.patch_samples
     dim: int = 512
     n_summary: int = 4
     depth: int = 8
@@ -111,7 +95,7 @@ class EEGPT(nn.Module):
         nn.init.trunc_normal_(self.summary_token, std=config.init_std)
 
     def forward(
-        self, signal_BCT: Tensor, channels: Sequence[str], sfreq_hz: float = SFREQ_HZ, unit: str = "mV"
+        self, signal_BCT: Tensor, channels: Sequence[str], sfreq_hz: float = SFREQ_HZ, unit: str = CONTRACT.unit
     ) -> Tensor:
         """Encode windows into summary tokens.
 
@@ -142,7 +126,7 @@ class EEGPT(nn.Module):
         if sfreq_hz != SFREQ_HZ:
             raise ValueError(f"sfreq_hz: EEGPT needs 256, got {sfreq_hz:g}. Resample the signal first")
         self.num_patches(signal_BCT.shape[-1])
-        x_BCT = to_encoder_unit(signal_BCT, unit).to(module_dtype(self))
+        x_BCT = to_contract(signal_BCT, unit, CONTRACT).to(module_dtype(self))
 
         h_BNCD = self.patch_embed(x_BCT) + self.chan_embed(ids)
         batch, n_patches, n_chans, dim = h_BNCD.shape
@@ -170,7 +154,7 @@ class EEGPT(nn.Module):
         return (n_times - size) // stride + 1
 
     def config_dict(self) -> dict[str, Any]:
-        """Return the JSON-serialisable config, read back by `build_eegpt`."""
+        """Return the fields of `EEGPTConfig` in their JSON form."""
         return config_to_dict(self.config)
 
     def _channel_ids(self, channels: Sequence[str], signal_BCT: Tensor) -> Tensor:
@@ -202,30 +186,3 @@ def channel_ids(channels: Sequence[str]) -> list[int]:
     if repeated or not names:
         raise ValueError(f"channels: repeated {repeated} or empty. Give each channel once, at least one")
     return [_CHANNEL_ID[name] for name in names]
-
-
-def to_encoder_unit(signal_BCT: Tensor, unit: str) -> Tensor:
-    """Convert physical units to average-referenced millivolts, in float32 at least; leave dimensionless ones unchanged.
-
-    Raises
-    ------
-    ValueError
-        If the unit is unknown, or an average reference is asked of a single channel.
-    """
-    if unit in DIMENSIONLESS:
-        return signal_BCT
-    if unit not in MILLIVOLTS_PER_UNIT:
-        known = [*MILLIVOLTS_PER_UNIT, *DIMENSIONLESS]
-        raise ValueError(f"unit: {unit!r} is unknown. Convert the signal to one of {known} and name it")
-    if signal_BCT.shape[1] < 2:
-        raise ValueError(f"channels: an average reference of one channel in {unit} is zero. Give two or more")
-    precise_BCT = signal_BCT.to(torch.promote_types(signal_BCT.dtype, torch.float32))
-    millivolts = precise_BCT * MILLIVOLTS_PER_UNIT[unit]
-    return millivolts - millivolts.mean(dim=1, keepdim=True)
-
-
-def build_eegpt(config: EEGPTConfig | dict[str, Any] | None = None) -> EEGPT:
-    """Build a random EEGPT from a config object, a dict of its fields, or None (published size)."""
-    if isinstance(config, dict):
-        config = config_from_dict(EEGPTConfig, config, "encoder 'eegpt'")
-    return EEGPT(config)

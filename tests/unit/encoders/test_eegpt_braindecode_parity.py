@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from e2llm_core.encoders.eegpt import EEGPT, PRETRAINED_CHANNELS, EEGPTConfig
+from e2llm_core.encoders.eegpt.architecture import EEGPT, EEGPTConfig
+from e2llm_core.encoders.eegpt.contract import PRETRAINED_CHANNELS
 
 pytest.importorskip("braindecode", reason="braindecode is not installed; the parity test is optional")
 

@@ -4,7 +4,9 @@ import torch
 from hypothesis import given, settings
 
 from e2llm_core.encoders import encoder_names, load_encoder, register
-from e2llm_core.encoders.eegpt import CHANNELS, EEGPT, PRETRAINED_CHANNELS, EEGPTConfig, channel_ids
+from e2llm_core.encoders.eegpt.architecture import EEGPT, EEGPTConfig, channel_ids
+from e2llm_core.encoders.eegpt.config import EEGPTTower
+from e2llm_core.encoders.eegpt.contract import CHANNELS, PRETRAINED_CHANNELS
 
 _SEED_ROWS = (
     "FP1 FPZ FP2 AF3 AF4 F7 F5 F3 F1 FZ F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCZ FC2 FC4 FC6 FT8 "
@@ -173,4 +175,4 @@ def test_registry():
     with pytest.raises(ValueError, match=r"unknown keys \['width'\]"):
         load_encoder("eegpt", config={"width": 16})
     with pytest.raises(ValueError, match="already registered"):
-        register("eegpt", None)
+        register(EEGPTTower)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from e2llm_core.encoders.eegpt import EEGPT, SFREQ_HZ
+from e2llm_core.encoders.eegpt.architecture import EEGPT, SFREQ_HZ
 
 _TOP_HZ = 50.0
 

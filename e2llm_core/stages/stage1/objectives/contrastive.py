@@ -3,9 +3,50 @@
 Shape suffixes: B vectors of one rank, N of all ranks, D dimensions.
 """
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e2llm_core.stages.stage1.objectives.base import Encoded, Objective
+from e2llm_core.tower.tower import EEGTower
+from e2llm_core.training.stage import Batch
+
+_WIDTH = 64
+
+
+class Contrastive(Objective):
+    """Supervised contrastive loss on the summary of a window."""
+
+    name, head_name = "contrastive", "contrast_head"
+    compares = True
+
+    def head(self, tower: EEGTower) -> nn.Module:
+        """Map the summary to a vector."""
+        return nn.Linear(tower.dim, _WIDTH)
+
+    def predict(self, head: nn.Module, seen: Encoded) -> Tensor:
+        """Unit vectors (B, D)."""
+        return F.normalize(head(seen.summary_BE), dim=-1)
+
+    def over_step(self, predictions: list[Tensor], batches: list[Batch]) -> list[Batch]:
+        """Compare the vectors of all micro-batches."""
+        labels, weights = (torch.cat([batch.tensors[key] for batch in batches]) for key in ("labels", "weights"))
+        compared = contrast_over_step(torch.cat(predictions), labels, weights, self.fitted.losses.temperature)
+        parts = zip(*(values.split([len(part) for part in predictions]) for values in compared), strict=True)
+        return [
+            replace(batch, tensors=batch.tensors | {"contrast": part})
+            for batch, part in zip(batches, parts, strict=True)
+        ]
+
+    def loss(self, prediction: Tensor, given: dict[str, Any]) -> Tensor:
+        """Loss of each window as an anchor."""
+        temperature = self.fitted.losses.temperature
+        known = given.get("contrast") or contrast_over_step(prediction, given["labels"], given["weights"], temperature)
+        return with_slope(known[0], known[1], prediction)
 
 
 def supervised_contrastive(vectors_ND: Tensor, labels: Tensor, weights: Tensor, temperature: float) -> Tensor:
@@ -52,7 +93,7 @@ def contrast_over_step(
     labels, weights : Tensor
         (B,) as in `supervised_contrastive`.
     temperature : float
-        As there.
+        Divides the cosine similarities.
 
     Returns
     -------

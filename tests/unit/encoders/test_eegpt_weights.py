@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from e2llm_core.encoders import load_encoder
-from e2llm_core.encoders.eegpt_weights import convert_checkpoint
+from e2llm_core.encoders.eegpt.weights import convert_checkpoint
 
 TINY = {"dim": 16, "depth": 1, "num_heads": 2}
 

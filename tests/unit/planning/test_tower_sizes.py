@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from e2llm_core.counts import total_numel
+from e2llm_core.encoders.eegpt.config import EEGPTTower
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.projector import build_projector, complete_projector_config
-from e2llm_core.sizes.llm import total_numel
-from e2llm_core.sizes.tower import encoder_tensors, projector_tensors, tokens_per_segment, tower_tensors
-from e2llm_core.tower.config import TowerConfig
-from e2llm_core.tower.tower import EEGSettings, EEGTower
+from e2llm_core.sizes.tower import projector_tensors, tokens_per_segment, tower_tensors
+from e2llm_core.tower.tower import EEGSettings, build_tower
 
-TOWERS = [TowerConfig(), TowerConfig(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]
+TOWERS = [EEGPTTower(), EEGPTTower(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]
 PROJECTORS = [{}, {"hidden": 100}, {"kind": "resampler"}, {"kind": "resampler", "num_queries": 5}]
 
 
@@ -20,17 +20,15 @@ def numels(tensors):
 
 @pytest.mark.parametrize("config", TOWERS)
 def test_tower(config):
-    encoder = config.model_dump(include={"name", "dim", "depth", "num_heads", "n_summary", "mlp_ratio"})
-    temporal = {"dim": config.temporal_dim, "depth": config.temporal_depth, "num_heads": config.temporal_heads}
     with torch.device("meta"):
-        tower = EEGTower.build(EEGSettings(channels=("CZ",)), encoder=encoder, temporal=temporal)
+        tower = build_tower(config, EEGSettings(channels=("CZ",)))
     assert numels(tower_tensors(config)) == sorted(p.numel() for p in tower.parameters())
-    assert tokens_per_segment(ProjectorConfig(), 4.0) == tower.num_tokens == 17
+    assert tokens_per_segment(ProjectorConfig(), config.contract.num_patches(4.0)) == tower.num_tokens == 17
 
 
 def test_the_published_encoder():
     """EEGPT large has 25,287,168 parameters."""
-    assert total_numel(encoder_tensors(TowerConfig())) == 25_287_168
+    assert total_numel(EEGPTTower().encoder_tensors()) == 25_287_168
 
 
 @pytest.mark.parametrize("settings", PROJECTORS)

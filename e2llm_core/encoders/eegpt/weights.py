@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from e2llm_core.tensors import load_strict
+
 PREFIX = "target_encoder."
-_SHOWN = 8
 _PUBLISHED = "Give the published EEGPT checkpoint"
 
 
@@ -77,37 +78,6 @@ def strip_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the target encoder's tensors with bare keys; a mapping without the prefix stays as it is."""
     prefixed = {key[len(PREFIX) :]: value for key, value in tensors.items() if key.startswith(PREFIX)}
     return prefixed or dict(tensors)
-
-
-def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], place: str) -> None:
-    """Load tensors into a module, requiring exactly its keys and shapes.
-
-    Raises
-    ------
-    ValueError
-        Naming `place` and the missing, unexpected and misshapen tensors.
-    """
-    wanted = module.state_dict()
-    problems = []
-    if missing := [key for key in wanted if key not in tensors]:
-        problems.append(f"missing {_shorten(missing)}")
-    if unexpected := [key for key in tensors if key not in wanted]:
-        problems.append(f"unexpected {_shorten(unexpected)}")
-    shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in tensors and tensors[key].shape != value.shape
-    ]
-    if shapes:
-        problems.append(f"wrong shape {_shorten(shapes)}")
-    if problems:
-        raise ValueError(f"{place}: {'; '.join(problems)}. Use weights made for this configuration")
-    module.load_state_dict(dict(tensors), strict=True)
-
-
-def _shorten(names: list[str]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
 
 
 def _lightning_containers() -> list[Any]:

@@ -1,0 +1,1 @@
+"""The objectives of stage 1, one file each."""
