@@ -1,6 +1,5 @@
 """Cases of `gpu.py` in a process of their own: python benchmarks/_gpu.py SIZE WORK RESULTS CASE..."""
 
-import copy
 import subprocess
 import sys
 import traceback
@@ -320,7 +319,9 @@ def precision(job: Job) -> Iterable[Row]:
         gradients = [each.grad.float().flatten() for each in module.parameters() if each.grad is not None]
         return {"outputs": outputs, "gradients": torch.cat(gradients)}
 
-    exact, rounded = outcome(copy.deepcopy(model)), outcome(model.bfloat16())
+    exact = outcome(model)
+    model.zero_grad(set_to_none=True)
+    rounded = outcome(model.bfloat16())
     for name, value in exact.items():
         error = float((rounded[name] - value).norm() / value.norm())
         case = f"stage1's model in bfloat16 against float32: {name}"

@@ -75,7 +75,7 @@ def test_a_model_that_does_not_say_what_it_saw(root, refused, make_store, make_m
     [
         (
             "{protocol: k-fold, fold: 1}",
-            "data.split: unknown protocol 'k-fold'; one of by-subject, ",
+            "data.split.protocol: unknown protocol 'k-fold'; one of by-subject, ",
         ),
         ("{protocol: official-folds, fold: 9}", "data.split.fold: expected an integer >= 1 and <= 4, got 9"),
         ("{protocol: held-out-session, tests: [a]}", "data.split.test: required key is missing"),
