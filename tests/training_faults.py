@@ -224,7 +224,7 @@ def steps_lost(run: Path) -> list[int]:
     for line in (run / PROGRESS).read_text().splitlines():
         if "resumed at step" in line:
             found.append(step - int(line.rsplit(" ", 1)[1]))
-        elif "train" in line and (seen := re.search(r"\bstep (\d+)/", line)):
+        elif "train" in line and (seen := re.search(r"\] (\d+)/", line)):
             step = int(seen[1])
     return found
 
