@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, statements_in, strongest
-from e2llm_core.claims.kind import ClaimKind, Quantity, Spectra
+from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from e2llm_core.claims.table import CLAIM_KINDS, quantities_in
 from storage.errors import InputError
 from storage.signal.channels import REGIONS
+from tests.extending import load
 
 QUANTITIES = quantities_in(REGIONS)
 claims = st.builds(Claim, st.sampled_from(QUANTITIES), st.booleans())
@@ -69,21 +70,7 @@ def test_the_table_says_what_was_always_said():
     ]
 
 
-def edge(spectra: Spectra, band: str) -> np.ndarray:
-    """Frequency below which half of a band's power lies, by region."""
-    power = spectra.power[..., spectra.inside(band)]
-    return (power.cumsum(axis=-1) < power.sum(axis=-1, keepdims=True) / 2).sum(axis=-1) @ spectra.average.T
-
-
-EDGE = ClaimKind(
-    name="edge",
-    bands=("alpha",),
-    measure=edge,
-    sentence="The {band} rhythm over the {region} region is {word} than usual",
-    words=("faster", "slower"),
-    notes=("fast", "slow"),
-    mentions=("rhythms?",),
-)
+EDGE = load("e2llm_core/claims/edge.py").EDGE
 
 
 @pytest.fixture
