@@ -270,7 +270,7 @@ def _gathered(work: Workload, gpus: int) -> float:
         return 0.0
     whole = sum(part.parameters * part.bytes_each for part in work.parts)
     widest = max((_module_numel(work, part) * part.bytes_each for part in work.parts), default=0)
-    each = max(part.bytes_each for part in work.parts if part.name in ("llm", "tower"))
+    each = max(part.bytes_each for part in work.parts)
     live = max(LIVE_PARAMETERS * each, widest) + PREFETCH * each
     gradients = 0.0
     if work.llm is not None and work.llm_trains:

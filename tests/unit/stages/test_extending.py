@@ -40,6 +40,8 @@ from tests.extending import EXAMPLES, PAGE, ROOT, edited, load, name_of
 from tests.families import assert_goes_through_all_of_it, trained
 from tests.killed_attempts import Death, FakeClient
 
+ACCURACY = ["OOO", "accuracy", "generation"]
+
 
 @pytest.fixture
 def add(monkeypatch):
@@ -53,23 +55,15 @@ def add(monkeypatch):
     return added
 
 
-def evaluated(plan: EvaluationPlan, place):
-    """Predictions, the summary's rows and the page of an evaluation whose answers are drawn."""
-    run.evaluate(plan, place / "run", lambda: nullcontext(FakeClient(place / "log", Death(None))), {})
-    results = json.loads((place / "run" / "summary.json").read_text())["results"]
-    return read_predictions(place / "run" / "predictions.parquet"), results, (place / "run" / "report.html").read_text()
-
-
-@pytest.mark.parametrize(
-    "section", re.split(r"^## ", PAGE, flags=re.MULTILINE)[2:], ids=lambda text: text.split("\n")[0]
-)
-def test_the_page_counts_its_files(section):
-    name = section.split("\n")[0].removeprefix("A ").removeprefix("An ")
-    row = next(line for line in PAGE.splitlines() if line.startswith("| [") and name in line)
-    files = [path for path in EXAMPLES if f"# {path}\n" in section]
-    _, _, _, after, which, _ = (cell.strip() for cell in row.split("|"))
-    assert int(after) == len(files) + ("docs/specs.md" in which)
-    assert [path for path in files if (ROOT / path).exists()] == files[-1:] or "encoder" in name
+def test_the_page_counts_its_files():
+    rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| [")]
+    sections = {text.split("\n")[0].lower(): text for text in re.split(r"^## ", PAGE, flags=re.MULTILINE)[2:]}
+    assert len(rows) == len(sections)
+    for _, name, _, after, which, _ in rows:
+        section = sections[name.strip(" [").partition("]")[0]]
+        files = [path for path in EXAMPLES if f"# {path}\n" in section]
+        assert int(after) == len(files) + ("docs/specs.md" in which)
+        assert sum((ROOT / path).exists() for path in files) == 1
 
 
 @pytest.fixture
@@ -95,26 +89,6 @@ def test_a_task_is_trained_beside_another(odd_one_out, make_stage3):
     batch = stage.row(stage.training, stage.tokenize(np.array([0, first]), np.arange(2)))
     assert len(batch.tensors["eeg"]) == 2 + 3
     assert all(number > 0 for number in batch.tensors["task_targets"])
-
-
-def test_a_task_is_asked_scored_and_reported(odd_one_out, data, stage2_folder, tmp_path):
-    primary = {"task": "OOO", "metric": "answered"}
-    plan = EvaluationPlan(data=data.config, model=str(stage2_folder), tasks=["OOO"], primary=primary, num_pairs=31)
-    predictions, results, page = evaluated(plan, tmp_path)
-    assert set(predictions.groupby(["model", "condition", "readout"]).size()) == {31}
-    assert set(predictions["segments"].map(len)) == {3}
-    assert predictions["truth"].value_counts().to_dict() == {"first": 44, "second": 40, "third": 40}
-    for place in range(3):
-        assert set(shown(predictions, place)["subject"]) == {"s3"}
-    assert {row["task"] for row in results} == {"OOO"}
-    (primary,) = [row for row in results if row["primary"]]
-    asked = predictions[(predictions["condition"] == "eeg") & (predictions["readout"] == "generation")]
-    assert primary["value"] == pytest.approx(asked["answer"].notna().mean())
-    assert (primary["metric"], primary["chance"], primary["n"]) == ("answered", 1.0, 31)
-    (accuracy,) = [row for row in results if row["metric"] == "accuracy" and row["readout"] == primary["readout"]][:1]
-    assert accuracy["value"] == pytest.approx((asked["answer"] == asked["truth"]).mean())
-    assert accuracy["chance"] == pytest.approx(1 / 3)
-    assert all(words in page for words in ("OOO: odd one out", ">answered<", "random EEG"))
 
 
 def test_specs_know_a_task_and_refuse_others(odd_one_out):
@@ -162,8 +136,8 @@ def with_edge(add, monkeypatch) -> str:
     return "The Alpha rhythm over the left frontal region is faster than usual."
 
 
-def test_a_data_set_and_a_kind_of_claim_are_trained_on_evaluated_and_reported(
-    calm, with_edge, tower_config, llm_folder, tmp_path, monkeypatch
+def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
+    calm, with_edge, odd_one_out, tower_config, llm_folder, tmp_path, monkeypatch
 ):
     assert calm.labels == ("calm", "tense")
     folders = [tmp_path / name / "model" for name in ("stage1", "stage2")]
@@ -171,20 +145,44 @@ def test_a_data_set_and_a_kind_of_claim_are_trained_on_evaluated_and_reported(
         folder.mkdir(parents=True)
     stage1 = Stage1(calm, tower_config, Stage1Config(), seed=0)
     train_and_export(stage1, folders[0])
-    assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["quantities"]
+    assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["spread"]
     stage2 = Stage2(calm, folders[0], str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
     drawn = [stage2.draw(stage2.training, number, np.random.default_rng(number)) for number in range(stage2.size)]
     assert any("rhythm over the" in sample.dialogue.answer for sample in drawn)
     train_and_export(stage2, folders[1])
 
     monkeypatch.setattr(killed_attempts, "_THOUGHT", with_edge)
-    plan = EvaluationPlan(data=calm.config, model=str(folders[1]), tasks=["IED"], primary={"task": "IED"})
-    predictions, results, page = evaluated(plan, tmp_path)
-    assert set(predictions["truth"]) == {"calm", "tense"}
-    assert set(shown(predictions)["subject"]) == {"04"}
+    plan = EvaluationPlan(
+        data=calm.config,
+        model=str(folders[1]),
+        tasks=["IED", "OOO"],
+        primary={"task": "OOO", "metric": "answered"},
+        num_pairs=31,
+    )
+    run.evaluate(plan, tmp_path / "run", lambda: nullcontext(FakeClient(tmp_path / "log", Death(None))), {})
+    predictions = read_predictions(tmp_path / "run" / "predictions.parquet")
+    results = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
+    page = (tmp_path / "run" / "report.html").read_text()
+
+    emotions, odd = (predictions[predictions["task"] == task] for task in plan.tasks)
+    assert set(emotions["truth"]) == {"calm", "tense"}
+    assert set(shown(emotions)["subject"]) == {"04"}
     (claims,) = [row for row in results if row["metric"] == "claim_accuracy"]
     assert 0 < claims["value"] < 1
-    assert all(words in page for words in ("CALM", "claim"))
+
+    assert set(odd.groupby(["model", "condition", "readout"]).size()) == {31}
+    assert set(odd["segments"].map(len)) == {3}
+    assert odd["truth"].value_counts().to_dict() == {"first": 44, "second": 40, "third": 40}
+    for place in range(3):
+        assert set(shown(odd, place)["subject"]) == {"04"}
+    (primary,) = [row for row in results if row["primary"]]
+    asked = odd[(odd["condition"] == "eeg") & (odd["readout"] == "generation")]
+    assert primary["value"] == pytest.approx(asked["answer"].notna().mean())
+    assert (primary["task"], primary["metric"], primary["chance"], primary["n"]) == ("OOO", "answered", 1.0, 31)
+    accuracy = next(row for row in results if [row[k] for k in ("task", "metric", "readout")] == ACCURACY)
+    assert accuracy["value"] == pytest.approx((asked["answer"] == asked["truth"]).mean())
+    assert accuracy["chance"] == pytest.approx(1 / 3)
+    assert all(words in page for words in ("CALM", "claim", "OOO: odd one out", ">answered<", "random EEG"))
 
 
 def test_a_stage_is_accepted_planned_and_trained(add, monkeypatch, tmp_path):
