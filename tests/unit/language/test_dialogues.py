@@ -43,7 +43,8 @@ def test_the_corpus_ties_no_claim_to_a_label():
 
 
 @pytest.mark.parametrize(
-    ("task", "wording"), [(task, n) for task in TASKS.values() for n in range(len(task.wordings))], ids=str
+    ("task", "wording"),
+    [pytest.param(task, n, id=f"{name}-{n}") for name, task in TASKS.items() for n in range(len(task.wordings))],
 )
 def test_a_question_holds_its_segments_and_a_closed_one_is_answered_by_an_option(task, wording):
     question = task.ask(LABELS, wording=wording)

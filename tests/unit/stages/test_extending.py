@@ -21,7 +21,7 @@ from e2llm_core.llm.families import table as families
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import DataConfig, LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.stage1.plan import Stage1Config
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import Stage3Plan
@@ -143,7 +143,7 @@ def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
     folders = [tmp_path / name / "model" for name in ("stage1", "stage2")]
     for folder in folders:
         folder.mkdir(parents=True)
-    stage1 = Stage1(calm, tower_config, Stage1Config(), seed=0)
+    stage1 = Stage1(calm, tower_config, Stage1Losses(), seed=0)
     train_and_export(stage1, folders[0])
     assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["spread"]
     stage2 = Stage2(calm, folders[0], str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
