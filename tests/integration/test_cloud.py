@@ -149,7 +149,7 @@ def test_a_job_stops_goes_on_and_is_done(server: psutil.Process, tmp_path: Path,
     with ranks.instead_of_ray():
         main([str(spec)])
     finished = capsys.readouterr()
-    assert f"step {STEPS}/{STEPS}" in finished.out, "progress is shown"
+    assert f"] {STEPS}/{STEPS}" in finished.out, "progress is shown"
     assert resumptions(run) == [5]
     assert len(curve(run)) == STEPS
 

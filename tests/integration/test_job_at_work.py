@@ -73,7 +73,7 @@ def spec(jobs):
     make_store(jobs.folder / "noise")
     plan = stage1(jobs.folder / "noise", max_steps=MANY, checkpoint_every=MANY, validate_every=MANY)
     resources = {"workers": 2, "cpus_per_worker": 0.5}
-    return jobs.write("stage1", "training", **plan.model_dump(mode="json"), resources=resources)
+    return jobs.write("stage1", "training", **plan.model_dump(mode="json", exclude={"kind"}), resources=resources)
 
 
 @pytest.fixture(scope="module")

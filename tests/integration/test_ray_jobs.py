@@ -116,7 +116,7 @@ def plan(folder) -> dict:
 
 @pytest.fixture(scope="module")
 def stage1(spec, plan):
-    return lambda name: spec(name, kind="stage1", **plan, resources={"workers": 2})
+    return lambda name: spec(name, **plan, resources={"workers": 2})
 
 
 @pytest.fixture(scope="module")
