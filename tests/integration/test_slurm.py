@@ -48,7 +48,7 @@ def test_a_refusal_is_one_line_and_status_2(desk: Desk, spec: str) -> None:
     """Of what only the job itself can know; the submission's own refusals are unit tests."""
     job = desk.submit("--nodes=1", spec, "resources.cpus_per_worker=64")
     job.wait_for("FAILED")
-    assert job.exit_status == 2
+    assert job.exit_status == 2, job.log
     (line,) = [line for line in job.log.splitlines() if line.startswith("error:")]
     assert "resources: one worker asks for 64 CPUs and 0 GPUs; n1 has 2 CPUs" in line
     assert "Traceback" not in job.log
