@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from e2llm_core.llm.families.table import family_of
 from e2llm_core.plan import Input
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from storage.damage import damage_digest
@@ -93,18 +94,23 @@ class LLMInput(Input):
 
     def digest(self) -> str:
         """As of every model directory; a hub id, which must be in the local cache or reachable, stands for itself."""
+        place = f"{self.field}: {self.name}"
         if is_url(self.name) or Path(self.name).is_absolute() or self.name.startswith("."):
-            return ModelInput(self.field, self.name).digest()
+            digest = ModelInput(self.field, self.name).digest()
+            config = json.loads((fetched(self.name, SETTINGS) / "config.json").read_text(encoding="utf-8"))
+            family_of(config.get("model_type", ""), place)
+            return digest
         from transformers import AutoConfig
 
         try:
-            AutoConfig.from_pretrained(self.name, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(self.name, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{self.field}: {self.name}",
+                place,
                 "neither a folder nor a model that the hub gave",
                 "Correct the path, or download the model on a machine with network and name its folder.",
             ) from error
+        family_of(config.model_type, place)
         return self.name
 
 

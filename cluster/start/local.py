@@ -37,7 +37,7 @@ from cluster.start.ray_start import (
 from storage.errors import InputError
 
 DEFAULT_DIRECTORY = Path("runs/.cluster")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _MARK = "E2LLM_CLUSTER_ID"
 _STATE, _TOKEN = "cluster.json", "token"
 _START_ATTEMPTS = 3

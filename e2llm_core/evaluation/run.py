@@ -28,6 +28,8 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
+from e2llm_core.llm.families.base import Family
+from e2llm_core.llm.families.table import family_of
 from e2llm_core.model.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
@@ -64,6 +66,12 @@ class Evaluation:
     def model(self) -> Path:
         """The model on this node."""
         return fetched(self.plan.model)
+
+    @cached_property
+    def family(self) -> Family:
+        """Family of the model's language model, which says how its texts are read."""
+        content = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
+        return family_of(content["text_config"]["model_type"], str(self.plan.model))
 
     @cached_property
     def digest(self) -> str:
@@ -224,7 +232,8 @@ def _generated(evaluation: Evaluation, task: Task) -> pd.DataFrame:
 def _draw(evaluation: Evaluation, folder: Path) -> None:
     class_topomaps(evaluation.data).write(folder)
     if single := [task for task in evaluation.tasks if task.num_segments == 1]:
-        write_examples(folder, three_examples(evaluation.data, _generated(evaluation, single[0])))
+        generated = _generated(evaluation, single[0])
+        write_examples(folder, three_examples(evaluation.data, generated, evaluation.family))
     curves = {name: parse_metrics(_text(run, METRICS) or "") for name, run in evaluation.plan.stages.items()}
     write_learning_curves(folder, curves)
 

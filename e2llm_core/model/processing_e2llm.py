@@ -192,16 +192,8 @@ class E2LLMProcessor:
         return [self.family.until_end(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=False)]
 
     def split_answer(self, text: str) -> tuple[str | None, str]:
-        """Split generated text into the rationale and the answer.
-
-        Returns
-        -------
-        rationale : str or None
-            None if there is none or it is empty.
-        answer : str
-            What follows it, stripped; empty when a rationale was begun and never ended.
-        """
-        return self.family.rationale.read(self.family.until_end(text))
+        """Split generated text into the rationale and the answer, as `Family.split` does."""
+        return self.family.split(text)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the tokenizer files and ``e2llm_processor.json``."""

@@ -75,8 +75,8 @@ class Example:
         Sampling rate.
     truth, answer
         True label and answer; the answer is null when it was invalid.
-    text
-        Generated text; a ``<think>...</think>`` part is shown as the rationale.
+    rationale, reply
+        The two parts of the generated text; no rationale is null.
     title
         What the window is, for example its subject, session and trial.
     """
@@ -86,7 +86,8 @@ class Example:
     sfreq_hz: float
     truth: str
     answer: str | None
-    text: str | None
+    rationale: str | None
+    reply: str
     title: str = ""
 
 
@@ -99,7 +100,8 @@ def write_examples(evaluation_dir: Path, examples: Sequence[Example]) -> None:
             "sfreq_hz": float(item.sfreq_hz),
             "truth": item.truth,
             "answer": item.answer,
-            "text": item.text,
+            "rationale": item.rationale,
+            "reply": item.reply,
             "title": item.title,
         }
         for item in examples

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from e2llm_core.evaluation.report.inputs import Example, Topomaps
+from e2llm_core.llm.families.base import Family
 from e2llm_core.stages.data import EEGData
 from storage.signal.bands import BANDS
 from storage.windows import Windows
@@ -35,7 +36,7 @@ def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
     return np.stack([means[session == number].mean(axis=0) for number in session])
 
 
-def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
+def three_examples(data: EEGData, predictions: pd.DataFrame, family: Family) -> list[Example]:
     """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
     plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
     source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
@@ -50,6 +51,7 @@ def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
         (segment,) = row.segments
         window = places[(segment["recording_id"], segment["start"])]
         title = f"subject {row.subject}, session {row.session}, trial {segment['trial']}"
+        rationale, reply = family.split(row.text)
         examples.append(
             Example(
                 eeg_uv=source.read([window])[0],
@@ -57,7 +59,8 @@ def three_examples(data: EEGData, predictions: pd.DataFrame) -> list[Example]:
                 sfreq_hz=source.sfreq_hz,
                 truth=row.truth,
                 answer=row.answer,
-                text=row.text,
+                rationale=rationale,
+                reply=reply,
                 title=title,
             )
         )

@@ -27,8 +27,6 @@ METHOD_WORDS = {
     "none": "no interval, one subject only",
 }
 _ORDER = ("oracle", "e2llm", "probe", "de_svm", "random_eeg", "other_class", "text_only", "session_only")
-_THINK = re.compile(r"<think>(?P<rationale>.*?)</think>", re.DOTALL)
-_SPECIAL = re.compile(r"<\|[^|>]*\|>")
 
 
 @dataclass(frozen=True)
@@ -224,13 +222,9 @@ def _confusions(predictions: pd.DataFrame, tasks: list[str]) -> list[dict[str, s
 def _examples(folder: Path) -> list[dict[str, Any]]:
     shown = []
     for number, example in enumerate(read_examples(folder)):
-        text = _SPECIAL.sub("", example.text or "").strip()
-        match = _THINK.search(text)
         shown.append(
             {
                 "example": example,
-                "rationale": (match["rationale"] if match else "").strip(),
-                "reply": _THINK.sub("", text).strip(),
                 "right": example.answer == example.truth,
                 "plot": eeg_figures.eeg_trace(example, f"trace-{number}"),
             }

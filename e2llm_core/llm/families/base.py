@@ -119,3 +119,15 @@ class Family:
     def until_end(self, text: str) -> str:
         """Cut generated text at the first end of turn or of text."""
         return text.split(self.turn_end)[0].split(self.end_of_text)[0]
+
+    def split(self, text: str) -> tuple[str | None, str]:
+        """Split generated text into the rationale and the answer.
+
+        Returns
+        -------
+        rationale : str or None
+            None if there is none or it is empty.
+        answer : str
+            What follows it, stripped; empty when a rationale was begun and never ended.
+        """
+        return self.rationale.read(self.until_end(text))

@@ -43,3 +43,8 @@ def test_an_address_that_this_machine_does_not_have_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"--host 203\.0\.113\.1: cannot be listened on"):
         local.up(tmp_path / "state", host="203.0.113.1")
     assert not (tmp_path / "state").exists()
+
+
+def test_a_cluster_runs_in_the_repository() -> None:
+    """Where no other folder is given, jobs are found there: `./jobs/stage1.yaml`."""
+    assert (local.ROOT / "jobs" / "stage1.yaml").is_file()

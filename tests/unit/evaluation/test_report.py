@@ -68,7 +68,7 @@ class Page(HTMLParser):
             self.words.append(data.strip())
 
 
-def write_inputs(folder, trials, names, *, text="<think>Alpha is high.</think>The emotion is sad.", extras=True):
+def write_inputs(folder, trials, names, *, rationale="Alpha is high.", reply="The emotion is sad.", extras=True):
     generator = np.random.default_rng(0)
     test, train = trials[trials["subject"] > "03"], trials[trials["subject"] <= "03"]
     noisy = [truth if generator.random() < 0.5 else generator.choice(names) for truth in test["label"]]
@@ -118,7 +118,10 @@ def write_inputs(folder, trials, names, *, text="<think>Alpha is high.</think>Th
         eeg = generator.normal(0, 20, (len(CHANNELS), 400))
         inputs.write_examples(
             folder,
-            [inputs.Example(eeg, CHANNELS, 200.0, "sad", answer, text) for answer in ("sad", "happy", None)],
+            [
+                inputs.Example(eeg, CHANNELS, 200.0, "sad", answer, rationale, reply)
+                for answer in ("sad", "happy", None)
+            ],
         )
 
 
@@ -192,7 +195,7 @@ def test_the_report_says(report, words):
 
 
 def test_generated_text_cannot_inject_markup(tmp_path, trials, names):
-    write_inputs(tmp_path, trials, names, text='<script src="//x">alert(1)</script>')
+    write_inputs(tmp_path, trials, names, rationale=None, reply='<script src="//x">alert(1)</script>')
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script" in page
@@ -317,7 +320,7 @@ def test_scalp_maps_refuse_a_wrong_shape():
 
 @pytest.mark.parametrize("n_chans", [1, 3, 14])
 def test_traces_of_any_montage_and_of_silence(n_chans):
-    example = inputs.Example(np.zeros((n_chans, 50)), CHANNELS[:n_chans], 100.0, "sad", "sad", None)
+    example = inputs.Example(np.zeros((n_chans, 50)), CHANNELS[:n_chans], 100.0, "sad", "sad", None, "sad")
     assert "µV" in eeg_figures.eeg_trace(example, "trace")
 
 

@@ -1,5 +1,6 @@
 """A store of four synthetic subjects, and the smallest model directory of every stage."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store
 from storage.windows import WindowConfig
+from tests.extending import load
 
 LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
@@ -113,7 +115,7 @@ def llm_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def hand_on(stage, folder: Path, seed: int = 1) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+def exported(stage, folder: Path, seed: int = 1) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     """What the trainer does at the end, on weights that moved: names and tensors of what trains."""
     torch.manual_seed(seed)
     model, groups = stage.build()
@@ -127,16 +129,16 @@ def hand_on(stage, folder: Path, seed: int = 1) -> tuple[torch.nn.Module, dict[s
     return model.eval(), state
 
 
-@pytest.fixture(scope="session", name="hand_on")
-def hand_on_function():
-    return hand_on
+@pytest.fixture(scope="session", name="exported")
+def exported_function():
+    return exported
 
 
 @pytest.fixture(scope="session")
 def tower_folder(make_stage1, llm_folder) -> Path:
     folder = llm_folder.parents[1] / "stage1" / "model"
     folder.mkdir(parents=True)
-    hand_on(make_stage1(), folder)
+    exported(make_stage1(), folder)
     return folder
 
 
@@ -152,7 +154,7 @@ def make_stage2(data, tower_folder, llm_folder):
 def stage2_folder(make_stage2, llm_folder) -> Path:
     folder = llm_folder.parents[1] / "stage2" / "model"
     folder.mkdir(parents=True)
-    hand_on(make_stage2(), folder)
+    exported(make_stage2(), folder)
     return folder
 
 
@@ -164,3 +166,15 @@ def make_stage3(data, stage2_folder):
         return Stage3(data, stage2_folder, lora, tasks, train or LanguageTrainConfig(seed=seed))
 
     return make
+
+
+@pytest.fixture
+def add(monkeypatch):
+    """Let a new file of the page be imported, for one test."""
+
+    def added(path: str):
+        module = load(path)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return module
+
+    return added

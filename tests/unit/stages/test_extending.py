@@ -36,23 +36,11 @@ from storage.signal import SignalConfig
 from storage.splits import BySubject
 from storage.store import create_store
 from tests import killed_attempts
-from tests.extending import EXAMPLES, PAGE, ROOT, edited, load, name_of
+from tests.extending import EXAMPLES, PAGE, ROOT, edited, name_of
 from tests.families import assert_goes_through_all_of_it, trained
 from tests.killed_attempts import Death, FakeClient
 
 ACCURACY = ["OOO", "accuracy", "generation"]
-
-
-@pytest.fixture
-def add(monkeypatch):
-    """Let a new file of the page be imported, for one test."""
-
-    def added(path: str):
-        module = load(path)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        return module
-
-    return added
 
 
 def test_the_page_counts_its_files():

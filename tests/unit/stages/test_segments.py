@@ -172,10 +172,10 @@ def test_a_micro_batch_carries_features(data, plain, tower_folder, llm_folder):
         model.encode_eeg(torch.zeros(1, 6, 256))
 
 
-def test_hand_on_carries_the_tower_along(data, plain, tower_folder, llm_folder, hand_on, tmp_path):
+def test_export_carries_the_tower_along(data, plain, tower_folder, llm_folder, exported, tmp_path):
     source = EEGData.open(cached(data, plain), tower_folder)
     stage = Stage2(source, tower_folder, str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
-    hand_on(stage, tmp_path / "model")
+    exported(stage, tmp_path / "model")
     handed, given = load_file(tmp_path / "model/tower.safetensors"), load_file(tower_folder / "tower.safetensors")
     assert all(torch.equal(handed[name], given[name]) for name in given)
     assert tower_digest(tmp_path / "model") == tower_digest(tower_folder)

@@ -108,7 +108,7 @@ def forbidden(*_, **__):
     raise AssertionError("this belongs to a term that is switched off")
 
 
-def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkeypatch, hand_on, tmp_path):
+def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkeypatch, exported, tmp_path):
     """No measured window is read, no target made, no vector compared, at one micro-batch and at several."""
     with monkeypatch.context() as patch:
         patch.setattr(CONTRAST, forbidden)
@@ -124,7 +124,7 @@ def test_stage1_does_nothing_for_a_term_that_is_switched_off(make_stage1, monkey
         assert set(stage.losses(model, batches[0]).parts) == {"classification"}
         with torch.no_grad():
             assert stage.validate(model.eval(), World()).keys() >= {"score", "gap"}
-    hand_on(stage, tmp_path)
+    exported(stage, tmp_path)
     handed, whole = load_probe(tmp_path)[1].scaler, make_stage1().scaler
     np.testing.assert_array_equal(handed.std, whole.std)
 
@@ -160,9 +160,9 @@ def test_patch_powers_are_standardised_over_all_subjects(unlike_subjects, tower_
     assert (given[0].std(dim=(0, 1)) - 1).abs().max() < near
 
 
-def test_stage1_hands_on_tower_head_and_spread(make_stage1, hand_on, tmp_path):
+def test_stage1_hands_on_tower_head_and_spread(make_stage1, exported, tmp_path):
     stage = make_stage1()
-    model, _ = hand_on(stage, tmp_path)
+    model, _ = exported(stage, tmp_path)
     tower, probe = load_probe(tmp_path)
     eeg = stage.windows.read([0, 1])
     with torch.no_grad():
@@ -172,9 +172,9 @@ def test_stage1_hands_on_tower_head_and_spread(make_stage1, hand_on, tmp_path):
     np.testing.assert_array_equal(probe.scaler.std, stage.scaler.std)
 
 
-def test_stage2_hands_on_what_it_trained(make_stage2, hand_on, tmp_path, tower_folder, llm_folder):
+def test_stage2_hands_on_what_it_trained(make_stage2, exported, tmp_path, tower_folder, llm_folder):
     stage = make_stage2()
-    model, _ = hand_on(stage, tmp_path / "model")
+    model, _ = exported(stage, tmp_path / "model")
     loaded = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "model")
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
     handed = load_file(tmp_path / "model/tower.safetensors")
@@ -191,9 +191,9 @@ def test_stage2_hands_on_what_it_trained(make_stage2, hand_on, tmp_path, tower_f
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["lora", "whole"])
-def test_stage3_hands_on_what_it_trained(make_stage3, hand_on, tmp_path, whole):
+def test_stage3_hands_on_what_it_trained(make_stage3, exported, tmp_path, whole):
     stage = make_stage3(lora=None) if whole else make_stage3()
-    model, _ = hand_on(stage, tmp_path / "model")
+    model, _ = exported(stage, tmp_path / "model")
     loaded = E2LLMForConditionalGeneration.from_pretrained(tmp_path / "model")
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
     before = E2LLMForConditionalGeneration.from_pretrained(stage._model_folder)
@@ -202,22 +202,22 @@ def test_stage3_hands_on_what_it_trained(make_stage3, hand_on, tmp_path, whole):
     assert (tmp_path / "model/adapter").exists() != whole
 
 
-def test_stage3_can_hand_on_again_elsewhere(make_stage3, hand_on, tmp_path):
+def test_stage3_exports_again_elsewhere(make_stage3, exported, tmp_path):
     """The best weights so far are written many times; the language model is named relative to each folder."""
     stage = make_stage3()
-    model, state = hand_on(stage, tmp_path / "first")
+    model, state = exported(stage, tmp_path / "first")
     again = tmp_path / "far" / "away" / "model"
     stage.export(model, state, again)
     loaded = E2LLMForConditionalGeneration.from_pretrained(again)
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
 
 
-def test_tiny_llm_hands_on_a_plain_qwen(hand_on, tmp_path):
+def test_tiny_llm_hands_on_a_plain_qwen(exported, tmp_path):
     config = TinyLLMConfig(
         vocab_size=400, hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate=32, corpus_size=100
     )
     stage = TextPretraining(config, ("sad", "happy"), 0)
-    model, _ = hand_on(stage, tmp_path)
+    model, _ = exported(stage, tmp_path)
     loaded = ScoredText(AutoModelForCausalLM.from_pretrained(tmp_path))
     assert loss(stage, loaded) == pytest.approx(loss(stage, model), abs=1e-5)
     text = "Alpha power over the occipital region is above the session average."

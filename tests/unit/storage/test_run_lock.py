@@ -10,7 +10,7 @@ import pytest
 from storage.errors import InputError
 from storage.places import lock
 from storage.places.location import locate
-from storage.places.lock import only_job
+from storage.places.lock import only_ingest, only_job, writing
 
 HOLDER = """
 import sys, time
@@ -59,3 +59,12 @@ def test_a_job_that_is_about_to_end_is_waited_for(
     with only_job(locate(tmp_path)):
         assert first.wait(60) != 0
     assert "another job is at work" in capsys.readouterr().out
+
+
+def test_a_refused_ingest_leaves_the_token_of_the_one_at_work(tmp_path: Path) -> None:
+    """Workers of the first would otherwise take it for ended."""
+    with only_ingest(locate(tmp_path)) as token:
+        with pytest.raises(InputError, match="another ingest is writing"), only_ingest(locate(tmp_path)):
+            pytest.fail("two ingests of one store")
+        with writing(locate(tmp_path), token) as confirm:
+            confirm()
