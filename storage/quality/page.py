@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from storage.account import Account
 from storage.errors import InputError
+from storage.pages import templates
 from storage.quality.overview import Finding, Overview
 
 if TYPE_CHECKING:
@@ -110,17 +111,9 @@ def write_html(overview: Overview, path: Path) -> None:
     InputError
         When the file cannot be written.
     """
-    import jinja2
-
     from storage.quality import pictures
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     measured = bool(overview.qualities)
     page = environment.get_template("page.html.jinja").render(
         overview=overview,

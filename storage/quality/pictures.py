@@ -25,7 +25,7 @@ MOST_ROWS = 30
 MOST_SUBJECTS = 60
 _FEWEST_ON_SCALP = 8
 _WIDTH = 9.9
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "svg.hashsalt": "e2llm",
@@ -47,7 +47,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from e2llm_core.evaluation.report.figures import INK, canvas, to_png, to_svg
+from e2llm_core.evaluation.report.figures import canvas, to_png, to_svg
 from e2llm_core.evaluation.report.inputs import Example, Topomaps
+from storage.quality.pictures import INK
 
 N_TRACES = 10
 _PREFERRED_CHANNELS = ("Fp1", "Fp2", "F7", "Fz", "F8", "T7", "Cz", "T8", "Pz", "Oz")

@@ -16,25 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-INK, MUTED, FAINT = "#1b1f24", "#57606a", "#d0d7de"
-BLUE, ORANGE, GREY = "#0b5cad", "#b3541e", "#6e7781"
+from storage.quality.pictures import BLUE, FAINT, GREY, INK, STYLE
+
+ORANGE = "#b3541e"
 
 _COLOURS = {"model": BLUE, "reference": INK, "control": ORANGE}
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "e2llm",
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "figure.facecolor": "white",
-}
+_STYLE: Any = STYLE | {"svg.fonttype": "none"}
 
 
 @dataclass(frozen=True)

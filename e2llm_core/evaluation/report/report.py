@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from e2llm_core.evaluation.metrics import Answers, TableMetric
@@ -19,6 +18,7 @@ from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
+from storage.pages import templates
 from storage.places.files import write_bytes
 
 METHOD_WORDS = {
@@ -64,13 +64,7 @@ def write_report(evaluation_dir: Path) -> Path:
     """
     summary = Summary.read(evaluation_dir / "summary.json")
     predictions = read_predictions(evaluation_dir / "predictions.parquet")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters["number"] = _number
     environment.filters["duration"] = _duration
     page = environment.get_template("report.html.jinja").render(**_content(evaluation_dir, summary, predictions))
