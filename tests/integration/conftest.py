@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run when groups are lost: each process would set up everything again, and no test would fail."""
+    if session.config.getoption("loadgroup", False):
+        grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
+        if lost := [name for name in grouped if "@" not in name]:
+            raise pytest.UsageError(f"pytest-xdist lost the groups of {len(lost)} tests, {lost[0]} among them")
+
+
 @pytest.fixture(scope="session")
 def told_secrets() -> dict[str, str]:
     """Variables of the shell in which the cluster is started, whose values must show nowhere."""
