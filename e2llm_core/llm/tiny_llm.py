@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AddedToken, AutoConfig, PreTrainedTokenizerFast
 
 from e2llm_core.llm.families.table import STAND_IN, family_of
 from e2llm_core.llm.tokens import EEG_TOKENS
@@ -115,4 +115,5 @@ def tiny_llm(
         **ids,
         **settings,
     )
-    return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    # The class itself: `from_config` would partition the model under ZeRO-3, and draw other weights from the same seed.
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
