@@ -9,13 +9,13 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.installed
 WORKERS   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-# What pip says, such as warnings about a machine's own settings, is in the log, and shown when it fails.
+# pip's output, such as warnings about the machine's settings, goes to a log that is shown if pip fails.
 INSTALL    = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PIP_LOG    = 2>> $(VENV)/pip.log || { cat $(VENV)/pip.log >&2; exit 1; }
 BENCHMARKS = $(wildcard benchmarks/[!_]*.py)
 
 export OMP_NUM_THREADS ?= 1
-# Compiled once, on first import; many short processes would otherwise compile torch again and again.
+# Keep bytecode from the first import; otherwise many short processes would compile torch again and again.
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -33,7 +33,7 @@ help:
 
 .venv: $(STAMP)
 
-# Byte-compiling 150 packages takes longer than compiling what is imported, when it is.
+# Byte-compiling all 150 packages takes longer than compiling modules when they are imported.
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON): is Python " + sys.version.split()[0] + ". Name 3.11 or newer: make PYTHON=python3.12")'
 	@command -v $${CXX:-g++} >/dev/null || { echo "error: g++: not found. DeepSpeed builds its CPU communication with it; install a C++ compiler." >&2; exit 2; }
@@ -46,8 +46,8 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m jobs.demo
 
-# Quick tests leave cores idle, hence one process more than cores. Slow ones start clusters, and wait for them half of
-# the time: two processes, whatever the number of cores. Those that share a Ray come last (tests/integration/conftest.py).
+# Quick tests leave cores idle, hence one process more than cores. Slow ones start clusters and spend half of the time
+# waiting: two processes, whatever the number of cores. Tests that share a Ray come last (tests/integration/conftest.py).
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses=$(WORKERS) --dist=loadfile --durations=10
 	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=loadgroup --no-loadscope-reorder --durations=25

@@ -29,7 +29,7 @@ app.add_typer(cluster_app, name="cluster")
 Spec = Annotated[Path, typer.Argument(help="Job spec, for example jobs/stage1.yaml.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[key.path=value]...", help="Settings that replace the file's.", show_default=False),
+    typer.Argument(metavar="[key.path=value]...", help="Overrides of the file's settings.", show_default=False),
 ]
 
 
@@ -57,10 +57,10 @@ def ingest(
     spec: Spec,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read everything, write nothing, say what would be stored.")
+        bool, typer.Option("--dry-run", help="Read everything, write nothing, and print what would be stored.")
     ] = False,
 ) -> None:
-    """Bring recordings into a store, as `run` does; or say what that would do, status 2 when one would be refused."""
+    """Read recordings into a store, as `run` does. With --dry-run, exit status 2 if a recording would be refused."""
     from jobs.ingest import ingest_plan
 
     plan = ingest_plan(spec, overrides or [])
@@ -82,9 +82,9 @@ def plan(
     overrides: Overrides = None,
     gpus: Annotated[int, typer.Option(min=1, help="Workers with one GPU each.")] = 1,
     gpu: Annotated[str, typer.Option(help="h200, h100-80, a100-80, a100-40 or b200.")] = "h200",
-    json_output: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a training job will need, before it starts; status 2 when it cannot fit."""
+    """Predict the memory and time of a training job; exit status 2 if it does not fit."""
     from jobs.plan import show_plan
 
     show_plan(spec, overrides or [], gpus, gpu, as_json=json_output)
@@ -95,14 +95,14 @@ def plan(
 def slurm(
     spec: Spec,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes, all of each.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of whole nodes.")] = 1,
     gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each node.")] = 0,
-    gpu: Annotated[str, typer.Option(help="Their kind, for the plan: as of `e2llm plan`.")] = "h200",
-    time: Annotated[str | None, typer.Option(help="Limit, such as 12:00:00. Default: the partition's.")] = None,
-    array: Annotated[str | None, typer.Option(help="Such as 1-4: a job for each; {task} in overrides.")] = None,
+    gpu: Annotated[str, typer.Option(help="Kind of GPU for the plan, as in `e2llm plan`.")] = "h200",
+    time: Annotated[str | None, typer.Option(help="Time limit, such as 12:00:00. Default: the partition's.")] = None,
+    array: Annotated[str | None, typer.Option(help="Job array, such as 1-4; {task} in overrides is its number.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted.")] = False,
 ) -> None:
-    """Submit a job to SLURM, after its check and its plan; status 2 when it cannot fit."""
+    """Check and plan a job, then submit it to SLURM; exit status 2 if it does not fit."""
     from cluster.slurm.submission import Request
     from jobs.slurm import submit_job
 
@@ -129,7 +129,7 @@ def schema(
 @app.command()
 @disciplined
 def demo() -> None:
-    """Everything once, on synthetic data, on a local cluster."""
+    """Run the whole pipeline once on synthetic data, on a local cluster."""
     from jobs.demo import main
 
     main()
@@ -157,7 +157,7 @@ def score(
 @app.command()
 @disciplined
 def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -> None:
-    """Write a run's report again, from its stored results."""
+    """Rewrite the report of an evaluation from its stored results."""
     if not locate(run).exists("summary.json"):
         raise InputError(run, "no results of an evaluation here", "Check the path.")
     from e2llm_core.evaluation.report.report import write_report
@@ -176,7 +176,7 @@ def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -
 def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or s3:// place for data and runs. [runs/]")] = None,
 ) -> None:
-    """Examine every node of the cluster in RAY_ADDRESS, else this machine; status 1 when something is wrong."""
+    """Examine every node of the cluster in RAY_ADDRESS, or this machine; exit status 1 if something is wrong."""
     from rich.console import Console
 
     from jobs.doctor import doctor as examine
@@ -189,9 +189,9 @@ def doctor(
 @disciplined
 def watch(
     run: Annotated[str, typer.Argument(help="A run's folder or URL.")],
-    once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
 ) -> None:
-    """Follow a run that is training: steps, losses, speed, checkpoints."""
+    """Show a training run's progress: steps, losses, speed, checkpoints."""
     from jobs.watch import watch_run
 
     watch_run(run, once)
@@ -200,12 +200,12 @@ def watch(
 @app.command()
 @disciplined
 def merge(
-    model: Annotated[str, typer.Argument(help="A run of stage 2 or 3, or its model folder; a folder or URL.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    model: Annotated[str, typer.Argument(help="Folder or URL of a run of stage 2 or 3, or of its model.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
     llm: Annotated[str | None, typer.Option(help="The base language model, if it has moved.")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest file of the language model.")] = "5GB",
 ) -> None:
-    """Write a model as one folder that plain transformers loads, its adapter folded in."""
+    """Merge a model's adapter and write one folder that plain transformers loads."""
     from e2llm_core.model.merging import merge_model
 
     print(merge_model(model, out, llm, max_shard_size))
@@ -215,9 +215,9 @@ def merge(
 @disciplined
 def info(
     store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")],
-    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with figures here.")] = None,
 ) -> None:
-    """Show what a store holds and what is wrong with its signals."""
+    """Show a store's contents and the problems of its signals."""
     from rich.console import Console
 
     from storage.quality.overview import look_over
@@ -235,23 +235,23 @@ def info(
 @disciplined
 def export(
     store: Annotated[str, typer.Argument(help="A store, for example runs/demo/store.zarr.")],
-    out: Annotated[str, typer.Argument(help="Folder to fill: new, empty, or one that the same export began.")],
-    format: Annotated[Literal["fif", "epochs", "braindecode", "bids", "edf"], typer.Option(help="What to write.")],
+    out: Annotated[str, typer.Argument(help="Folder to write to: new, empty, or from the same export.")],
+    format: Annotated[Literal["fif", "epochs", "braindecode", "bids", "edf"], typer.Option(help="Output format.")],
     subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
     window_seconds: Annotated[
         float | None, typer.Option(min=0.001, max=600, help="For epochs and braindecode: cut windows of this length.")
     ] = None,
     stride_seconds: Annotated[
-        float | None, typer.Option(min=0.001, max=600, help="From window to window. Default: their length.")
+        float | None, typer.Option(min=0.001, max=600, help="Step between windows. Default: their length.")
     ] = None,
 ) -> None:
-    """Write a store as files that MNE, braindecode, BIDS or EDF tools read."""
+    """Export a store to files for MNE, braindecode, BIDS or EDF tools."""
     from storage.export import Outcome, export_store
     from storage.store import open_store
     from storage.windows import WindowConfig
 
     if stride_seconds is not None and window_seconds is None:
-        raise InputError("--stride-seconds", "says how windows follow each other", "Give --window-seconds too.")
+        raise InputError("--stride-seconds", "needs --window-seconds", "Give --window-seconds too.")
     length = window_seconds
     windows = WindowConfig(window_seconds=length, stride_seconds=stride_seconds or length) if length else None
 
@@ -268,10 +268,10 @@ def export(
 def verify(
     store: Annotated[str, typer.Argument(help="A store: a folder, or s3://bucket/prefix.")],
     source: Annotated[
-        Path | None, typer.Option(help="Ingest spec: also read its source again, and compare.", show_default=False)
+        Path | None, typer.Option(help="Ingest spec: also read its source again and compare.", show_default=False)
     ] = None,
 ) -> None:
-    """Check every checksum of a store; status 1 when something is damaged, or is not what its source says."""
+    """Check every checksum of a store; exit status 1 if something is damaged or differs from its source."""
     from jobs.verify import compare_with_source, verify_store
 
     wrong = verify_store(store)

@@ -16,13 +16,13 @@ from cluster.start.ports import WORKERS, PortRange
 from jobs.console import disciplined
 from storage.errors import InputError
 
-cluster_app = typer.Typer(help="A Ray cluster of your own, on this host or on several.", no_args_is_help=True)
+cluster_app = typer.Typer(help="Your own Ray cluster, on one or several hosts.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Option("--dir", help="State folder of this host.")]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Default: all.")]
 Gpus = Annotated[int | None, typer.Option(min=0, help="Default: those that Ray finds.")]
 Ports = Annotated[
-    str | None, typer.Option(metavar="FIRST-LAST", help="Ports that the firewall lets through. Default: free ones.")
+    str | None, typer.Option(metavar="FIRST-LAST", help="Ports open in the firewall. Default: free ports.")
 ]
 
 
@@ -32,13 +32,13 @@ def up(
     directory: Directory = DEFAULT_DIRECTORY,
     num_cpus: Cpus = None,
     num_gpus: Gpus = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; other hosts can join at it.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on, at which other hosts can join.")] = "127.0.0.1",
     ports: Ports = None,
     stop_wait_seconds: Annotated[
-        int, typer.Option(min=1, help="Longest time that `ray job stop` leaves a job for its checkpoint.")
+        int, typer.Option(min=1, help="Seconds after which `ray job stop` kills a job that still runs.")
     ] = STOP_WAIT_SECONDS,
 ) -> None:
-    """Start a cluster; prints what a shell needs to submit jobs to it."""
+    """Start a cluster and print the variables that a shell needs to submit jobs."""
     allowed = PortRange.parse(ports) if ports else None
     _show(local.up(directory, num_cpus, host, num_gpus=num_gpus, ports=allowed, stop_wait_seconds=stop_wait_seconds))
 
@@ -52,7 +52,7 @@ def join(
     num_cpus: Cpus = None,
     num_gpus: Gpus = None,
     host: Annotated[
-        str | None, typer.Option(help="Own address to listen on. Default: the one that reaches the head.")
+        str | None, typer.Option(help="Address to listen on. Default: the one that reaches the head.")
     ] = None,
     ports: Ports = None,
 ) -> None:
@@ -74,7 +74,7 @@ def status(directory: Directory = DEFAULT_DIRECTORY) -> None:
 @cluster_app.command("down")
 @disciplined
 def down(directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """End what was started on this host, and remove what it left behind."""
+    """Stop what was started on this host, and clean up after it."""
     print(f"{local.down(directory)} processes ended")
     token = os.environ.get("RAY_AUTH_TOKEN_PATH")
     if token and not Path(token).exists():
@@ -82,7 +82,7 @@ def down(directory: Directory = DEFAULT_DIRECTORY) -> None:
 
 
 def _show(cluster: ClusterInfo) -> None:
-    """Print what is known, as comments, and what a shell is to export."""
+    """Print the cluster's state as comments, and the exports for a shell."""
     if not cluster.is_head:
         print(f"# this host is a node of {cluster.address}: {cluster.num_cpus} CPUs; submit jobs from the head")
         _show_ports(cluster)

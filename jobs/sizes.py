@@ -1,4 +1,4 @@
-"""The table of hyper-parameters in docs/hyperparameters.md, from jobs/sizes.toml: ``python -m jobs.sizes``."""
+"""The table of hyperparameters in docs/hyperparameters.md, from jobs/sizes.toml: ``python -m jobs.sizes``."""
 
 from __future__ import annotations
 

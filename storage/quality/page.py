@@ -97,7 +97,7 @@ def text(overview: Overview) -> Group:
         parts.append(Text(f"... {more:,} more; these are the worst."))
     account = account_of(overview)
     if account.found:
-        parts += [Text(), Text("Not simply as the files have it:", style="bold")]
+        parts += [Text(), Text("Changed or left out by ingest:", style="bold")]
         parts += [Text(words) for words in account.lines(MOST_FINDINGS)]
     parts += [Text(), Text(account.total())]
     return Group(*parts)

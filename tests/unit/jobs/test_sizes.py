@@ -1,4 +1,4 @@
-"""Hyper-parameters at each size: valid, fitting where they say, and the documented ones."""
+"""Hyperparameters at each size: valid, fitting where they say, and the documented ones."""
 
 from pathlib import Path
 
