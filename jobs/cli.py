@@ -99,7 +99,9 @@ def slurm(
     gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each node.")] = 0,
     gpu: Annotated[str, typer.Option(help="Kind of GPU for the plan, as in `e2llm plan`.")] = "h200",
     time: Annotated[str | None, typer.Option(help="Time limit, such as 12:00:00. Default: the partition's.")] = None,
-    array: Annotated[str | None, typer.Option(help="Job array, such as 1-4; {task} in overrides is its number.")] = None,
+    array: Annotated[
+        str | None, typer.Option(help="Job array, such as 1-4; {task} in overrides is its number.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted.")] = False,
 ) -> None:
     """Check and plan a job, then submit it to SLURM; exit status 2 if it does not fit."""

@@ -37,8 +37,8 @@ class TokenSample:
         return len(self.ids)
 
     @property
-    def units(self) -> float:
-        """Sum of its weights."""
+    def num_targets(self) -> float:
+        """Number of supervised tokens, counted by their weights."""
         return float(self.weights.sum())
 
     def without_weight(self) -> TokenSample:

@@ -233,13 +233,13 @@ class LanguageStage(Stage):
         ids = np.array([window for sample in samples for window in sample.windows])
         seeds = [seed for sample in samples for seed in sample.seeds or ()] or None
         segments = torch.from_numpy(source.segments.read(ids, seeds))
-        counted = [sample.tokens for sample in samples if sample.tokens.units]
+        counted = [sample.tokens for sample in samples if sample.tokens.num_targets]
         tensors = packed_row([sample.tokens for sample in samples]) | {source.segments.key: segments}
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
-        units = sum(tokens.units for tokens in counted)
-        tensors["task_targets"] = [sum(s.units for s in counted if s.task == n) for n in range(len(self.tasks))]
-        return Batch(tensors, units, len(counted), sum(len(tokens) for tokens in counted))
+        num_targets = sum(tokens.num_targets for tokens in counted)
+        tensors["task_targets"] = [sum(s.num_targets for s in counted if s.task == n) for n in range(len(self.tasks))]
+        return Batch(tensors, num_targets, len(counted), sum(len(tokens) for tokens in counted))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
@@ -257,7 +257,7 @@ class LanguageStage(Stage):
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on a fixed set of the validation subjects' dialogues; `score` is its negative."""
-        source, nll, units = self.validation, 0.0, 0.0
+        source, nll, num_targets = self.validation, 0.0, 0.0
         numbers = self._validated(source)
         mine = numbers[world.rank :: world.size]
         tokenized = [
@@ -269,8 +269,8 @@ class LanguageStage(Stage):
         for row in [*rows, *[[]] * (int(passes) - len(rows))]:
             batch = self.row(source, [tokenized[place] for place in row] or [tokenized[0].without_weight()])
             nll += float(self.losses(model, batch.to(world.device)).total)
-            units += batch.num_targets
-        total, count = world.sum([nll, units])
+            num_targets += batch.num_targets
+        total, count = world.sum([nll, num_targets])
         return {"nll": total / count, "score": -total / count}
 
     def _validated(self, source: ClaimedWindows) -> np.ndarray:

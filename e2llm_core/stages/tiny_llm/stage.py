@@ -129,6 +129,6 @@ class TextPretraining(Stage):
 
 
 def _batch(samples: Sequence[TokenSample]) -> Batch:
-    counted = [sample for sample in samples if sample.units]
-    units = sum(sample.units for sample in counted)
-    return Batch(packed_row(samples), units, len(counted), sum(len(sample) for sample in counted))
+    counted = [sample for sample in samples if sample.num_targets]
+    num_targets = sum(sample.num_targets for sample in counted)
+    return Batch(packed_row(samples), num_targets, len(counted), sum(len(sample) for sample in counted))

@@ -282,7 +282,7 @@ def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size,
 
     def row(source, samples):
         rows.append(samples)
-        return Batch({}, sum(sample.tokens.units for sample in samples))
+        return Batch({}, sum(sample.tokens.num_targets for sample in samples))
 
     monkeypatch.setattr(stage, "row", row)
     monkeypatch.setattr(stage, "losses", lambda model, batch: Losses(torch.tensor(2.0 * batch.num_targets), {}))
@@ -294,7 +294,7 @@ def test_validation_of_stage3_shows_its_tasks_in_equal_shares(make_stage3, size,
         for samples in rows:
             assert len(samples) <= 5
             assert len(samples) == 1 or sum(len(sample.tokens) for sample in samples) <= 500
-        shown.append(sorted((s.tokens.task, s.windows) for samples in rows for s in samples if s.tokens.units))
+        shown.append(sorted((s.tokens.task, s.windows) for samples in rows for s in samples if s.tokens.num_targets))
     assert shown[0] == shown[1]
     tasks = np.bincount([task for task, _ in shown[0]])
     assert tasks.sum() == min(128, size)
