@@ -33,7 +33,7 @@ def stderr_in(log: Path) -> Iterator[None]:
     Parameters
     ----------
     log : Path
-        Its folder has to be there.
+        Log file, in an existing folder.
     """
     with log.open("ab") as file:
         sys.stderr.flush()

@@ -37,9 +37,9 @@ class FileInput(Input):
     Parameters
     ----------
     path : str or Path
-        What the spec names: the file, or its folder.
+        File or folder named in the spec.
     problem, remedy : str
-        What the refusal says.
+        Texts of the refusal.
     name : str
         Name of the file in the folder.
     """
@@ -235,18 +235,18 @@ def same_windows(windows: Windows, place: str, model: str, field: str) -> "Origi
     Parameters
     ----------
     windows : Windows
-        What the model is to read.
+        Windows that the model will read.
     place : str
         Key of the spec that says how they are cut.
     model : str
-        Its directory, or URL.
+        Directory or URL of the model.
     field : str
         Key of the spec that names the model.
 
     Returns
     -------
     Origin
-        What the model has seen.
+        Data that the model was trained on.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Docume
     Parameters
     ----------
     error : ValidationError
-        What pydantic raised for ``document.data``.
+        Error that pydantic raised for ``document.data``.
     model : type
         The model it was validated against.
     document : Document

@@ -55,7 +55,7 @@ def submit_job(path: Path, overrides: Sequence[str], request: Request, gpu: str,
     path, overrides
         The spec, and ``key.path=value`` assignments.
     request
-        What SLURM is asked for.
+        Allocation requested from SLURM.
     gpu
         Kind of the GPUs, in `cluster.planning.gpus.GPUS`, for the plan.
     dry_run

@@ -29,7 +29,7 @@ def verify(store: Store) -> Iterator[tuple[str, list[Damage]]]:
     Yields
     ------
     recording_id : str
-        Of each recording, in sorted order.
+        Name of each recording, in sorted order.
     damages : list of Damage
         What is missing or does not match its checksum; empty when it is whole.
     """

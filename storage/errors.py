@@ -9,9 +9,9 @@ class InputError(ValueError):
     place : str
         File, field or resource the problem is in.
     problem : str
-        What is wrong with it.
+        What is wrong there.
     remedy : str
-        What the user can do about it.
+        How the user can fix it.
     """
 
     def __init__(self, place: str, problem: str, remedy: str) -> None:

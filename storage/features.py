@@ -47,7 +47,7 @@ class FeatureSource(BaseModel):
     store_digest : str
         `Store.digest`.
     damage_digest : str or None
-        What was left out as damaged; None where damage is an error.
+        Digest of the damage that was left out; None where damage is an error.
     windows : WindowConfig
         How windows are cut; its channels are named.
     encoder_digest : str
@@ -90,15 +90,15 @@ class FeatureManifest(BaseModel):
     Attributes
     ----------
     source : FeatureSource
-        What they were computed from.
+        What the features were computed from.
     num_windows, num_variants, num_tokens, dim : int
         Shape of the array. Variant 0 is the window as it is, the others are augmented.
     quantities : tuple of str
-        What the measures are of, column by column.
+        Name of the quantity in each column of the measures.
     seed : int
-        Of the augmentation.
+        Random seed of the augmentation.
     precision : str
-        Of the numbers on disk.
+        Precision of the numbers on disk.
     block : int
         Windows per block.
     versions : dict
@@ -142,7 +142,7 @@ class Features:
     place : str, Path or Location
         Where they are: a folder that all nodes see, or a URL.
     manifest : FeatureManifest
-        What they are.
+        Description of the features.
     """
 
     def __init__(self, place: str | Path | Location, manifest: FeatureManifest) -> None:

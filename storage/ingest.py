@@ -69,7 +69,7 @@ def described(source: Source, ref: RecordingRef, config: SignalConfig) -> tuple[
     Returns
     -------
     info : RecordingInfo
-        Its description, but for what only writing tells.
+        Description of the recording, without what is known only after writing.
     signal_uv : np.ndarray
         (n_chans, n_times) in µV.
 

@@ -16,7 +16,7 @@ class Progress:
     Parameters
     ----------
     name : str
-        What is under way.
+        Name of the task in progress.
     total : int
         Number of pieces.
     done : int

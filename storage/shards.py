@@ -31,11 +31,11 @@ class ShardedArray:
     Parameters
     ----------
     location : Location
-        Of the store.
+        Location of the store.
     key : str
-        Of the array in the store.
+        Key of the array in the store.
     metadata : dict
-        Its ``zarr.json``.
+        Content of the array's ``zarr.json``.
     """
 
     location: Location
@@ -111,7 +111,7 @@ class ShardedArray:
         Yields
         ------
         Damage
-            What is missing or does not match its checksum.
+            Each chunk that is missing or does not match its checksum.
         """
         stop = self.shape[1] if stop is None else stop
         for shard in range(start // self.shard_times, -(-stop // self.shard_times)):

@@ -30,9 +30,9 @@ class FeatureWriter:
     plan : FeaturesPlan
         Absolute paths.
     place : str
-        Of the features, begun.
+        Location of the features, whose writing has begun.
     manifest : FeatureManifest
-        What they are.
+        Description of the features.
     """
 
     def __init__(self, plan: FeaturesPlan, place: str, manifest: FeatureManifest) -> None:

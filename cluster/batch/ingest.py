@@ -71,7 +71,7 @@ def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
     Parameters
     ----------
     plan : IngestPlan
-        What goes where.
+        Source, store and settings of the ingest.
     resources : Resources
         `workers` recordings are worked on side by side.
     run : str or Path

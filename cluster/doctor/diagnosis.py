@@ -47,13 +47,13 @@ class Finding(BaseModel):
     Attributes
     ----------
     topic : str
-        What was looked at.
+        Subject of the check.
     verdict : str
         ``well``, ``doubtful`` or ``wrong``.
     found : str
-        What was found.
+        Result of the check.
     remedy : str
-        What to do; empty when all is well.
+        How to fix it; empty when all is well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

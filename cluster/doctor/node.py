@@ -51,7 +51,7 @@ class NodeFacts(BaseModel):
     name : str
         In the report.
     versions : dict
-        Of Python and the packages.
+        Versions of Python and the packages.
     gpus : list of str
         As the driver lists them.
     torch_cuda : str
@@ -65,7 +65,7 @@ class NodeFacts(BaseModel):
     clock_offset, clock_error : float
         Seconds ahead of the asking node, and how far off that may be.
     storage : StorageFacts
-        Of the folder or bucket for data and runs.
+        Facts about the folder or bucket for data and runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,9 +97,9 @@ def examine(name: str, place: str, shared_key: str) -> tuple[NodeFacts, float]:
     Returns
     -------
     NodeFacts
-        What it has.
+        Facts about the node.
     float
-        Its clock at the end, in seconds since 1970.
+        The node's clock at the end, in seconds since 1970.
     """
     import torch
 

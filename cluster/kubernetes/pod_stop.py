@@ -49,7 +49,7 @@ def end_jobs(dashboard: str) -> list[psutil.Process]:
     Returns
     -------
     list of psutil.Process
-        Those that were signalled.
+        Processes that were signalled.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 

@@ -30,7 +30,7 @@ class GPU:
     per_node
         GPUs of a node.
     source
-        Of the node's values.
+        Source of the node's values.
     """
 
     name: str

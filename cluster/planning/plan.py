@@ -57,9 +57,9 @@ class JobPlan(BaseModel):
     Attributes
     ----------
     usable_bytes
-        What a plan may fill of one GPU.
+        Memory of one GPU that a plan may fill.
     usable_host_bytes
-        What it may fill of the main memory that belongs to one GPU.
+        Main memory that a plan may fill for each GPU.
     fastest
         The fastest setting that fits on these GPUs, if any does.
     smallest

@@ -54,7 +54,7 @@ class ServeClient:
     Parameters
     ----------
     handle : DeploymentHandle
-        Of :class:`Replica`.
+        Handle of the deployed :class:`Replica`.
     replicas : int
         Each has a request in work and one that waits.
     """

@@ -42,7 +42,7 @@ class ServeArguments(BaseModel):
     replicas : int
         Copies of the model.
     cpus_per_replica, gpus_per_replica : float
-        What each copy reserves.
+        Resources that each replica reserves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +61,7 @@ class Refused(Exception):
     status : int
         HTTP status.
     problem : str
-        What is wrong, for the client.
+        The problem, as told to the client.
     """
 
     def __init__(self, status: int, problem: str) -> None:

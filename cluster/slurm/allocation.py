@@ -23,15 +23,15 @@ class Allocation(BaseModel):
     Attributes
     ----------
     job_id : int
-        Of this job alone, also within an array.
+        Number of this job, unique also within an array.
     name : str
         By which SLURM's commands know it, ``1234`` or ``1200_7``: one job of an array has the array's own number.
     nodes : tuple of str
         Names of its nodes.
     head : str
-        Of them, the one that runs the batch script.
+        The node that runs the batch script.
     task : str or None
-        Its number within an array.
+        The job's number within an array.
     restarts : int
         How often it was requeued.
     cluster : str

@@ -34,9 +34,9 @@ class Work:
     Parameters
     ----------
     command : tuple of str
-        Of the job's process.
+        Command line of the job's process.
     resources : Resources or TrainingResources
-        What the job asks of the cluster.
+        Resources that the job requests from the cluster.
     fills : bool
         Whether it takes as many workers as there is room for, in place of the number in `resources`.
     """
@@ -77,7 +77,7 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
     Parameters
     ----------
     allocation : Allocation
-        Of this process, the batch script's.
+        Allocation of this process, the batch script's.
     work : Work
         The job.
     folder : Path

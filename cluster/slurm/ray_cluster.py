@@ -35,7 +35,7 @@ class RayOnNodes:
     Parameters
     ----------
     allocation : Allocation
-        Of this process.
+        Allocation of this process.
     state : Path
         Folder that all nodes see.
     token : Path
@@ -123,7 +123,7 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
     Parameters
     ----------
     allocation : Allocation
-        Of this process.
+        Allocation of this process.
     folder : Path
         For state, on storage that all nodes see; what jobs that this SLURM killed left there is removed.
     """

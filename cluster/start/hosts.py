@@ -29,7 +29,7 @@ class Host(BaseModel):
     address : str
         On which it listens.
     cpus, gpus : float
-        What it gives.
+        Resources that the host offers.
     is_head : bool
         Whether the control service is there.
     is_alive : bool
@@ -73,7 +73,7 @@ def join(
     Returns
     -------
     ClusterInfo
-        Of this machine's own processes.
+        State of the processes on this machine.
 
     Raises
     ------

@@ -84,11 +84,11 @@ class ClusterInfo(BaseModel):
     ports : dict of str to int
         Where its services on this machine listen.
     worker_ports : PortRange, optional
-        Of the processes that work; default: Ray's own choice.
+        Ports of the workers; default: Ray's own choice.
     hostname : str
         Name of this machine: several may share the folder of the record.
     processes : tuple of ProcessId
-        Its processes shortly after the start.
+        Processes of the cluster shortly after the start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,7 +139,7 @@ class Node(BaseModel):
     Attributes
     ----------
     host : str
-        Its own address, on which its services listen.
+        This host's address, on which its services listen.
     num_cpus : int, optional
         CPUs the cluster may use; default: all of this machine.
     num_gpus : int, optional

@@ -82,14 +82,14 @@ def assign(
     ports : PortRange, optional
         Which ports may be used, the first ones for the services; default: any.
     num_cpus : int
-        Of this host: each may need a worker.
+        CPUs of this host; each may need a worker.
 
     Returns
     -------
     dict of str to int
         Port of each service.
     PortRange or None
-        What is left of `ports`, for workers.
+        The remaining ports, for workers.
 
     Raises
     ------

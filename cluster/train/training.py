@@ -33,7 +33,7 @@ def train(plan: StagePlan, run: str | Path, resources: TrainingResources) -> Non
     Parameters
     ----------
     plan : StagePlan
-        What to train; its paths are absolute.
+        Stage to train; its paths are absolute.
     run : str or Path
         A folder that all nodes see, or a URL.
     resources : TrainingResources

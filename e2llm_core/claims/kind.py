@@ -72,7 +72,7 @@ class ClaimKind:
     sentence : str
         Template with ``{band}``, ``{region}`` and ``{word}``, of plain words and without a full stop.
     words : tuple of str
-        What ``{word}`` is above and below the session's average.
+        Values of ``{word}`` above and below the session's average.
     notes : tuple of str
         The same in note form, after band and region.
     mentions : tuple of str

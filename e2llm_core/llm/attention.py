@@ -19,7 +19,7 @@ def choose_attention(wanted: str, dtype: Any) -> str:
         ``"flash_attention_2"``, ``"sdpa"``, or ``"auto"``: FlashAttention 2 if it is usable, else SDPA, which has
         a flash kernel of its own on GPUs.
     dtype
-        Of the language model, as transformers takes it.
+        Data type of the language model, in transformers' spelling.
 
     Raises
     ------

@@ -54,9 +54,9 @@ def pack(lengths: Sequence[int], max_tokens: int, max_samples: int, ranks: int) 
     lengths : sequence of int
         Tokens of each sample.
     max_tokens : int
-        Of a row; a longer sample has a row for itself.
+        Largest number of tokens in a row; a longer sample has its own row.
     max_samples : int
-        Of a row.
+        Largest number of samples in a row.
     ranks : int
         Number of ranks.
 

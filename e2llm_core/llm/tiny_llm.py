@@ -28,7 +28,7 @@ def train_tokenizer(
     vocab_size
         Largest number of tokens, added ones included.
     model_type
-        Of the model that will read them.
+        Type of the model that will read the tokens.
     eeg_tokens
         Add the EEG tokens too.
 

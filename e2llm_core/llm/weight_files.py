@@ -84,7 +84,7 @@ class WeightFiles:
         Parameters
         ----------
         name
-            Of the tensor.
+            Name of the tensor.
         start
             First element.
         out

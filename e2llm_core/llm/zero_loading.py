@@ -36,7 +36,7 @@ def load_partitioned(
         transformers folder with safetensors: one file, or several and an index. Experts may be stored one by one, as
         published, or fused, as the model has them.
     family
-        Of the model.
+        Family of the model.
     rows
         Of its embedding tables; those beyond the checkpoint's become `e2llm_core.llm.embedding_rows.mean_row`.
     settings

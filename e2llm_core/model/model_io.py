@@ -205,13 +205,13 @@ def resolve_llm(
     Parameters
     ----------
     model_folder
-        Of this node.
+        Model folder on this node.
     source
-        What `make_llm_source` said of the language model.
+        Source of the language model, from `make_llm_source`.
     override
         Folder, URL or hub id to use instead.
     url
-        What the model folder is a copy of.
+        URL that the model folder is a copy of.
 
     Raises
     ------

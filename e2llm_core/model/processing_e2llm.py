@@ -95,7 +95,7 @@ class E2LLMProcessor:
         answer
             The final answer.
         rationale
-            What comes before the answer, or None for an empty rationale.
+            The rationale before the answer, or None for an empty one.
         thinking_in_prompt
             True when the prompt already holds the empty rationale (``enable_thinking=False``).
 

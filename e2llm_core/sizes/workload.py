@@ -197,13 +197,13 @@ def language_workload(
     Parameters
     ----------
     stage, train, windows
-        Of the plan.
+        Fields of the plan.
     llm, tower, projector
-        What the model is made of.
+        Sizes of the model's parts.
     forms
-        Its dialogues, in equal shares.
+        Forms of dialogue, in equal shares.
     notes
-        What was assumed to know all that.
+        Assumptions behind these numbers.
     llm_trains
         Whether the language model's own weights train.
     """

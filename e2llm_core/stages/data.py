@@ -35,7 +35,7 @@ class EEGData:
         Parameters
         ----------
         config : DataConfig
-            What to open.
+            Store, windows and split to open.
         tower : Path, optional
             Model directory whose tower the features must be of; needed where the config names some.
 

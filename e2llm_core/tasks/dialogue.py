@@ -103,7 +103,7 @@ class CorpusForm(DialogueForm):
     Attributes
     ----------
     corpus_share : float
-        Its weight beside the other forms.
+        Share of this form in the corpus, relative to the other forms.
     """
 
     corpus_share: ClassVar[float]

@@ -32,7 +32,7 @@ class Task(DialogueForm):
     Attributes
     ----------
     title : str
-        Its words in the report.
+        Name of the task in the report.
     speaks_of_claims : bool
         Whether its chain of thought makes claims about the one segment that it shows: claim accuracy is measured.
     metrics : tuple of Metric

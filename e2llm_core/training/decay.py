@@ -37,11 +37,11 @@ def optimizer_groups(
     model : nn.Module
         For what its parameters are.
     groups : list of ParameterGroup
-        What trains.
+        Groups of trained parameters.
     rates : dict
         Learning rate by name of group.
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     """
     spared = undecayed(model) if weight_decay else set()
     found = []

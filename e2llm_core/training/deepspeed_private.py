@@ -87,7 +87,7 @@ def partitioning(settings: dict[str, Any], dtype: torch.dtype, largest: int) -> 
     settings
         DeepSpeed's, of the run.
     dtype
-        Of the parameters.
+        Data type of the parameters.
     largest
         Numbers in the largest parameter.
     """

@@ -102,7 +102,7 @@ class Engine:
     model : nn.Module
         Built inside `zero3_loading`.
     groups : list of ParameterGroup
-        What trains; every other parameter is frozen here.
+        Groups of trained parameters; every other parameter is frozen here.
     config : TrainConfig
         Batch sizes, rates, precision, ZeRO stage.
     world : World

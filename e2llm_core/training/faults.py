@@ -27,7 +27,7 @@ class Watchdog:
     run : Path
         The run's folder.
     rank : int
-        Of this process.
+        Number of this process's rank.
     seconds : float
         The longest time between two calls of `feed`, or of `feed` and `rest`. Before the first one, while extensions
         are compiled and weights are read, nothing is timed: ending a compiler would leave its lock behind.

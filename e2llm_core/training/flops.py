@@ -129,7 +129,7 @@ def counted_on_meta(build: Callable[[], nn.Module], shape: Sequence[int], backwa
     build
         Makes the module; called on the meta device.
     shape
-        Of the input, which itself needs no gradient.
+        Shape of the input, which itself needs no gradient.
     backward
         Count the backward pass too.
     """

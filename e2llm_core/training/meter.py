@@ -50,7 +50,7 @@ class StepMeter:
     world : World
         This rank's place.
     precision : str
-        What the products are computed in, for the device's peak.
+        Precision of matrix products, which selects the device's peak.
     sample_every : int
         Steps from one step whose collectives are timed to the next, the first being the third; 0 for never.
         Such a step is left out of all other numbers, because timing it costs some milliseconds.

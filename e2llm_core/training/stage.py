@@ -36,7 +36,7 @@ class Batch:
     num_targets : float
         What its losses sum over: samples, or weighted supervised tokens. Fillers count 0.
     samples, tokens : int
-        Its work without fillers, for the metrics.
+        Numbers of samples and tokens without fillers, for the metrics.
     """
 
     tensors: dict[str, Any]
@@ -106,7 +106,7 @@ class Stage(ABC):
         first_position : int
             Place of ``ids[0]`` in the global order of training.
         config : TrainConfig
-            Its `micro_batch` and `micro_tokens` bound a forward pass.
+            Training settings; `micro_batch` and `micro_tokens` bound a forward pass.
         world : World
             This rank's place.
         """
@@ -132,7 +132,7 @@ class Stage(ABC):
         model : nn.Module
             In evaluation mode.
         batches : list of Batch
-            What `batches` made of the step on this rank, on the device.
+            This rank's batches of the step, from `batches`, on the device.
 
         Returns
         -------

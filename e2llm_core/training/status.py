@@ -116,7 +116,7 @@ class RunReader:
     Parameters
     ----------
     run : str or Path
-        Its folder or URL.
+        Folder or URL of the run.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class Trainer:
     Parameters
     ----------
     stage : Stage
-        What is trained.
+        Stage to train.
     config : TrainConfig
         How.
     run : Workspace, Path or str

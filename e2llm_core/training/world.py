@@ -53,7 +53,7 @@ class World:
         Parameters
         ----------
         values : iterable of float
-            What this rank knows.
+            Values of this rank.
         computed : Tensor, optional
             (n,) what its device computes; comes before `values` in the result.
         """

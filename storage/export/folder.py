@@ -26,7 +26,7 @@ class ExportFolder:
     path : Path
         Where finished files are.
     record : dict
-        What is exported, and how.
+        Contents and settings of the export.
     """
 
     def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def held(path: Path, record: Mapping[str, Any], *, record_in_units: bool) -> Ite
     path : Path
         The folder.
     record : dict
-        What is exported, and how; an earlier export's must be the same.
+        Contents and settings of the export; must equal those of an earlier export.
     record_in_units : bool
         The record lies in each subfolder, because readers of the format take every name in the folder for theirs.
 

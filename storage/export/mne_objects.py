@@ -37,7 +37,7 @@ def to_raw(store: Store, recording_id: str) -> "mne.io.RawArray":
     store : Store
         Where the recording is.
     recording_id : str
-        Its name in the store.
+        Name of the recording in the store.
 
     Returns
     -------

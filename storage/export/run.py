@@ -50,7 +50,7 @@ def export_store(
     Parameters
     ----------
     store : Store
-        What to export.
+        Store to export.
     out : path
         Folder: new, empty, or an earlier export of the same store in the same way.
     format : {"fif", "epochs", "braindecode", "bids", "edf"}

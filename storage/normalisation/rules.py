@@ -85,7 +85,7 @@ class Normaliser:
     Parameters
     ----------
     normalisation, adaptation : str
-        What is done, and what of a session may be used.
+        Kind of normalisation, and which part of a session it may use.
     trials : pandas.DataFrame
         Trials that windows are taken from, in the order in which they are named by number.
     all_trials : pandas.DataFrame

@@ -41,7 +41,7 @@ class Overview:
     place, dataset, label_set, digest
         Where it is and what it is.
     size_bytes
-        Of everything in the store.
+        Size of the whole store.
     recordings
         Descriptions, ordered by id.
     qualities
@@ -152,9 +152,9 @@ def problems_of(info: RecordingInfo, quality: Quality, typical_sd_uv: float) -> 
     Parameters
     ----------
     info : RecordingInfo
-        Its description.
+        Description of the recording.
     quality : Quality
-        Its measures.
+        Quality measures of the recording.
     typical_sd_uv : float
         Typical amplitude over the store.
     """

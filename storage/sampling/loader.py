@@ -118,7 +118,7 @@ class WindowLoader:
     Parameters
     ----------
     windows : Windows
-        What is read.
+        Windows to read.
     batches : iterable of np.ndarray
         Window numbers of each batch, for example from a `SampleOrder`; may be endless.
     batch_size : int

@@ -69,7 +69,7 @@ def sample_of_strata(strata: Strata, most: int, least: int, seed: int) -> np.nda
     most : int
         Windows in all, up to one more for each stratum, and whatever `least` adds.
     least : int
-        Of each stratum, where it has as many.
+        Smallest number from each stratum that has as many.
     seed : int
         Equal seeds give equal samples.
 

@@ -28,7 +28,7 @@ def bandpass(
     edges_hz : (low, high)
         None leaves a side open.
     steps : list of str
-        What was done is added here.
+        Record of the processing; this step is appended.
     place : str
         Named in an error.
 

@@ -33,14 +33,14 @@ def interpolate(
     channels, bads : sequence of str
         All channels, and those to make anew.
     steps : list of str
-        What was done is added here.
+        Record of the processing; this step is appended.
     place : str
         Named in an error.
 
     Returns
     -------
     pieces : list of np.ndarray
-        Of the same shapes.
+        The new signals, of the same shapes.
     left : tuple of str
         Bad channels without a position, unchanged.
 
@@ -94,9 +94,9 @@ def rereference(
     channels, bads : sequence of str
         All channels; the bad ones do not enter the average.
     reference : "average" or sequence of str
-        What to measure against.
+        The new reference.
     steps : list of str
-        What was done is added here.
+        Record of the processing; this step is appended.
     place : str
         Named in an error.
 

@@ -33,7 +33,7 @@ def prepare(
     raw : RawRecording
         As read.
     config : SignalConfig
-        What to do.
+        Processing steps.
     quality : Quality, optional
         What :func:`storage.quality.measures.measure` found in `raw`; measured here where bad channels are to be
         detected and it is not given.

@@ -73,7 +73,7 @@ def resolve_units(texts: Sequence[str], names: Sequence[str], place: str, stated
     place : str
         File to name in an error.
     stated : {"uV", "mV", "V"} or None
-        What the user says; it overrules the file.
+        Unit stated by the user; it takes precedence over the file's.
 
     Raises
     ------

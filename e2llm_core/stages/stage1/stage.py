@@ -32,7 +32,7 @@ class Pretraining(nn.Module):
     Parameters
     ----------
     tower : EEGTower
-        What is trained.
+        Tower to train.
     objectives : list of Objective
         Their heads are made in this order.
     """
@@ -59,13 +59,13 @@ class Stage1(Stage):
     data : EEGData
         Store, windows and split.
     tower : TowerConfig
-        What is trained.
+        Settings of the tower to train.
     losses : Stage1Losses
         Weights and settings of the objectives.
     seed : int
         Seed of the augmentations.
     balance : str
-        What is drawn equally often.
+        Groups that are drawn equally often.
     """
 
     name = "stage1"

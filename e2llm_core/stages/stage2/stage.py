@@ -42,7 +42,7 @@ class Stage2(LanguageStage):
     llm : str
         Folder or hub id of a language model of a known family.
     projector : ProjectorConfig
-        Its shape.
+        Settings of the projector.
     train : LanguageTrainConfig
         For precision, seed and balance.
     """

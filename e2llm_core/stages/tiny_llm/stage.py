@@ -49,7 +49,7 @@ class TextPretraining(Stage):
     labels : sequence of str
         Class names that the corpus speaks of.
     seed : int
-        Of the corpus.
+        Random seed of the corpus.
     """
 
     name = "tiny-llm"

@@ -111,7 +111,7 @@ class Bucket(Location):
         Returns
         -------
         str, optional
-            Its new tag; None when it is another one, which is left as it is.
+            New tag of the object; None when its tag was another one, and it was left unchanged.
 
         Raises
         ------

@@ -98,7 +98,7 @@ def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) 
     bucket : Bucket
         The prefix.
     problem, remedy : str
-        Of the refusal while another holds it.
+        Texts of the refusal while another process holds the lock.
     wait_seconds : float
         How long to wait for a holder that lives, which is seen by its next sign of life.
 

@@ -18,7 +18,7 @@ class PatientObjectStore(ObjectStore[Any]):
     bucket : Location
         The root of the store.
     client : S3Store
-        Its client.
+        Client of the bucket.
     """
 
     def __init__(self, bucket: Location, client: Any) -> None:

@@ -35,7 +35,7 @@ class Fitted:
     side : Side
         The side of the split that is fitted.
     tower : TowerConfig
-        What is trained.
+        Settings of the tower to train.
     losses : Stage1Losses
         Settings of the objectives.
     """
@@ -147,7 +147,7 @@ class Objective(ABC):
         Parameters
         ----------
         predictions : list of Tensor
-            Its predictions for each micro-batch, without gradients.
+            Predictions for each micro-batch, without gradients.
         batches : list of Batch
             The micro-batches, several.
         """
@@ -160,7 +160,7 @@ class Objective(ABC):
         Parameters
         ----------
         prediction : Tensor
-            What `predict` returned.
+            Return value of `predict`.
         given : dict
             The micro-batch: targets, ``labels`` and ``weights``.
         """
