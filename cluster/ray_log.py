@@ -1,4 +1,4 @@
-"""What Ray and other libraries say while a job works: kept in a file beside the run, which is named once."""
+"""Redirect the output of Ray and other libraries to a file beside the run, whose name is printed once."""
 
 import os
 import sys

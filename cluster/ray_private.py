@@ -76,7 +76,7 @@ def replaces_loopback(does: bool) -> bool:
 
 
 def errors_go_to_stderr() -> None:
-    """Have Ray tell of failed tasks on standard error; by itself it prints them between what the job prints."""
+    """Make Ray report failed tasks on standard error; by default it mixes them with the job's output."""
     from ray._private import worker
 
     plain = worker.print_to_stdstream

@@ -1,4 +1,4 @@
-"""The code that Ray copies to the nodes: how large it is, and what in it is hardly code."""
+"""Size of the uploaded code, and a warning for files that look like data."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class LLMInput(Input):
     name: str
 
     def digest(self) -> str:
-        """As of every model directory; a hub id, which must be in the local cache or reachable, stands for itself."""
+        """As for every model directory; a hub id, which must be in the local cache or reachable, is its own digest."""
         place = f"{self.field}: {self.name}"
         if is_url(self.name) or Path(self.name).is_absolute() or self.name.startswith("."):
             digest = ModelInput(self.field, self.name).digest()

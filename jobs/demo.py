@@ -1,4 +1,4 @@
-"""The demo: every job once, on synthetic data, on a cluster of its own.
+"""The demo: every job once, on synthetic data, on its own cluster.
 
 Run by ``make demo`` (``python -m jobs.demo``) and ``e2llm demo``. Each job is submitted with Ray's own
 command line, as a user would; a job that is already done says so and costs a few seconds.

@@ -1,4 +1,4 @@
-"""An account of an ingest: what became of each recording that is not simply what its file holds."""
+"""Account of an ingest: how each stored recording differs from its file."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ def verify(store: Store) -> Iterator[tuple[str, list[Damage]]]:
 
 
 def damaged_ranges(store: Store) -> dict[str, list[tuple[int, int]]]:
-    """Known damage by recording; of recordings that were not ingested anew since it was found.
+    """Known damage by recording, for recordings that have not been ingested again since it was found.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def damage_digest(store: Store) -> str:
 
 
 def known_damaged(store: Store) -> set[str]:
-    """Recordings that were found damaged and not ingested anew since; none when the store was never verified."""
+    """Recordings found damaged and not ingested again since; none if the store was never verified."""
     return set(damaged_ranges(store)) if store.root.exists(_KEY) else set()
 
 
 def forget_damage(store: Store, recordings: Collection[str]) -> None:
-    """Take recordings that were ingested anew off the record."""
+    """Remove recordings that were ingested again from the record."""
     if not recordings:
         return
     record = DamageRecord.model_validate_json(store.root.read(_KEY))

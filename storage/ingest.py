@@ -15,7 +15,7 @@ from storage.signal.prepare import prepare
 from storage.store import RecordingInfo, Store, Trial
 
 PROCESSING_VERSION = 3
-"""Raised when the same source and configuration would give other samples: stores are then ingested anew."""
+"""Increased when the same source and configuration would give other samples, so that stores are ingested again."""
 
 
 def ingest_digest(source: Source, ref: RecordingRef, config: SignalConfig) -> str:

@@ -1,4 +1,4 @@
-"""Label sets: the closed list of classes a store speaks of."""
+"""Label sets: the closed list of a store's classes."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 

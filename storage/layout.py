@@ -1,4 +1,4 @@
-"""How a recording's samples lie in Zarr: chunks, shards, compression."""
+"""Layout of a recording's samples in Zarr: chunks, shards, compression."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""The bytes of a sharded array: which chunk lies where, and whether it is whole.
+"""The bytes of a sharded array: the position of each chunk, and whether it is intact.
 
 Source: the Zarr v3 ``sharding_indexed`` codec. A shard ends with an index of (offset, length) pairs, little-endian
 uint64, and its CRC-32C; each of our chunks ends with a CRC-32C of its own.

@@ -203,7 +203,7 @@ class Store:
         self.forget()
 
     def forget(self) -> None:
-        """Read the store's content anew when it is next asked for."""
+        """Read the store's content again when it is next used."""
         for name in ("recordings", "catalogue", "trials", "_tables"):
             self.__dict__.pop(name, None)
 

@@ -143,7 +143,7 @@ class Windows:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def locate(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find windows: the row of `trials` that each lies in, and its first sample; both int64 (batch,).
+        """Find windows: the row of `trials` that contains each, and its first sample; both int64 (batch,).
 
         Raises
         ------

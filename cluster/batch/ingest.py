@@ -188,7 +188,7 @@ def _rehearse_one(plan: IngestPlan, ref: RecordingRef) -> _Outcome:
 
 
 def show_left_out(listing: Listing) -> None:
-    """Print what lies beside a source's recordings and is not read by itself."""
+    """Print the files beside a source's recordings that are not read."""
     for words in listing.left_out[:_MOST_LINES]:
         print(f"[ingest] left out: {words}", flush=True)
     if (more := len(listing.left_out) - _MOST_LINES) > 0:

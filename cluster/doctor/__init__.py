@@ -1,1 +1,1 @@
-"""What ails a node or a cluster, before a long run finds it."""
+"""Find the problems of a node or a cluster before a long run does."""

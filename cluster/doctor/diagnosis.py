@@ -1,4 +1,4 @@
-"""From facts to findings: what is well, what is doubtful, what is wrong, and what to do."""
+"""Derive findings from facts: what is fine, doubtful or wrong, and how to fix it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""GPUs that runs are planned for, each in the node it usually stands in. Rates per second and direction."""
+"""GPUs that runs are planned for, each with its usual node. Rates per second and direction."""
 
 from dataclasses import dataclass
 

@@ -38,7 +38,7 @@ ASSUMED = (
     f"{CONTEXT / 1e9:g} GB for CUDA, cuBLAS and NCCL, {FRAGMENTATION:.0%} of what comes and goes within a step lost in "
     f"the allocator's blocks, attention padded by {PADDING - 1:.0%} (not measured)"
 )
-"""What nobody measured, for people."""
+"""Assumptions that were not measured, in words."""
 
 ITEMS = (
     "parameters",

@@ -41,7 +41,7 @@ ASSUMED_OFFLOADED = (
     f"AdamW of the host updates {HOST_ADAM / 1e9:g}e9 parameters/s for each GPU, NVMe reads and writes "
     f"{NVME_RATE / 1e9:g} GB/s (not measured)"
 )
-"""What nobody measured, for people."""
+"""Assumptions that were not measured, in words."""
 
 
 class StepTime(BaseModel):
@@ -213,5 +213,5 @@ def _optimizer_seconds(work: Workload, gpus: int, gpu: GPU) -> float:
 
 
 def write_seconds(size: int, gpus: int, gpu: GPU) -> float:
-    """Seconds that all nodes together need to write so many bytes; training goes on meanwhile."""
+    """Seconds that all nodes together need to write a number of bytes, while training goes on."""
     return size / (WRITE_RATE * math.ceil(gpus / gpu.per_node))

@@ -19,7 +19,7 @@ _BUSY = re.compile(
 _BUSY_SECONDS = 120.0
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0
 _REPEATABLE = (("squeue",), ("scontrol", "show"), ("scontrol", "requeue"))
-"""Commands that may have been heard before; a second ``sbatch`` would be a second job."""
+"""Commands that may safely be repeated; a second ``sbatch`` would submit a second job."""
 
 
 def ask(*command: str, name: str = "") -> str:

@@ -1,4 +1,4 @@
-"""One job within a SLURM allocation: Ray starts, the job runs, what SLURM says on the way is heeded, all ends."""
+"""Run one job in a SLURM allocation: start Ray, run the job, handle SLURM's signals, stop Ray."""
 
 from __future__ import annotations
 
@@ -70,9 +70,8 @@ class Work:
 def launch(allocation: Allocation, work: Work, folder: Path) -> int:
     """Run a job on a Ray cluster of the allocation's nodes.
 
-    SIGUSR1 and SIGTERM, by which SLURM warns before a time limit or pre-emption, and the loss of nodes that the job
-    cannot do without, end the job with a checkpoint; then SLURM is asked to start all of it again, unless it has been
-    told itself that the job is not wanted any more.
+    The job ends with a checkpoint on SIGUSR1 or SIGTERM, which SLURM sends before a time limit or pre-emption, and
+    after losing nodes that it cannot do without. It is then requeued, unless it has been cancelled in SLURM.
 
     Parameters
     ----------
@@ -111,7 +110,7 @@ def launch(allocation: Allocation, work: Work, folder: Path) -> int:
 
 
 def _put_back(allocation: Allocation) -> None:
-    """Requeue a job that SLURM still wants, or of which it does not say."""
+    """Requeue a job unless SLURM says that it was cancelled."""
     with suppress(InputError):
         if not allocation.is_running():
             return
@@ -125,7 +124,7 @@ def _put_back(allocation: Allocation) -> None:
 def _drive(
     work: Work, allocation: Allocation, cluster: RayOnNodes, nodes: Nodes, warned: threading.Event
 ) -> tuple[int, bool]:
-    """Run the job's process to its end; tell its exit status, and whether something of SLURM's came in between."""
+    """Run the job's process to its end; return its exit status, and whether SLURM or a lost node interrupted it."""
     driver = subprocess.Popen(work.command, start_new_session=True)  # it hears of signals from here alone
     lost: set[str] = set()
     looked = time.monotonic()
@@ -154,7 +153,7 @@ def _ask_to_end(driver: subprocess.Popen[bytes], why: str) -> None:
 
 
 def _checkpoint_seconds(allocation: Allocation) -> float:
-    """How long the job may take for its checkpoint, so that it can be requeued before SLURM ends everything."""
+    """Return how long the job may take for its checkpoint, leaving time to requeue it before SLURM ends everything."""
     asked = time.monotonic()
     try:
         left = allocation.seconds_left()
@@ -166,7 +165,7 @@ def _checkpoint_seconds(allocation: Allocation) -> float:
 
 
 def _end_within(driver: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait for the end of the job; after so long a second signal ends it without a checkpoint, and then a third."""
+    """Wait for the job's end; after `seconds` a second signal ends it without a checkpoint, later a third kills it."""
     if not _ended(driver, seconds):
         driver.terminate()
     if not _ended(driver, _END_SECONDS):

@@ -37,7 +37,7 @@ _LINES = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run Ray on this node; status 1 when it ended by itself."""
+    """Run Ray on this node; return status 1 if it ended unexpectedly."""
     parser = argparse.ArgumentParser(prog="python -m cluster.slurm.node", description="Run Ray on a node.")
     parser.add_argument("state", type=Path, help="folder of the cluster's state, which all nodes see")
     parser.add_argument("--head", required=True, help="name of the node of the head")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from cluster.start.ports import free_ports
 
 FIRST, LAST = 10240, 32767
-"""Below those that Linux gives to outgoing connections."""
+"""Range of ports; it ends below those that Linux uses for outgoing connections."""
 _PER_JOB = 16
 _NUM_BLOCKS = (LAST + 1 - FIRST) // _PER_JOB
 
@@ -24,7 +24,7 @@ def head_block(job_id: int) -> range:
 
 
 def free_or_other(ports: range) -> list[int]:
-    """Return as many ports, each the given one or, where something of the node has it, any free one."""
+    """Return the given ports; replace those in use on this node by free ones."""
     others = iter(free_ports("", len(ports)))
     return [port if is_free(port) else next(others) for port in ports]
 

@@ -103,7 +103,7 @@ class RayOnNodes:
         return control_service(self.address)
 
     def _ended(self) -> set[str]:
-        """Nodes whose Ray ended by itself."""
+        """Nodes whose Ray ended unexpectedly."""
         return {path.stem for path in self._state.glob(f"*{ENDED}")}
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""A Ray for one process alone, as closed as a cluster of ``e2llm cluster up``.
+"""A private Ray for one process, protected like a cluster of ``e2llm cluster up``.
 
 By itself `ray.init` listens on the machine's address, opens its folder in ``/tmp`` to everybody and keeps its token in
 the home folder.
@@ -19,12 +19,12 @@ from cluster.start.ray_start import RAY_FOLDER, cluster_variables, make_temp_dir
 _HOST = "127.0.0.1"
 _REMOVALS, _PAUSE_SECONDS = 50, 0.1
 OF_A_CLUSTER = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""Variables by which a shell is told of a cluster."""
+"""Environment variables that connect a shell to a cluster."""
 
 
 @contextmanager
 def own_ray() -> Iterator[dict[str, Any]]:
-    """Make ready for `ray.init` on the loopback address, whatever cluster the shell was told of; yields its arguments.
+    """Prepare `ray.init` on the loopback address, ignoring the shell's cluster variables; yields its arguments.
 
     Logs and sockets go with the block.
     """

@@ -1,4 +1,4 @@
-"""Where the services of a cluster's host listen: on free ports, or on those that a firewall lets through."""
+"""Ports of a host's services: free ones, or a range that the firewall allows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEAD_NAMES: tuple[str, ...] = HEAD_OPTIONS + NODE_OPTIONS + HEAD_VARIABLES
 NODE_NAMES: tuple[str, ...] = NODE_OPTIONS
 """Services of a head, and of another host."""
 WORKERS = "10002-19999"
-"""Ports of workers where none are named: Ray's own choice."""
+"""Ports of workers by default: Ray's own choice."""
 _WORKERS_PER_CPU, _OTHER_WORKERS = 2, 16
 _LOWEST, _HIGHEST = 1024, 65535
 
 
 class PortRange(BaseModel):
-    """Ports that lie side by side.
+    """A contiguous range of ports.
 
     Attributes
     ----------

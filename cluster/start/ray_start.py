@@ -1,4 +1,4 @@
-"""What every ``ray start`` of this project shares: environment, token, folder of its own.
+"""Environment, token and folder shared by every ``ray start`` of this project.
 
 Each cluster has its own ports, token, logs and sockets, so several can live side by side on one machine. ``ray stop``
 ends every Ray of the user; it is never called.
@@ -74,7 +74,7 @@ def ray_environment(*, keep_settings: bool = False) -> dict[str, str]:
 
 
 def make_temp_dir() -> Path:
-    """Make a folder on this machine's own disk for logs and sockets, which lie in its `RAY_FOLDER`.
+    """Create a folder on this machine's own disk for logs and sockets, which are in its `RAY_FOLDER`.
 
     Raises
     ------

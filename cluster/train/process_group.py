@@ -1,4 +1,4 @@
-"""PyTorch's process group on a node's own address: by itself its store listens on all of them, to anybody."""
+"""PyTorch's process group on a node's own address; by default its store listens on all addresses."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a failed attempt at training means: an end with one line, a smaller micro-batch, or another attempt."""
+"""Decide what follows a failed attempt at training: a refusal, a smaller micro-batch, or another attempt."""
 
 import errno
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def newest_checkpoint(run: str | Path) -> str:
 
 
 def _no_space(error: BaseException, run: str | Path) -> InputError | None:
-    """Whether the run's folder takes no more: not every writer says why it failed, so that it is tried."""
+    """Whether the disk of the run's folder is full. Tested by writing, as not every writer reports why it failed."""
     full = next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in _NO_SPACE), None)
     place = locate(run)
     try:

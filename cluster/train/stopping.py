@@ -1,4 +1,4 @@
-"""Ending a run early: a signal to the launcher becomes a request that the workers see."""
+"""Stop a run early: a signal to the launcher becomes a request that the workers read."""
 
 import secrets
 import signal
@@ -27,8 +27,8 @@ class Stopped(Exception):
 class StopRequest:
     """A request in the run's folder, or bucket.
 
-    Its file always exists while a run does and is opened to be read: network file systems then ask their server, where
-    they would remember for a while that a file is missing.
+    The file exists throughout a run, and a check opens and reads it. Network file systems then ask their server; they
+    would cache for a while that a file is missing.
 
     Parameters
     ----------

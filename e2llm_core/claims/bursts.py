@@ -9,7 +9,7 @@ ENVELOPE_HZ = (0.25, 4.25)
 
 
 def burst_share(spectra: Spectra, band: str) -> np.ndarray:
-    """Share of the envelope's slow power that lies around one swing a second (batch, regions)."""
+    """Share of the envelope's slow power around 1 Hz (batch, regions)."""
     squared = np.fft.irfft(spectra.spectrum * spectra.inside(band), spectra.n_times) ** 2
     envelope = np.einsum("rc,bct->brt", spectra.average, squared)
     swing = np.abs(np.fft.rfft(envelope - envelope.mean(axis=-1, keepdims=True))) ** 2

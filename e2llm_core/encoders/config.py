@@ -126,7 +126,7 @@ class TowerConfig(BaseModel, ABC):
     @property
     @abstractmethod
     def patch_width(self) -> int:
-        """Numbers that the encoder hands on for one time patch."""
+        """Number of values that the encoder outputs for one time patch."""
 
     @abstractmethod
     def encoder_tensors(self) -> list[Tensors]:

@@ -24,7 +24,7 @@ class TokenSample:
     ids : np.ndarray
         (length,) int64 token ids.
     weights : np.ndarray
-        (length,) float32: what predicting each token counts; 0 where it is not supervised. The first token never is.
+        (length,) float32 loss weight of each token; 0 where it is not supervised. The first token never is.
     task : int
         Number of the task it belongs to.
     """
@@ -42,7 +42,7 @@ class TokenSample:
         return float(self.weights.sum())
 
     def without_weight(self) -> TokenSample:
-        """The same tokens as filler: they count nothing."""
+        """The same tokens as filler, with weight 0."""
         return TokenSample(self.ids, np.zeros_like(self.weights), self.task)
 
 

@@ -1,4 +1,4 @@
-"""The safetensors files of a language model: what they hold, and where a parameter's elements lie in them."""
+"""The safetensors files of a language model: their tensors, and the position of each parameter's elements."""
 
 from __future__ import annotations
 

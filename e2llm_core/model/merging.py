@@ -1,4 +1,4 @@
-"""One self-contained model folder without adapters, for whoever has transformers and nothing else."""
+"""Merge adapters into one self-contained model folder that plain transformers loads."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def llm_place(model: str | Path, source: dict[str, Any] | None) -> str:
 def resolve_llm(
     model_folder: Path, source: dict[str, Any] | None, override: str | Path | None, url: str | None = None
 ) -> Path:
-    """Find the folder of a model's language model, digest checked when it lies outside the model folder.
+    """Find the folder of a model's language model; its digest is checked if it is outside the model folder.
 
     Parameters
     ----------

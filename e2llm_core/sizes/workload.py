@@ -24,7 +24,7 @@ from storage.places.location import locate
 from storage.windows import WindowConfig
 
 CHARACTERS_PER_TOKEN = 4.2
-"""Of English text in Qwen's tokenizer. Ours: an estimate, no tokenizer is at hand while planning."""
+"""Characters per token of English text in Qwen's tokenizer. Our estimate: planning has no tokenizer."""
 
 TURN_TOKENS = (8, 6)
 """Tokens of ChatML around a question, and around an answer with a think block."""

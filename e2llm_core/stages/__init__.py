@@ -1,1 +1,1 @@
-"""The stages: what trains, on what, with which loss, and what each hands on."""
+"""The training stages: trained parameters, data, loss and export of each."""

@@ -1,4 +1,4 @@
-"""The EEG that a stage sees: a store, how its windows are cut, and who is on which side of the split."""
+"""The EEG of a stage: a store, its windows, and its split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class TokenizedSample:
-    """A sample as the model reads it: tokens, the windows that their placeholders stand for, augmentation seeds."""
+    """A sample as the model reads it: tokens, the windows for their placeholders, augmentation seeds."""
 
     tokens: TokenSample
     windows: tuple[int, ...]
@@ -170,7 +170,7 @@ class LanguageStage(Stage):
         return self.arithmetic(batch.tensors)
 
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
-        """Rows packed from the whole global batch, dealt to the ranks; a rank reads the EEG of its own rows only."""
+        """Rows packed from the whole global batch and distributed to the ranks; a rank reads only its own rows' EEG."""
         mine = np.arange(world.rank, len(ids), world.size)
         tokenized = dict(zip(mine.tolist(), self.tokenize(ids[mine], first_position + mine), strict=True))
         lengths = shared_lengths([len(sample.tokens) for sample in tokenized.values()], len(ids), world)

@@ -1,4 +1,4 @@
-"""What stage 1 hands on: the tower, its label head, and the spread that deviations of its measures were divided by."""
+"""The export of stage 1: the tower, its label head, and the scale of each measure's deviations."""
 
 import json
 import shutil

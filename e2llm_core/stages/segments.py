@@ -86,7 +86,7 @@ class FeatureSegments:
     features : Features
         Features of every window of a store.
     every : Windows
-        Those windows.
+        All windows of the store.
     windows : Windows
         Some of them, cut alike: one side of the split.
     """

@@ -88,7 +88,7 @@ class DialogueForm(ABC):
         return ()
 
     def ask(self, labels: Sequence[str], segments: Sequence[str] = (), wording: int = 0) -> str:
-        """The question; texts may stand in the segments' places."""
+        """The question; texts may replace the segments."""
         shown = segments or (SEGMENT,) * self.num_segments
         return self.wordings[wording].format(*shown, options=", ".join(self.options(labels)))
 

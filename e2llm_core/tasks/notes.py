@@ -1,4 +1,4 @@
-"""What stands in a segment's place in the text corpus: claims and a label in note form, drawn at random."""
+"""Text in place of an EEG segment in the text corpus: claims and a label in note form, drawn at random."""
 
 from collections.abc import Sequence
 

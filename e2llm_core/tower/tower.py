@@ -1,4 +1,4 @@
-"""The EEG tower: encoder and temporal transformer, trained by stage 1 and handed on as a folder.
+"""The EEG tower: encoder and temporal transformer, trained by stage 1 and exported as a folder.
 
 Shape suffixes: G segments, C channels, T samples, L = 1 + N tokens, E temporal dimension.
 """

@@ -1,4 +1,4 @@
-"""Checkpoint folders: the newest complete one is the only truth about where a run stands."""
+"""Checkpoint folders: the newest complete one determines where a run resumes."""
 
 import json
 import re
@@ -93,7 +93,7 @@ class Checkpoints:
         self._removable.add(folder.name)
 
     def is_written(self, engine: Engine) -> bool:
-        """Whether nothing, or nothing any more, is being written by this rank."""
+        """Whether this rank has no checkpoint write in progress."""
         return self._being_written is None or not engine.is_saving
 
     def finish(self, engine: Engine) -> None:

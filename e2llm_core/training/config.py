@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PATIENCE = timedelta(hours=4)
-"""How long ranks wait for each other: one may download or convert a checkpoint, or hand on a model, of a terabyte.
+"""How long ranks wait for each other: one may download or convert a checkpoint, or export a model, of a terabyte.
 
 Steps that hang are ended by the watchdog (:mod:`e2llm_core.training.faults`)."""
 NOT_LEARNED = {
@@ -21,10 +21,10 @@ NOT_LEARNED = {
     "checkpoint_every",
     "keep_checkpoints",
 }
-"""Settings of how a stage is computed, kept and told about: what is learned is the same to rounding.
+"""Settings that affect speed, memory and logging but not the result (to rounding), so not the run's identity.
 
-In bf16 at `zero_stage` 1 a run that has begun keeps its `offload` all the same: DeepSpeed's optimizer is another one
-with it, and neither reads the other's checkpoints."""
+In bf16 at `zero_stage` 1 a resumed run must keep its `offload`: DeepSpeed uses another optimizer with it, and neither
+optimizer reads the other's checkpoints."""
 
 
 class TrainConfig(BaseModel):

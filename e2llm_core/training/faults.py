@@ -41,7 +41,7 @@ class Watchdog:
         self._file = self._path.open("a")
 
     def feed(self) -> None:
-        """Start the timer anew."""
+        """Restart the timer."""
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
 
     def rest(self) -> None:

@@ -103,7 +103,7 @@ class StepMeter:
         sums.flops += float("nan") if flops is None else flops
 
     def row(self) -> dict[str, float]:
-        """Average the steps since the last row over all ranks and start anew; a collective call.
+        """Average the steps since the last row over all ranks and reset; a collective call.
 
         Returns
         -------

@@ -66,10 +66,10 @@ class MetricsLog:
 
 
 METRICS, PROGRESS, ENVIRONMENT = "metrics.jsonl", "progress.log", "environment.json"
-"""Files of a run: numbers, lines for people that whoever started the run shows, and what it ran on."""
+"""Files of a run: metrics, the progress log that the launcher prints, and the environment record."""
 
 RECORDS = (METRICS, PROGRESS, ENVIRONMENT, "tensorboard/*")
-"""What rank 0 writes while it trains."""
+"""Files that rank 0 writes during training."""
 
 _SHOWN = {"loss", "score", "balanced_accuracy", "nll"}
 
@@ -91,7 +91,7 @@ def parse_metrics(text: str) -> list[dict[str, Any]]:
 
 
 def record_choices(run: Path, name: str, choices: Mapping[str, str], world: World) -> None:
-    """Say what a stage chose by itself, in the progress file and in ``environment.json``; rank 0 only."""
+    """Record a stage's automatic choices in the progress file and in ``environment.json``; rank 0 only."""
     if not choices or not world.is_first:
         return
     with (run / PROGRESS).open("a") as file:

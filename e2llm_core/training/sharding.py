@@ -1,4 +1,4 @@
-"""From a global batch to one rank's micro-batches: as many passes on every rank, whatever the number of ranks."""
+"""Split a global batch so that all ranks run the same number of micro-batches."""
 
 from dataclasses import dataclass
 

@@ -50,7 +50,7 @@ class Batch:
         return replace(self, tensors=moved)
 
     def pinned(self) -> "Batch":
-        """The same batch in page-locked memory, from where a GPU fetches it by itself."""
+        """The same batch in page-locked memory, for asynchronous copies to a GPU."""
         locked = {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in self.tensors.items()}
         return replace(self, tensors=locked)
 
@@ -75,11 +75,11 @@ class Losses:
 
 
 class Stage(ABC):
-    """One entry of the table of stages: its model, its samples, its loss, and what it hands on."""
+    """One entry of the table of stages: its model, samples, loss and export."""
 
     name: str
     choices: Mapping[str, str] = MappingProxyType({})
-    """What `build` chose by itself, for the run's records."""
+    """Automatic choices of `build`, for the run's records."""
     generates: bool = False
     """Whether `rollout` makes the samples of a step."""
 

@@ -1,4 +1,4 @@
-"""Where a run stands, from its folder alone; reads only what was added since the last look."""
+"""Status of a run, from its folder alone; each call reads only what was added since the last."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class RunReader:
         self._rows: list[Row] = []
 
     def close(self) -> None:
-        """Remove the copies of what lies at a URL."""
+        """Remove the local copies of a run at a URL."""
         self._workspace.discard()
 
     def read(self, lines: int = 5) -> RunStatus:

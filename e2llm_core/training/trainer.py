@@ -127,7 +127,7 @@ class Trainer:
         return "finished"
 
     def _steps(self, first: int) -> Iterator[int]:
-        """Steps to prepare; their end may come nearer meanwhile."""
+        """Steps to prepare; the last step may be moved earlier while they are prepared."""
         step = first
         while step <= self._last:
             yield step

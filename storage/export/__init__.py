@@ -1,4 +1,4 @@
-"""Out of the store again: MNE objects in memory, and folders that MNE, braindecode, BIDS and EDF tools read."""
+"""Export a store: MNE objects in memory, and folders for MNE, braindecode, BIDS and EDF tools."""
 
 from storage.export.mne_objects import to_epochs, to_raw
 from storage.export.run import FORMATS, Outcome, export_store

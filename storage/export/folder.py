@@ -1,4 +1,4 @@
-"""A folder that an export fills: one export at a time, each file whole or not there, nothing of others touched."""
+"""The folder of an export: one export at a time, atomic files, and no other files touched."""
 
 import json
 import os

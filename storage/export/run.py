@@ -1,4 +1,4 @@
-"""From a store to a folder: what to write, what is there already, and in which order."""
+"""Export a store to a folder: which files to write, which exist already, and in which order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

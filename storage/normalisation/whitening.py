@@ -68,7 +68,7 @@ def whitening_gains(windows: Iterable[np.ndarray], sfreq_hz: float) -> np.ndarra
 
 
 def whitened_bins(n_times: int, sfreq_hz: float) -> np.ndarray:
-    """Mark the bins of a real transform of `n_times` samples that lie in the whitened band."""
+    """Mark the bins of a real transform of `n_times` samples that are in the whitened band."""
     freqs = np.fft.rfftfreq(n_times, 1 / sfreq_hz)
     inside: np.ndarray = (freqs >= WHITENED_BAND_HZ[0]) & (freqs < WHITENED_BAND_HZ[1])
     return inside

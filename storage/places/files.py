@@ -1,4 +1,4 @@
-"""Small files, written so that a reader sees the old one or the new one."""
+"""Atomic writes of small files: a reader sees the old content or the new."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where stores, runs and models lie: folders of this machine or prefixes of an object store."""
+"""Locations of stores, runs and models: folders of this machine or prefixes of an object store."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Room on this node's own disk for copies of what lies at a URL."""
+"""Scratch space on this node's own disk, for copies of objects at a URL."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ VARIABLE = "E2LLM_SCRATCH"
 
 
 def scratch_folder(url: str) -> Path:
-    """Name the folder of this node for copies of what lies at a URL: below ``E2LLM_SCRATCH``, else the temporary one.
+    """Return this node's folder for copies of objects at a URL: below ``E2LLM_SCRATCH``, else the temporary folder.
 
     Raises
     ------

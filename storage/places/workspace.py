@@ -1,4 +1,4 @@
-"""Where a node works on a run: in the run's folder, or in one of its own beside the bucket that keeps the run."""
+"""The folder in which a node works on a run: the run's own, or a local copy if the run is in a bucket."""
 
 import fnmatch
 import os

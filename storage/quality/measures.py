@@ -222,7 +222,7 @@ def _saturation(parts: Sequence[np.ndarray]) -> dict[str, float | None]:
 
 
 def _in_plateaus(at_end: np.ndarray) -> int:
-    """Count samples that stand in a row of at least `SHORTEST_PLATEAU`."""
+    """Count samples in runs of at least `SHORTEST_PLATEAU`."""
     edges = np.flatnonzero(np.diff(at_end.astype(np.int8), prepend=0, append=0))
     lengths = edges[1::2] - edges[::2]
     return int(lengths[lengths >= SHORTEST_PLATEAU].sum())

@@ -53,7 +53,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data address, and how wide it is to be shown in pixels of the page."""
+    """A picture as a data URL, and its width on the page in pixels."""
 
     address: str
     width: int

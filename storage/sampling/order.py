@@ -71,7 +71,7 @@ def mix(key: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def permuted(places: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Map each place by a permutation of its own: as `Permutation`, for many sizes and keys at once.
+    """Map each position by its own permutation: as `Permutation`, for many sizes and keys at once.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ _KNOWN = re.compile(
 """The positions of MNE's 10-05 template but for ears and mastoids, and SEED's two over the cerebellum."""
 _NUMBERED = re.compile(r"-\d+$")
 _BIOSEMI = re.compile(r"^(?:EEG )?[ABDG]([3-9]|[12][0-9]|3[0-2])$")
-"""Positions of BioSemi's own caps (A1..H32). Their C1, F3 and I1 lie elsewhere than the 10-05 system's."""
+"""Positions of BioSemi's own caps (A1..H32). Their C1, F3 and I1 are not the 10-05 system's."""
 
 
 def canonical_channel(name: str) -> str | None:

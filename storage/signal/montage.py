@@ -1,4 +1,4 @@
-"""What needs to know where electrodes are, or what they are measured against: by MNE."""
+"""Interpolation and re-referencing, by MNE: steps that need electrode positions or the reference."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def positions(channels: Sequence[str]) -> dict[str, str]:
 def interpolate(
     pieces: Sequence[np.ndarray], channels: Sequence[str], bads: Sequence[str], steps: list[str], place: str
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Make bad channels anew from the others, by spherical splines over template positions.
+    """Interpolate bad channels from the others, by spherical splines over template positions.
 
     A channel without a template position (CB1, CB2) neither contributes nor is made anew.
 

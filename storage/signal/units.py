@@ -38,7 +38,7 @@ _MICRO = ("\u00b5", "\u03bc", "\u00c2\u00b5", "\u00ce\u00bc", "\u00e6", "\ufffd"
 """The micro sign; the Greek letter; both in UTF-8 taken for Latin-1; in code page 437; lost; in Shift JIS."""
 _MOST_NAMED = 4
 LOWEST_UV, HIGHEST_UV = 0.5, 450.0
-"""Less than a factor of 1000 apart, so that no such mistake can lead from one plausible amplitude to another."""
+"""Less than a factor of 1000 apart, so that a wrong unit never turns one plausible amplitude into another."""
 _TYPICAL_UV = 20.0
 _FACTORS = (1e6, 1e3, 1e-3, 1e-6)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ThinkTags:
-    """The rationale stands in a think block of its own, which may be empty; the answer follows.
+    """The rationale is in a think block, which may be empty; the answer follows.
 
     Attributes
     ----------

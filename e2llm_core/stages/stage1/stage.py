@@ -95,7 +95,7 @@ class Stage1(Stage):
         return training_order(self.balance, self.windows.trials, np.diff(self.windows.ends, prepend=0), seed)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
-        """Make the tower and its heads; all of it trains, the encoder at a rate of its own if the spec says so."""
+        """Build the tower and its heads; all of it is trained, the encoder at a separate rate if the spec has one."""
         tower = build_tower(self.tower_config, self.data.settings)
         model = Pretraining(tower, self.objectives)
         encoder = list(tower.encoder.parameters())

@@ -131,7 +131,7 @@ class Stage3(LanguageStage):
         )
 
     def _llm_of_stage2(self) -> str:
-        """Folder, URL or hub id, read anew: the model in memory names it relative to where it was last written to."""
+        """Folder, URL or hub id, read again: the model in memory names it relative to where it was last written."""
         return llm_place(self._model, E2LLMConfig.from_pretrained(self._model_folder).llm_source)
 
 

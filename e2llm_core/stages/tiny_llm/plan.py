@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TinyLLMConfig(BaseModel):
-    """Size of the stand-in for a pretrained language model."""
+    """Size of the language model that replaces a pretrained one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class TinyLLMConfig(BaseModel):
 
 
 class TinyLLMPlan(StagePlan):
-    """A small language model and its tokenizer from scratch, the demo's stand-in for a pretrained one."""
+    """Train a small language model and its tokenizer from scratch, to replace a pretrained one in the demo."""
 
     kind: Literal["tiny-llm"] = "tiny-llm"
     labels: LabelSet

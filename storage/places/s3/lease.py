@@ -1,7 +1,7 @@
-"""A lock in a bucket: an object that its holder writes anew every few seconds, and only over its own last version.
+"""A lock in a bucket: an object that its holder rewrites every few seconds, and only over its own last version.
 
-It needs a server that knows conditional PUTs (``If-None-Match: *`` and ``If-Match``), as Amazon's and most others do.
-Clocks of hosts are never compared: who waits sees by its own whether the object changes.
+It needs a server with conditional PUTs (``If-None-Match: *`` and ``If-Match``), as Amazon's and most others have.
+Clocks of hosts are never compared: a waiting process measures with its own clock whether the object changes.
 """
 
 import secrets
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from storage.places.s3.bucket import Bucket
 
 LOCK = "LOCK.json"
-"""Its key below the prefix that is locked."""
+"""Key of the lock below the locked prefix."""
 _BEATS = 6
-"""So many times without a sign of life, and another may take the lock over."""
+"""Number of missed renewals after which another process may take over the lock."""
 _INTERRUPT = signal.SIGUSR2
 _RELEASE_SECONDS = 10.0
 _TOKEN_BYTES = 16
 
 
 class Lease(BaseModel):
-    """What the object says.
+    """Content of the lock object.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class Lease(BaseModel):
     started : str
         When it was taken, by the holder's clock: for people.
     seconds : float
-        How often the holder writes it anew.
+        Interval between the holder's renewals.
     beat : int
-        How often it has: no two versions are alike.
+        Number of renewals so far, so that no two versions are equal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class Lease(BaseModel):
 
     @property
     def silence_seconds(self) -> float:
-        """Time without a change after which the holder is taken for dead."""
+        """Time without a change after which the holder is assumed dead."""
         return _BEATS * self.seconds
 
     def next(self) -> "Lease":
@@ -89,9 +89,8 @@ class Held:
 def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) -> Iterator[Held]:
     """Hold the lock of a prefix while the block runs.
 
-    It is lost when another takes it over, since this process was not heard of for too long, and when it could not be
-    renewed for so long that another may. The block is then interrupted if it is in the main thread; else it is told
-    of at its end.
+    The lock is lost when it was not renewed for so long that another process has taken it over, or may do so. The
+    block is then interrupted if it is in the main thread; otherwise the error is raised at its end.
 
     Parameters
     ----------
@@ -100,12 +99,12 @@ def leased(bucket: "Bucket", problem: str, remedy: str, *, wait_seconds: float) 
     problem, remedy : str
         Texts of the refusal while another process holds the lock.
     wait_seconds : float
-        How long to wait for a holder that lives, which is seen by its next sign of life.
+        How long to wait for a live holder, recognised by its renewals.
 
     Yields
     ------
     Held
-        What tells whether the lock is still ours. That a server has no conditional PUTs, and so no locks, is printed.
+        Tells whether the lock is still held. If the server has no conditional PUTs, and so no locks, that is printed.
 
     Raises
     ------
@@ -213,7 +212,7 @@ def _read(bucket: "Bucket") -> tuple[Lease, str]:
 
 
 class _Heart:
-    """Writes the object anew in a thread; another one watches the time, since a request may hang."""
+    """Renews the object in a thread; another thread watches the time, since a request may hang."""
 
     def __init__(self, bucket: "Bucket", lease: Lease, taken: _Taken) -> None:
         self._bucket, self._lease, self._tag, self._written = bucket, lease, taken.tag, taken.written
@@ -291,5 +290,5 @@ class _Heart:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C does: the one exception that Ray hands on while it waits. SIGINT itself is answered by Ray Train."""
+    """Interrupt as Ctrl-C does, the only way that Ray passes on while waiting. Ray Train handles SIGINT itself."""
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Emotion classification from the summary of a window. Its head is handed on as the stage's probe."""
+"""Emotion classification from the summary of a window. Its head is exported as the stage's probe."""
 
 from typing import Any
 
