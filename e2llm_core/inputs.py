@@ -79,7 +79,7 @@ class ModelInput(Input):
             return finished_digest(run, self.field)
         if not any(key.endswith(".safetensors") and "/" not in key for key in locate(self.model).files()):
             raise InputError(
-                f"{self.field}: {self.model}", "no model here", "Run the job that makes it, or correct the path."
+                f"{self.field}: {self.model}", "no model here", "Run the job that creates it, or correct the path."
             )
         from e2llm_core.model.model_io import model_digest
 
@@ -107,7 +107,7 @@ class LLMInput(Input):
         except (OSError, ValueError) as error:
             raise InputError(
                 place,
-                "neither a folder nor a model that the hub gave",
+                "neither a folder nor a model of the hub",
                 "Correct the path, or download the model on a machine with network and name its folder.",
             ) from error
         family_of(config.model_type, place)
@@ -225,7 +225,7 @@ def finished_digest(run: str | Path, field: str) -> str:
     """
     done = read_facts(run, DONE)
     if not done:
-        raise InputError(f"{field}: {run}", "no finished run here", "Run the job that makes it first.")
+        raise InputError(f"{field}: {run}", "no finished run here", "Run the job that creates it first.")
     return str(done["digest"])
 
 

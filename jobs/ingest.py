@@ -41,5 +41,5 @@ def ingest_plan(path: Path, overrides: Sequence[str]) -> IngestPlan:
 
     spec = load_spec(path, overrides, SPECS).spec
     if not isinstance(spec, IngestSpec):
-        raise InputError(str(path), "is no spec of an ingest", "Name one with `kind: ingest`.")
+        raise InputError(str(path), "is not an ingest spec", "Name one with `kind: ingest`.")
     return plan_of(absolute(spec, root_folder()))

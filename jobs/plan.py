@@ -34,13 +34,13 @@ def show_plan(path: Path, overrides: Sequence[str], gpus: int, gpu: str, *, as_j
     Raises
     ------
     InputError
-        When the spec is no training job, its model or the GPU is unknown, or the job as it is does not fit: the plan
+        When the spec is not a training job, its model or the GPU is unknown, or the job as it is does not fit: the plan
         is printed all the same, and the message names the largest item and what would fit.
     """
     kind = gpu_of(gpu)
     spec = load_spec(path, overrides, SPECS).spec
     if not isinstance(spec, StagePlan):
-        raise InputError(str(path), "is no training job", "Plan tiny-llm, stage1, stage2 or stage3.")
+        raise InputError(str(path), "is not a training job", "Plan tiny-llm, stage1, stage2 or stage3.")
     plan = plan_job(absolute(spec, root_folder()).workload(), gpus, kind)
     if as_json:
         print(plan.model_dump_json(indent=2))
@@ -63,7 +63,7 @@ def refusal(plan: JobPlan, path: Path) -> InputError:
     found = plan.fastest or plan.smallest
     place = f"{path} on {plan.gpus} x {plan.gpu}"
     if found is None:
-        return InputError(place, problem, "No number of these GPUs holds it; take a smaller model, or train.lora.")
+        return InputError(place, problem, "No number of these GPUs is enough; use a smaller model, or train.lora.")
     return InputError(place, problem, f"It fits {_setting(found, plan)}.")
 
 

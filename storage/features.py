@@ -178,11 +178,13 @@ class Features:
             raise InputError(
                 str(root),
                 f"the features are not complete (no {COMPLETE})",
-                "Run their features job again; it goes on.",
+                "Run the features job again to complete them.",
             )
         if root.read(COMPLETE).decode().strip() != _manifest_digest(root):
             raise InputError(
-                f"{root}/{MANIFEST}", "is not the one that was completed", "Remove the folder and compute it again."
+                f"{root}/{MANIFEST}",
+                "was changed after the features were completed",
+                "Remove the folder and compute it again.",
             )
         return cls(root, manifest)
 
@@ -231,7 +233,7 @@ class Features:
             raise InputError(
                 str(self.place),
                 f"features of windows {rows[0]}..{rows[-1]} are not finite in {self.manifest.precision}",
-                "Choose precision: fp32; if that does not help, the tower's weights are broken.",
+                "Set precision: fp32; if that does not help, the tower's weights are broken.",
             )
         if not np.isfinite(measures).all():
             raise InputError(

@@ -148,7 +148,7 @@ def _outcomes(
                 yield ref, ray.get(done)
             except deaths as error:
                 problem = f"its worker died {_ROUNDS} times ({type(error).__name__})"
-                remedy = "Give it more memory, for example by fewer resources.workers."
+                remedy = "Give it more memory, for example by lowering resources.workers."
                 yield ref, _Outcome("died", InputError(str(ref.path), problem, remedy))
     finally:
         for left in running:

@@ -182,7 +182,7 @@ def build(arguments: ServeArguments) -> Any:
 
     model = arguments.model if is_url(arguments.model) else str(Path(arguments.model).resolve())
     if not locate(model).exists("config.json"):
-        raise InputError(f"model: {arguments.model}", "is no model directory", "Give a run's `model` folder.")
+        raise InputError(f"model: {arguments.model}", "is not a model directory", "Give a run's `model` folder.")
     deployment: Any = serve.deployment(EmotionEndpoint)
     return deployment.options(
         num_replicas=arguments.replicas,

@@ -114,11 +114,11 @@ def _put_back(allocation: Allocation) -> None:
     with suppress(InputError):
         if not allocation.is_running():
             return
-    print("[slurm] goes back to the queue; started again, the job goes on where it was", flush=True)
+    print("[slurm] requeued; the job will resume where it was", flush=True)
     try:
         allocation.requeue()
     except InputError as error:
-        print(f"[slurm] the job could not be put back, submit it again: {error}", flush=True)
+        print(f"[slurm] the job could not be requeued, submit it again: {error}", flush=True)
 
 
 def _drive(

@@ -85,7 +85,9 @@ def address_towards(host: str) -> str:
         try:
             datagrams.connect((host, 1))  # chooses a route, sends nothing
         except OSError as error:
-            raise InputError(host, f"cannot be reached: {error.strerror}", "Nodes must know each other.") from None
+            raise InputError(
+                host, f"cannot be reached: {error.strerror}", "Nodes must be able to resolve each other's names."
+            ) from None
         return str(datagrams.getsockname()[0])
 
 

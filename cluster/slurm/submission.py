@@ -66,7 +66,7 @@ class Request(BaseModel):
         for part in self.array.partition("%")[0].split(","):
             found = _ARRAY_PART.fullmatch(part)
             if found is None:
-                raise InputError(f"--array {self.array}", f"'{part}' is no number or range", "Name 1-4, or 0,2,7%2.")
+                raise InputError(f"--array {self.array}", f"'{part}' is not a number or range", "Name 1-4, or 0,2,7%2.")
             first, last, step = found.groups()
             numbers += map(str, range(int(first), int(last or first) + 1, int(step or 1)))
         return numbers

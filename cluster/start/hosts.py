@@ -85,7 +85,9 @@ def join(
     if not port.isdecimal():
         raise InputError(f"head {head}", "names no port", "Write HOST:PORT, as `e2llm cluster up` printed it.")
     if ipaddress.ip_address(address).is_loopback:
-        raise InputError(f"head {head}", "is reached from its own host only", "Start it with `--host` and its address.")
+        raise InputError(
+            f"head {head}", "can only be reached from its own host", "Start it with `--host` and its address."
+        )
     token = read_token(token_path)
     own = own_address(address, int(port))
     require_token(head, token)
@@ -106,7 +108,7 @@ def own_address(host: str, port: int) -> str:
             return str(connection.getsockname()[0])
     except OSError as error:
         problem = f"does not answer: {error.strerror or 'timed out'}"
-        raise InputError(f"head {host}:{port}", problem, "Look at its address, and at the firewall between.") from None
+        raise InputError(f"head {host}:{port}", problem, "Check its address, and the firewall in between.") from None
 
 
 def read_token(path: Path) -> str:
@@ -146,8 +148,8 @@ def require_token(head: str, token: str) -> None:
             ask(b"", timeout=_ANSWER_SECONDS, metadata=[("authorization", f"Bearer {token}")])
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                raise InputError("--token", f"is not that of {head}", "Copy it from the head again.") from None
-            raise InputError(f"head {head}", f"is no cluster: {error.details()}", "Look at its address.") from None
+                raise InputError("--token", f"is not the token of {head}", "Copy it from the head again.") from None
+            raise InputError(f"head {head}", f"is not a cluster: {error.details()}", "Look at its address.") from None
 
 
 def hosts(cluster: ClusterInfo) -> list[Host]:

@@ -112,7 +112,7 @@ class ClusterInfo(BaseModel):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the cluster is reached from its own host only."""
+        """Whether the cluster can only be reached from its own host."""
         return ipaddress.ip_address(self.host).is_loopback
 
     @property
@@ -389,7 +389,7 @@ def _end(info: ClusterInfo, grace_seconds: float) -> int:
     while members := processes(info):
         overdue = time.monotonic() > deadline
         if kills == _KILLS:
-            raise InputError(str(info.temp_dir), f"{len(members)} processes do not end", "End them by hand.")
+            raise InputError(str(info.temp_dir), f"{len(members)} processes did not end", "Kill them manually.")
         kills += overdue
         _signal(members if overdue else [m for m in members if m.pid not in asked], kill=overdue)
         asked |= {member.pid for member in members}

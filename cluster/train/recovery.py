@@ -112,5 +112,5 @@ def _no_space(error: BaseException, run: str | Path) -> InputError | None:
     return InputError(
         str(full.filename or run),
         f"cannot be written: {full.strerror}",
-        f"Free space there and start the job again; it goes on from {newest_checkpoint(run) or 'its beginning'}.",
+        f"Free space there and start the job again; it goes on from {newest_checkpoint(run) or 'the beginning'}.",
     )

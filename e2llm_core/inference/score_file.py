@@ -48,7 +48,7 @@ def score_file(model: str | Path, recording: Path) -> pd.DataFrame:
         When the file cannot be read, lacks a channel of the model, or is shorter than a window.
     """
     if not locate(model).exists("config.json"):
-        raise InputError(str(model), "is no model directory", "Give a run's `model` folder.")
+        raise InputError(str(model), "is not a model directory", "Give a run's `model` folder.")
     settings = eeg_settings(model)
     with tempfile.TemporaryDirectory() as folder, _of_this_command(recording, folder):
         source = FilesSource(root=recording.parent, pattern=r"(?P<subject>.*)", labels=_UNLABELLED)

@@ -52,14 +52,14 @@ class WeightFiles:
         self.listing = INDEX if indexed else SINGLE
         if absent := sorted(name for name, file in indexed.items() if self.files.get(name) != file):
             file = indexed[absent[0]]
-            raise InputError(str(folder / file), f"{INDEX} says it holds {_some(absent)}, it does not", _REMEDY)
+            raise InputError(str(folder / file), f"{INDEX} lists {_some(absent)}, which it lacks", _REMEDY)
 
     def _index(self) -> dict[str, str]:
         path = self.folder / INDEX
         if not path.is_file():
             if (self.folder / SINGLE).is_file():
                 return {}
-            raise InputError(str(self.folder), f"neither {INDEX} nor {SINGLE} is there", _REMEDY)
+            raise InputError(str(self.folder), f"neither {INDEX} nor {SINGLE} exists", _REMEDY)
         try:
             index = {str(name): str(file) for name, file in json.loads(path.read_text())["weight_map"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:

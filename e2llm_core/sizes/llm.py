@@ -284,7 +284,7 @@ def size_from_folder(folder: str | Path, place: str = "model.llm") -> LLMSize:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(at, "is no configuration of a language model", "Give a complete folder.") from error
+        raise InputError(at, "is not the configuration of a language model", "Give a complete folder.") from error
     try:
         return size_from_config(content, str(folder))
     except (ValueError, KeyError, TypeError) as error:

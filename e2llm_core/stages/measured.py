@@ -65,7 +65,7 @@ class MeasuredWindows:
             if features.manifest.quantities != self.measures.names:
                 raise InputError(
                     f"data.features: {features.place}",
-                    "these features hold other measures of the signal than this version computes",
+                    "these features hold other signal measures than this version computes",
                     "Remove the folder and run its features job again, or set data.features=null.",
                 )
             self._rows = Renumbering(self._whole, Windows(windows.store, windows.config))

@@ -200,7 +200,7 @@ class Checkpoints:
         return InputError(
             str(self._folder(state.step)),
             f"the checkpoint could not be written ({error})",
-            "Free space there, or raise train.checkpoint_every; started again, the run goes on from the one before.",
+            "Free space there, or raise train.checkpoint_every; started again, the run resumes from the previous one.",
         )
 
     def _rotate(self, state: TrainerState) -> None:

@@ -58,7 +58,9 @@ class TrainConfig(BaseModel):
     validate_every: int = Field(100, ge=1)
     checkpoint_every: int = Field(50, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
-    select: Literal["last", "best"] = Field("last", description="weights handed on: last, or best on validation")
+    select: Literal["last", "best"] = Field(
+        "last", description="weights to export: the last, or the best on validation"
+    )
 
     @model_validator(mode="after")
     def _offload_has_what_it_needs(self) -> Self:

@@ -224,7 +224,7 @@ class Engine:
                 raise InputError(
                     str(folder),
                     "was written under another train.offload (ZeRO-1 in bf16 keeps another optimizer with it)",
-                    "Set train.offload back, or begin anew with another `run:`.",
+                    "Restore the former train.offload, or start a new run with another `run:`.",
                 )
             fits = written == own
         else:  # written when every name was one group, and ZeRO-1 had another optimizer for bf16
@@ -234,7 +234,7 @@ class Engine:
                 str(folder),
                 "its optimizer has other parameter groups: since it was written, weight decay leaves out norms, biases "
                 "and positions, and gradients add up in float32",
-                "Begin anew with another `run:`, or finish this one with the version that began it.",
+                "Start a new run with another `run:`, or finish this one with the version that started it.",
             )
 
     def load(self, folder: Path) -> None:
@@ -275,7 +275,7 @@ class Engine:
             raise InputError(
                 str(folder),
                 f"was written by another number of workers, and train.zero_stage is {self._config.zero_stage}",
-                "Resume with as many workers as wrote it; runs with train.zero_stage=3 go on with any number.",
+                "Resume with as many workers as wrote it; runs with train.zero_stage=3 resume with any number.",
             )
         self._require_layout(folder)
         settings = group_settings(self._engine)

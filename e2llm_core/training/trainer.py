@@ -223,7 +223,7 @@ class Trainer:
             raise InputError(
                 f"{self.workspace.name}, step {step}",
                 f"the loss is {metrics['loss']:g}{'' if is_finite else ', its gradients are not finite'}",
-                "Lower train.learning_rate or train.gradient_clip, with another `run:`; this one would end here again.",
+                "Lower train.learning_rate or train.gradient_clip, with another `run:`; this run would end here again.",
             )
         if self._all_written:
             self.checkpoints.finish(self.engine)

@@ -71,7 +71,7 @@ def held(path: Path, record: Mapping[str, Any], *, record_in_units: bool) -> Ite
         handle = os.open(path, os.O_RDONLY)
         try:
             if not lock_descriptor(handle, blocking=False):
-                raise InputError(str(path), "another export is writing there", "Wait for its end.")
+                raise InputError(str(path), "another export is writing there", "Wait until it ends.")
             _refuse_foreign(path, record, record_in_units)
             folder = ExportFolder(path, record)
             try:
@@ -98,7 +98,7 @@ def _refuse_foreign(path: Path, record: Mapping[str, Any], in_units: bool) -> No
         found = _read(holder / RECORD)
         if found is None:
             raise InputError(
-                str(path), f"holds something that is no such export ({entries[0].name})", "Name a new or empty folder."
+                str(path), f"holds other files than this export's ({entries[0].name})", "Name a new or empty folder."
             )
         if changed := [key for key in (*record, *found) if record.get(key) != found.get(key)]:
             raise InputError(

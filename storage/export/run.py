@@ -110,7 +110,7 @@ def _place(store: Store, out: str | Path) -> Path:
         raise InputError(str(out), "an export goes to a folder", "Name a folder, and copy it.")
     place = Path(out).absolute()
     if isinstance(store.root, Folder) and place.resolve().is_relative_to(store.root.path.resolve()):
-        raise InputError(str(out), "lies in the store itself", "Name another folder.")
+        raise InputError(str(out), "is inside the store", "Name another folder.")
     return place
 
 

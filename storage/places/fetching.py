@@ -56,7 +56,7 @@ def fetched_file(place: str | Path) -> Path:
         return Path(place)
     url, _, name = str(place).rpartition("/")
     if PurePosixPath(name).suffix not in WEIGHTS:
-        raise InputError(str(place), "is no file of weights", f"Name one that ends in {' or '.join(sorted(WEIGHTS))}.")
+        raise InputError(str(place), "is not a weights file", f"Name one that ends in {' or '.join(sorted(WEIGHTS))}.")
     try:
         files = {name: Bucket(url).stored(name)}
     except FileNotFoundError as error:
@@ -82,7 +82,7 @@ def _copied(url: str, files: dict[str, Stored]) -> Path:
                 Folder(partial).settle("")
                 partial.rename(folder)
     except FileNotFoundError as error:
-        raise InputError(url, "changes while it is being read", "Wait until it is written, then run again.") from error
+        raise InputError(url, "changed while it was being read", "Wait until it is written, then run again.") from error
     except OSError as error:
         remedy = "Free space there, or name another folder in E2LLM_SCRATCH."
         raise InputError(str(folder), f"cannot be written ({error.strerror or error})", remedy) from error

@@ -38,5 +38,5 @@ def _own_folder() -> Path:
     except OSError as error:
         raise InputError(str(folder), f"cannot be made ({error.strerror})", remedy) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise InputError(str(folder), "is not only yours", remedy)
+        raise InputError(str(folder), "is accessible to other users", remedy)
     return folder

@@ -42,7 +42,7 @@ def rename_connectors(names: Sequence[str], cap: Cap, place: str) -> list[str]:
     if foreign := [name for name in bare if name in banks - set(electrodes) and name[0] not in ambiguous]:
         raise InputError(
             place,
-            f"{', '.join(foreign[:3])} is no connector of the cap {cap}",
+            f"{', '.join(foreign[:3])} is not a connector of the cap {cap}",
             "Correct `source.montage`, or name the electrodes in `source.rename`.",
         )
     return [electrodes.get(short, name) for short, name in zip(bare, names, strict=True)]

@@ -94,7 +94,7 @@ def select_eeg(
     double = {channel for channel in channels if channels.count(channel) > 1}
     if double:
         raise InputError(
-            place, f"channels named twice: {sorted(double)}", "Give one of each another name in `source.rename`."
+            place, f"channels named twice: {sorted(double)}", "Rename one of each pair in `source.rename`."
         )
     return rows, channels
 
@@ -122,10 +122,10 @@ def _assert_no_cap(shown: Sequence[str], place: str) -> None:
 
 
 def check_renames(rename: Mapping[str, str]) -> None:
-    """Raise `ValueError` when a new name is no electrode of the 10-05 system and not ``drop``."""
+    """Raise `ValueError` when a new name is not an electrode of the 10-05 system and not ``drop``."""
     for old, new in rename.items():
         if new != DROP and canonical_channel(new) is None:
-            raise ValueError(f"rename {old!r}: {new!r} is no electrode of the 10-05 system; `{DROP}` leaves it out")
+            raise ValueError(f"rename {old!r}: {new!r} is not an electrode of the 10-05 system; `{DROP}` leaves it out")
 
 
 DROP = "drop"

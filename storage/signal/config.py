@@ -48,7 +48,7 @@ class SignalConfig(BaseModel):
         if isinstance(reference, str):
             return reference
         if unknown := [name for name in reference if canonical_channel(name) is None]:
-            raise ValueError(f"{unknown[0]!r} is no scalp electrode of the 10-05 system")
+            raise ValueError(f"{unknown[0]!r} is not a scalp electrode of the 10-05 system")
         return tuple(dict.fromkeys(canonical_channel(name) or name for name in reference))
 
     @model_validator(mode="after")

@@ -166,7 +166,9 @@ def _ratio(from_hz: float, to_hz: float, place: str = "signal") -> Fraction:
     if from_hz == to_hz:
         return Fraction(1)
     if not (from_hz > 0 and to_hz > 0):
-        raise InputError(place, f"a rate of {min(from_hz, to_hz):g} Hz is none", "Check how it was exported.")
+        raise InputError(
+            place, f"a rate of {min(from_hz, to_hz):g} Hz is not a sampling rate", "Check how it was exported."
+        )
     ratio = Fraction(to_hz).limit_denominator(10_000) / _simplest(from_hz, _FLOAT32)
     if max(ratio.numerator, ratio.denominator) <= _MAX_TERM:
         return ratio

@@ -92,7 +92,7 @@ def resolve_units(texts: Sequence[str], names: Sequence[str], place: str, stated
     others = f" where others state {', '.join(known)}" if known else ""
     raise InputError(
         place,
-        f"the unit of {shown} is {' or '.join(words)}, which is no voltage{others}",
+        f"the unit of {shown} is {' or '.join(words)}, which is not a voltage{others}",
         "State what all its numbers are in (`source.unit: uV`), or leave these out: `source.rename: {channel: drop}`.",
     )
 
@@ -119,7 +119,7 @@ def assert_like_neighbours(
         if factor != usual and one and not is_like:
             raise InputError(
                 place,
-                f"channel {name} has another unit than the others, and then varies by {one:.3g} µV "
+                f"channel {name} has another unit than the others and, converted, varies by {one:.3g} µV "
                 "within a second, unlike EEG",
                 f"Correct its unit, or leave it out: `source.rename: {{'{name}': drop}}`.",
             )

@@ -206,4 +206,4 @@ def test_a_bucket_that_stays_silent_ends_its_run(
                 assert isinstance(ended.exception(), InputError)
             finally:
                 server.resume()
-        assert "the object store does not answer as it should" in str(ended.exception())
+        assert "a request to the object store failed" in str(ended.exception())

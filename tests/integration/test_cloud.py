@@ -179,4 +179,4 @@ def test_a_bucket_that_is_not_there_is_refused_before_any_work(server, tmp_path,
     with pytest.raises(SystemExit, match="2"):
         main([str(job(run, tmp_path))])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {run}: the object store does not answer as it should (status 404 NoSuchBucket)")
+    assert line.startswith(f"error: {run}: a request to the object store failed (status 404 NoSuchBucket)")

@@ -130,7 +130,7 @@ def test_a_bucket_that_takes_nothing_costs_no_other_checkpoint(url: str, network
     checkpoints, engine = begun(url)
     network.follow(lambda method, path, number: "503" if method == "PUT" else None)
     checkpoints.save(engine, TrainerState(6, 1))
-    with pytest.raises(InputError, match="the object store does not answer as it should"):
+    with pytest.raises(InputError, match="a request to the object store failed"):
         checkpoints.finish(engine)
     network.follow(first_tries())
     assert newest_checkpoint(url) == "step-000003"
@@ -193,7 +193,7 @@ def test_a_model_is_copied_once_and_again_when_it_is_another(url: str, network: 
     assert (first / "weights.safetensors").read_bytes() == b"weights.safetensors", "for those who read it"
 
     assert fetched_file(f"{url}/model/weights.safetensors").read_bytes() == b"others"
-    for name, problem in (("none.safetensors", "no such file"), ("pytorch_model.bin", "is no file of weights")):
+    for name, problem in (("none.safetensors", "no such file"), ("pytorch_model.bin", "is not a weights file")):
         with pytest.raises(InputError, match=problem):
             fetched_file(f"{url}/model/{name}")
 

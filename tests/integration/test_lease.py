@@ -176,5 +176,5 @@ def test_a_server_without_conditional_writes_is_told_of(
 
 def test_what_is_no_lock_is_named(run: Bucket) -> None:
     run.write(LOCK, b"{}")
-    with pytest.raises(InputError, match=f"{LOCK}: is no lock of this version"), only_job(run):
+    with pytest.raises(InputError, match=f"{LOCK}: is not a lock of this version"), only_job(run):
         pytest.fail("held what is no lock")

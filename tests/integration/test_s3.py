@@ -190,7 +190,7 @@ def test_a_dead_server_is_told_in_one_line(
             free.bind(("127.0.0.1", 0))
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     started = time.monotonic()
-    with pytest.raises(InputError, match="the object store does not answer as it should") as met:
+    with pytest.raises(InputError, match="a request to the object store failed") as met:
         open_store(str(remote.root))
     assert time.monotonic() - started < 20
     assert "\n" not in str(met.value)
@@ -213,7 +213,7 @@ def test_a_bad_place_is_refused(network: FaultyProxy, monkeypatch: pytest.Monkey
         create_store(f"s3://{BUCKET}/taken", dataset="d", label_set=labels)
     for url in ("localhost:9000", f"http://{KEY}:{SECRET}@127.0.0.1:9000", "nonsense"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(InputError, match="AWS_ENDPOINT_URL: is no URL of a server") as met:
+        with pytest.raises(InputError, match="AWS_ENDPOINT_URL: is not the URL of a server") as met:
             open_store(f"s3://{BUCKET}/x")
         assert SECRET not in str(met.value)
 
@@ -237,11 +237,11 @@ def test_a_profile_is_not_overlooked(network: FaultyProxy, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    with pytest.raises(InputError, match=r"in an AWS profile, which is not read.*export-credentials"):
+    with pytest.raises(InputError, match=r"in an AWS profile, and profiles are not read.*export-credentials"):
         open_store(f"s3://{BUCKET}/x")
     monkeypatch.delenv("AWS_PROFILE")
     shared.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
-    with pytest.raises(InputError, match=r"in an AWS profile, which is not read.*export-credentials") as met:
+    with pytest.raises(InputError, match=r"in an AWS profile, and profiles are not read.*export-credentials") as met:
         open_store(f"s3://{BUCKET}/x")
     assert SECRET not in str(met.value)
 

@@ -50,7 +50,7 @@ def test_a_token_of_another_cluster_is_refused(hosts, joined):
     options = ["--token", str(wrong), "--dir", str(node.folder / "other")]
     done = node.run(str(BIN / "e2llm"), "cluster", "join", f"{head.address}:21000", *options)
     assert done.returncode == 2
-    assert done.stderr == f"error: --token: is not that of {head.address}:21000. Copy it from the head again.\n"
+    assert done.stderr == f"error: --token: is not the token of {head.address}:21000. Copy it from the head again.\n"
     assert not (node.folder / "other").exists()
 
 

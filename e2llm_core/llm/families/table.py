@@ -26,7 +26,7 @@ def family_of(model_type: str, place: str = "llm") -> Family:
     if model_type not in _BY_MODEL_TYPE:
         raise InputError(
             place,
-            f"model_type {model_type!r} is of no known language model family",
+            f"model_type {model_type!r} belongs to no known language model family",
             f"Give a model of {family_names()}. Another family is one file in e2llm_core/llm/families (control tokens, "
             "form of the rationale, architectures, experts on disk) and its name in FAMILIES of table.py there.",
         )

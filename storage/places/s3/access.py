@@ -47,7 +47,7 @@ def endpoint() -> str | None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if url := os.environ.get(name):
             if not _ENDPOINT.fullmatch(url):
-                raise InputError(name, "is no URL of a server", "Set http(s)://host or http(s)://host:port.")
+                raise InputError(name, "is not the URL of a server", "Set http(s)://host or http(s)://host:port.")
             return url.rstrip("/")
     return None
 
@@ -82,7 +82,7 @@ def credentials(place: str) -> dict[str, Any]:
     if os.environ.get("AWS_PROFILE") or _shared_file().exists():
         raise InputError(
             place,
-            "the credentials are in an AWS profile, which is not read",
+            "the credentials are in an AWS profile, and profiles are not read",
             'Run: eval "$(aws configure export-credentials --format env)".',
         )
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() in _TRUE:
@@ -104,5 +104,5 @@ def _seconds(name: str, default: float) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86_400:
-        raise InputError(name, f"{text!r} is no number of seconds", "Set a number above 0, or leave it out.")
+        raise InputError(name, f"{text!r} is not a number of seconds", "Set a number above 0, or leave it out.")
     return seconds

@@ -59,7 +59,7 @@ class Bucket(Location):
         except ValueError as error:
             place = "s3://..." if "@" in url or "?" in url else url
             raise InputError(
-                place, f"is no place for a store: {error}", "Name a folder or s3://bucket/prefix."
+                place, f"is not a valid place for a store: {error}", "Name a folder or s3://bucket/prefix."
             ) from None
 
     def __str__(self) -> str:
@@ -390,12 +390,12 @@ class Bucket(Location):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _no_bucket(self) -> InputError:
-        return InputError(str(self), "there is no such bucket", "Make it, or correct the URL and AWS_ENDPOINT_URL.")
+        return InputError(str(self), "no such bucket", "Create it, or correct the URL and AWS_ENDPOINT_URL.")
 
     def _explained(self, error: Exception) -> InputError:
         return InputError(
             str(self),
-            f"the object store does not answer as it should ({_reason(error)})",
+            f"a request to the object store failed ({_reason(error)})",
             "Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the credentials, then run again.",
         )
 

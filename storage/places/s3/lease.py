@@ -208,7 +208,7 @@ def _read(bucket: "Bucket") -> tuple[Lease, str]:
         return Lease.model_validate_json(content), tag
     except ValidationError:
         place = f"{bucket}/{LOCK}"
-        raise InputError(place, "is no lock of this version", "Remove it when nothing is at work there.") from None
+        raise InputError(place, "is not a lock of this version", "Remove it when no job is running there.") from None
 
 
 class _Heart:

@@ -40,7 +40,7 @@ def test_a_token_that_is_not_there_or_empty_is_refused(token, tmp_path):
         ("example.org:20000", "is not an IPv4 address"),
         ("0.0.0.0:20000", "is not an IPv4 address of a machine"),
         ("10.78.0.1:", "names no port"),
-        ("127.0.0.1:20000", "is reached from its own host only"),
+        ("127.0.0.1:20000", "can only be reached from its own host"),
     ],
 )
 def test_a_head_that_cannot_be_joined_is_refused(head, problem, token, tmp_path):

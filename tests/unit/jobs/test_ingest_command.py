@@ -70,7 +70,7 @@ def test_a_dry_run_says_what_would_be_stored_and_writes_nothing(spec: Path) -> N
 def test_a_dry_run_wants_the_spec_of_an_ingest(tmp_path: Path) -> None:
     (tmp_path / "score.yaml").write_text("kind: score\nrun: r\nstore: s\nmodel: m\n")
     code, lines = e2llm("ingest", tmp_path / "score.yaml", "--dry-run")
-    assert (code, lines[-1].split(": ", 2)[2]) == (2, "is no spec of an ingest. Name one with `kind: ingest`.")
+    assert (code, lines[-1].split(": ", 2)[2]) == (2, "is not an ingest spec. Name one with `kind: ingest`.")
 
 
 def test_a_store_that_is_not_what_its_source_says(spec: Path) -> None:

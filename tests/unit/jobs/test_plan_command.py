@@ -96,7 +96,7 @@ def test_main_memory_that_does_not_suffice_is_refused_with_its_largest_item(plan
     [
         (["stage2.yaml", "model.llm=Qwen/Qwen9-1T"], "model.llm: Qwen/Qwen9-1T: no such folder, and the sizes"),
         (["stage2.yaml", "--gpu", "abacus"], "--gpu abacus: unknown GPU"),
-        (["ingest.yaml"], "is no training job. Plan tiny-llm, stage1, stage2 or stage3."),
+        (["ingest.yaml"], "is not a training job. Plan tiny-llm, stage1, stage2 or stage3."),
         (["stage2.yaml", "train.micro_bach=3"], "unknown key; did you mean 'micro_batch'?"),
     ],
 )

@@ -70,11 +70,11 @@ def test_a_twin_is_only_written_in_its_own_format(refused):
             "Download the published one, or set model.weights=null to start from scratch.",
         ),
         (SEED_VII, "ROOT/raw: no EEG_preprocessed/*.mat. Point `source.root` at SEED-VII's folder."),
-        (STAGE3, "model.start: ROOT/aligned: no model here. Run the job that makes it, or correct the path."),
+        (STAGE3, "model.start: ROOT/aligned: no model here. Run the job that creates it, or correct the path."),
         (SCORE, "ROOT/store.zarr: no EEG store here. Run its ingest job first, or correct `store:`."),
         (
             EVALUATE + "stages: {stage1: runs/stage1}\n",
-            "stages.stage1: ROOT/runs/stage1: no finished run here. Run the job that makes it first.",
+            "stages.stage1: ROOT/runs/stage1: no finished run here. Run the job that creates it first.",
         ),
     ],
     ids=["store", "weights", "recordings", "model", "scored-store", "evaluated-run"],
@@ -110,7 +110,7 @@ def test_a_store_that_does_not_fit(root, refused, make_store, override, expected
 
 def test_missing_models(root, refused, make_store, make_model):
     make_store(root / "store.zarr")
-    remedy = "Run the job that makes it, or correct the path."
+    remedy = "Run the job that creates it, or correct the path."
     assert refused(STAGE2) == f"model.tower: ROOT/tower: no model here. {remedy}"
     assert refused(EVALUATE) == f"model: ROOT/tuned: no model here. {remedy}"
     assert refused(SCORE) == f"model: ROOT/tuned: no model here. {remedy}"
@@ -123,7 +123,7 @@ def test_a_model_of_a_run_that_has_not_finished(root, refused, make_store, make_
     make_model(root / "runs" / "stage2" / "model")
     (root / "runs" / "stage2" / "run.json").write_text(json.dumps({"digest": "a", "seconds_spent": 1}))
     line = refused(STAGE3, "model.start=runs/stage2/model")
-    assert line == "model.start: ROOT/runs/stage2: no finished run here. Run the job that makes it first."
+    assert line == "model.start: ROOT/runs/stage2: no finished run here. Run the job that creates it first."
 
 
 def test_stage_3_with_another_language_model_than_stage_2(root, refused, make_store, make_model):

@@ -62,7 +62,7 @@ def test_it_submits_what_the_dry_run_shows(repository):
         (["jobs/stage3.yaml", "train.max_stepz=3"], "unknown key; did you mean 'max_steps'?"),
         (["jobs/stage3.yaml", "run=runs/{task}"], "there is no array. Submit with --array=1-4"),
         (["jobs/stage3.yaml", "data.split={protocol: official-folds, fold: {task}}", "--array", "1-5"], "<= 4, got 5"),
-        (["jobs/stage3.yaml", "--array", "a-b"], "--array a-b: 'a-b' is no number or range"),
+        (["jobs/stage3.yaml", "--array", "a-b"], "--array a-b: 'a-b' is not a number or range"),
         (["jobs/demo/stage1.yaml", "--gpus-per-node", "8"], "use no GPU. Add resources.gpus_per_worker=1."),
         ([*STAGE2, "--gpus-per-node", "8", "--gpu", "abacus"], "--gpu abacus: unknown GPU"),
         ([*STAGE2], "--gpus-per-node: is not given, and each worker asks for 1 GPUs. Add it"),
@@ -137,7 +137,7 @@ def test_numbers_of_an_array(array, numbers):
 
 @pytest.mark.parametrize("array", ["", "4-", "1-4:0", "1;2", "-1"])
 def test_arrays_that_are_none(array):
-    with pytest.raises(InputError, match="is no number or range"):
+    with pytest.raises(InputError, match="is not a number or range"):
         Request(nodes=1, array=array).tasks()
 
 

@@ -191,7 +191,7 @@ def test_a_requeue_that_fails_is_one_line_and_leaves_the_status_alone(slurm, mon
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
     assert run(WORK) == 75
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("[slurm] the job could not be put back, submit it again: scontrol: Requested operation")
+    assert last.startswith("[slurm] the job could not be requeued, submit it again: scontrol: Requested operation")
 
 
 @pytest.mark.parametrize("left", [600, 3600, BUSY])

@@ -133,7 +133,7 @@ def test_incomplete_absent_and_changed_ones_are_refused(tmp_path):
         Features.open(tmp_path)
     features.complete()
     (tmp_path / MANIFEST).write_text(manifest(seed=3).model_dump_json())
-    with pytest.raises(InputError, match=r"manifest\.json: is not the one that was completed"):
+    with pytest.raises(InputError, match=r"manifest\.json: was changed after the features were completed"):
         Features.open(tmp_path)
     (tmp_path / MANIFEST).write_text("{")
     with pytest.raises(InputError, match=r"manifest\.json: is damaged"):

@@ -270,7 +270,7 @@ def test_a_cap_that_is_not_the_files(tmp_path: Path) -> None:
     sixteen = [f"A{number}" for number in range(1, 17)]
     with pytest.raises(InputError, match=r"lacks A17, A18, A19 \.\.\. of the cap biosemi32"):
         rename_connectors(sixteen, "biosemi32", "f")
-    with pytest.raises(InputError, match="A17 is no connector of the cap biosemi16"):
+    with pytest.raises(InputError, match="A17 is not a connector of the cap biosemi16"):
         rename_connectors([*sixteen, "A17"], "biosemi16", "f")
     with pytest.raises(InputError, match=r"source.montage.*source.rename"):
         select_eeg(sixteen, "f")

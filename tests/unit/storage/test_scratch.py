@@ -29,11 +29,11 @@ def test_every_url_has_a_folder_of_its_own_that_nobody_else_enters(scratch: Path
 def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
     own = scratch_folder("s3://bucket/run").parent
     own.chmod(0o777)
-    with pytest.raises(InputError, match=r"is not only yours.*E2LLM_SCRATCH"):
+    with pytest.raises(InputError, match=r"is accessible to other users.*E2LLM_SCRATCH"):
         scratch_folder("s3://bucket/run")
     own.rmdir()
     own.symlink_to("/")
-    with pytest.raises(InputError, match="is not only yours"):
+    with pytest.raises(InputError, match="is accessible to other users"):
         scratch_folder("s3://bucket/run")
 
 

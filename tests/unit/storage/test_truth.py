@@ -276,11 +276,11 @@ def test_channels_of_different_units_are_each_in_microvolts(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("units", "problem"),
     [
-        ([b"uV", b"", b"uV"], "the unit of Oz is none, which is no voltage where others state uV"),
-        ([b"", b"", b""], "the unit of Cz, Oz, Pz is none, which is no voltage. State"),
+        ([b"uV", b"", b"uV"], "the unit of Oz is none, which is not a voltage where others state uV"),
+        ([b"", b"", b""], "the unit of Cz, Oz, Pz is none, which is not a voltage. State"),
         ([b"uV", b"uV", b"mmHg"], "the unit of Pz is mmHg"),
         ([b"V", b"uV", b"uV"], r"channel Cz has another unit than the others"),
-        ([b"uV", b"mV", b"uV"], r"channel Oz has another unit than the others, and then varies by 2\.\d+e\+04 µV"),
+        ([b"uV", b"mV", b"uV"], r"has another unit than the others and, converted, varies by 2\.\d+e\+04 µV"),
     ],
 )
 def test_channels_of_a_doubtful_unit_are_named(units: list[bytes], problem: str, tmp_path: Path) -> None:
