@@ -9,7 +9,7 @@ from storage.errors import InputError
 
 
 class WorkerResources(BaseModel):
-    """What one worker asks of the cluster, and how often workers are started again."""
+    """Resources of one worker, and how often workers are restarted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +52,7 @@ Workers = Annotated[
 
 
 class TrainingResources(WorkerResources):
-    """What a training run asks of the cluster."""
+    """Resources that a training run requests."""
 
     workers: Workers = Field(1, description="a number, or a range for an elastic run")
     hang_seconds: float = Field(1800, gt=0, description="a training step that takes longer ends its process")

@@ -65,7 +65,7 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
 
 @contextmanager
 def own_sigterm() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which `ray.init` replaces by its own."""
+    """Keep this process's SIGTERM handler, which `ray.init` would replace."""
     own = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -89,6 +89,6 @@ def _require_cluster() -> None:
 
 
 def _submitted_runtime_env() -> dict[str, Any]:
-    """What `ray job submit` already gave the job's workers: Ray refuses to be told the same again."""
+    """Runtime environment that `ray job submit` already set; Ray refuses to have it set again."""
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return dict(submitted.get("runtime_env") or {})

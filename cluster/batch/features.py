@@ -92,7 +92,7 @@ class FeatureWriter:
 
 
 def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) -> str:
-    """Compute what is missing of a plan's features in ``<run>/features.zarr``.
+    """Compute the missing part of a plan's features in ``<run>/features.zarr``.
 
     A job that was killed goes on with the blocks that are not there; only those at work are computed again.
 
@@ -147,7 +147,7 @@ def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) 
 
 
 def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
-    """What a plan's features will be; reads the store's tables and the tower's files, no signal."""
+    """Describe a plan's features; reads the store's tables and the tower's files, no signal."""
     from e2llm_core.stages.features import tower_digest
     from e2llm_core.stages.measured import measures_of
     from e2llm_core.tower.tower import load_tower

@@ -33,7 +33,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What goes where: `store` is an absolute folder or a URL."""
+    """Source, store and settings of an ingest: `store` is an absolute folder or a URL."""
 
     store: str
     dataset: str
@@ -47,7 +47,7 @@ class IngestPlan:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a recording: "written", "unchanged" or "refused"; `detail` is for the run's folder."""
+    """Outcome for a recording: "written", "unchanged" or "refused"; `detail` is for the run's folder."""
 
     kind: str
     error: InputError | None = None
@@ -66,7 +66,7 @@ def make_twin(root: Path, config: TwinConfig) -> None:
 
 
 def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
-    """Bring every recording of a source into a store.
+    """Ingest every recording of a source into a store.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:
 
 
 def _work(plan: IngestPlan, token: str, refs: Sequence[RecordingRef], resources: Resources) -> dict[str, _Outcome]:
-    """Work on all recordings; those whose worker died once more, alone, since memory is what they mostly die of."""
+    """Process all recordings; retry those whose worker died, alone, since lack of memory is the usual cause."""
     outcomes: dict[str, _Outcome] = {}
     told, left = _Told(len(refs)), list(refs)
     for number in range(_ROUNDS):
@@ -169,7 +169,7 @@ def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
 
 
 def _failed(ref: RecordingRef, error: Exception) -> _Outcome:
-    """Refuse a recording whose reader failed; the error's text may hold what a header says of a person."""
+    """Refuse a recording whose reader failed; the error's text may contain personal data of a header."""
     frames = traceback.extract_tb(error.__traceback__)
     detail = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
@@ -196,7 +196,7 @@ def show_left_out(listing: Listing) -> None:
 
 
 def _show_account(outcomes: Iterable[_Outcome]) -> None:
-    """Print what was not simply taken over from the files, and counts over what was written."""
+    """Print what ingest changed or left out, and totals of what was written."""
     account = Account()
     for outcome in outcomes:
         if outcome.info is not None:

@@ -10,7 +10,7 @@ from storage.windows import WindowConfig
 
 
 class FeaturesPlan(Plan):
-    """Which tower's outputs are computed for which windows."""
+    """The tower and the windows of a features job."""
 
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
@@ -21,7 +21,7 @@ class FeaturesPlan(Plan):
     block: int = Field(256, ge=1, description="windows that are computed and written together")
 
     def inputs(self) -> tuple[Input, ...]:
-        """A model, a store, and windows of it that the model takes."""
+        """A model, a store, and the windows to score."""
         return (
             ModelInput("model", self.model),
             StoreInput("store", self.store),

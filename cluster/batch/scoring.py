@@ -25,7 +25,7 @@ SCORES = "scores"
 
 
 class ScoreWriter:
-    """Scores stretches of windows and writes a Parquet file for each.
+    """Scores ranges of windows and writes a Parquet file for each.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def part_name(first: int) -> str:
 
 
 def missing_stretches(plan: ScoringPlan, run: str | Path) -> tuple[list[dict[str, int]], int]:
-    """Stretches of windows that are yet to be scored, and the number of all.
+    """Ranges of windows not yet scored, and the number of all windows.
 
     Parts that were made from another model, store or plan are removed, and so is all that is no part of this run.
 
@@ -76,7 +76,7 @@ def missing_stretches(plan: ScoringPlan, run: str | Path) -> tuple[list[dict[str
 
 
 def score(plan: ScoringPlan, run: str | Path, resources: Resources) -> str:
-    """Score a store's windows into ``<run>/scores`` (Parquet); what a run that was killed has scored is kept.
+    """Score a store's windows into ``<run>/scores`` (Parquet); scores of a killed run are kept.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def _scored(place: Location) -> set[str]:
 
 
 def _made_from(plan: ScoringPlan, count: int) -> dict[str, str]:
-    """All that the scores depend on; places count by their content."""
+    """Everything that the scores depend on, with digests in place of paths."""
     settings = plan.model_dump(mode="json", include=ScoringPlan.model_fields.keys() - {"model", "store"})
     settings |= {"windows": count, "windows_per_part": _WINDOWS_PER_BATCH}
     return {

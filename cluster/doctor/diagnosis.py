@@ -18,7 +18,7 @@ ENOUGH_NETWORK_RATE = 1e9
 
 
 class AllReduce(BaseModel):
-    """What summing over ranks achieved.
+    """Result of the all-reduce measurement.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Finding(BaseModel):
 
 
 def diagnose(nodes: Sequence[NodeFacts], place: str, reduced: AllReduce) -> list[Finding]:
-    """Judge what was found.
+    """Judge the facts.
 
     Parameters
     ----------

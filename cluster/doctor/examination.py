@@ -120,7 +120,7 @@ class Reducer:
 
     @staticmethod
     def _wait(values: Any) -> None:
-        """Until the device has done what it was given."""
+        """Wait until the device has finished."""
         float(values[0])
 
 

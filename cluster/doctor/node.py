@@ -44,7 +44,7 @@ class StorageFacts(BaseModel):
 
 
 class NodeFacts(BaseModel):
-    """What one node has.
+    """Facts about one node.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class NodeFacts(BaseModel):
 
 
 def examine(name: str, place: str, shared_key: str) -> tuple[NodeFacts, float]:
-    """Look at this node.
+    """Examine this node.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask the pod's work to end, and wait for it no longer than the grace."""
+    """Ask the pod's work to end, and wait at most for the grace period."""
     parser = argparse.ArgumentParser(prog="python -m cluster.kubernetes.pod_stop", description="End a pod's work well.")
     parser.add_argument("role", choices=("head", "worker"))
     parser.add_argument("--grace-seconds", type=float, required=True, help="less than terminationGracePeriodSeconds")
@@ -66,7 +66,7 @@ def end_jobs(dashboard: str) -> list[psutil.Process]:
 
 
 def drain(grace_seconds: int) -> None:
-    """Announce to Ray that this node will go; a training run saves a checkpoint and goes on without it."""
+    """Tell Ray that this node will be removed; a training run saves a checkpoint and continues without it."""
     command = ["ray", "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the pod ends"]
     subprocess.run([*command, "--deadline-remaining-seconds", str(grace_seconds)], check=True, env=os.environ)
 

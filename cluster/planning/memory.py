@@ -139,7 +139,7 @@ def _sums_whole(work: Workload) -> bool:
 
 
 def gradient_bytes(work: Workload, gpus: int) -> int:
-    """Bytes of the gradients that one GPU keeps: float32, as DeepSpeed adds them up also in bfloat16 runs."""
+    """Bytes of the gradients that one GPU keeps: float32, in which DeepSpeed accumulates even in bfloat16 runs."""
     sharded, each = work.train.zero_stage >= 2, 6 if _sums_whole(work) else 4
     return each * sum(partitioned(part, gpus, sharded) for part in work.parts if part.trains)
 
@@ -163,7 +163,7 @@ def _state_bytes_each(work: Workload) -> int:
 
 
 def checkpoint_bytes(work: Workload) -> int:
-    """Bytes of one checkpoint; what is frozen stays out."""
+    """Bytes of one checkpoint, without frozen parameters."""
     return _state_bytes_each(work) * work.trainable + _written_values(work)
 
 
@@ -180,7 +180,7 @@ def _written_values(work: Workload) -> int:
 
 
 def _passing(work: Workload, gpus: int) -> dict[str, float]:
-    """What a forward and backward pass holds for a while."""
+    """Temporary memory of a forward and backward pass."""
     samples = work.samples_per_pass(gpus)
     activations = _tower_activations(work, samples)
     logits = 0.0

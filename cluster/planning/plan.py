@@ -145,12 +145,12 @@ def _notes(work: Workload, gpus: int) -> tuple[str, ...]:
 
 
 def usable_bytes(gpu: GPU) -> int:
-    """What a plan may fill of one GPU."""
+    """Memory of one GPU that a plan may fill."""
     return int(USABLE * gpu.sheet.memory_bytes)
 
 
 def usable_host_bytes(gpu: GPU) -> int:
-    """What a plan may fill of the main memory that belongs to one GPU."""
+    """Main memory that a plan may fill for each GPU."""
     return int(USABLE * gpu.host_memory)
 
 
@@ -160,12 +160,12 @@ def fits(needed: Memory, gpu: GPU) -> bool:
 
 
 def nodes(gpus: int, gpu: GPU) -> int:
-    """Nodes that hold so many GPUs."""
+    """Number of nodes for a number of GPUs."""
     return math.ceil(gpus / gpu.per_node)
 
 
 def settings(work: Workload, gpus: int) -> list[tuple[tuple[str, ...], Workload]]:
-    """Settings that train the same: micro-batch, activation checkpointing and offload change no curve."""
+    """Settings with the same training curve: micro-batch, activation checkpointing and offload."""
     share = max(1, math.ceil(work.train.global_batch / gpus))
     sizes = [2**power for power in range(share.bit_length()) if 2**power < share] + [share]
     found = []

@@ -124,7 +124,7 @@ class EmotionEndpoint:
             raise Refused(401, "send the header Authorization: Bearer TOKEN")
 
     def describe(self) -> dict[str, Any]:
-        """What the model takes and names, JSON-ready."""
+        """Input and labels of the model, JSON-ready."""
         eeg = self._predictor.model.tower.eeg
         return {**eeg.to_dict(), "n_times": eeg.n_times, "labels": list(self._predictor.labels)}
 

@@ -50,7 +50,7 @@ class Allocation(BaseModel):
 
     @classmethod
     def of_this_process(cls, variables: Mapping[str, str] = os.environ) -> Allocation:
-        """Read what SLURM left in the environment of its batch script.
+        """Read the environment that SLURM gives its batch script.
 
         Raises
         ------
@@ -72,18 +72,18 @@ class Allocation(BaseModel):
         )
 
     def is_running(self) -> bool:
-        """Whether SLURM still wants this job to run: neither cancelled nor out of time."""
+        """Whether SLURM considers this job running: neither cancelled nor out of time."""
         return self._told("--format=%T") == "RUNNING"
 
     def seconds_left(self) -> float:
-        """Until SLURM ends this job: at its time limit, or when the grace of a pre-emption is over.
+        """Seconds until SLURM ends this job: at its time limit, or when the grace of a pre-emption is over.
 
         Infinite when there is no end; zero or less once SLURM is ending it.
         """
         return _seconds(self._told("--format=%e"), otherwise=math.inf) - time.time()
 
     def requeue(self) -> None:
-        """Have SLURM end this job and start it again when there is room."""
+        """Requeue this job: SLURM ends it and starts it again when there is room."""
         ask("scontrol", "requeue", self.name)
 
     def _told(self, what: str) -> str:
@@ -110,7 +110,7 @@ def node_address(name: str) -> str:
 
 
 def with_task(overrides: Sequence[str], task: str | None) -> list[str]:
-    """Put the number of an array's job in the place of each ``{task}``.
+    """Replace each ``{task}`` by the job's number within its array.
 
     Raises
     ------

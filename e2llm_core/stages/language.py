@@ -158,7 +158,7 @@ class LanguageStage(Stage):
         return training_order(self.train.balance, windows.trials, np.diff(windows.ends, prepend=0), seed, repeats)
 
     def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:
-        """Windows of some samples whose claims will be asked for: they are read together."""
+        """Windows of some samples whose claims will be needed, so that they are read together."""
         return ids % len(self.training)
 
     @abstractmethod
@@ -166,7 +166,7 @@ class LanguageStage(Stage):
         """Sample `number` of an epoch over `source`: ``r * len(source) + window`` is repeat r of a window."""
 
     def flops(self, batch: Batch) -> float:
-        """Of the language model, the projector and, where it runs, the tower."""
+        """FLOPs of the language model, the projector and, if it runs, the tower."""
         return self.arithmetic(batch.tensors)
 
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
@@ -184,7 +184,7 @@ class LanguageStage(Stage):
     def _dealt(
         self, tokenized: dict[int, TokenizedSample], wanted: list[list[int]], first_position: int, world: World
     ) -> dict[int, TokenizedSample]:
-        """Send samples, by place, to the ranks that pack them, and to nobody else; a rank keeps its own."""
+        """Send each sample only to the rank that packs it; a rank keeps its own."""
         others = [place for place in wanted[world.rank] if place not in tokenized]
         empty = np.zeros(0, dtype=np.int32)
         parcels = [
@@ -223,7 +223,7 @@ class LanguageStage(Stage):
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
     def row(self, source: ClaimedWindows, samples: Sequence[TokenizedSample]) -> Batch:
-        """Read the samples' segments, augmented, or their features; pack their tokens, and say what is where.
+        """Read the samples' segments, augmented, or their features; pack their tokens, and index both.
 
         Raises
         ------
@@ -274,7 +274,7 @@ class LanguageStage(Stage):
         return {"nll": total / count, "score": -total / count}
 
     def _validated(self, source: ClaimedWindows) -> np.ndarray:
-        """Numbers of the samples that validate: windows by seed, in the balance of training; the repeats in turn."""
+        """Numbers of the validation samples: windows drawn by seed and `balance`, tasks in turn."""
         count = min(_VALIDATION_SAMPLES, len(source))
         windows = self._order(source, self.train.seed, 1).batch(0, count)
         numbers: np.ndarray = windows + len(source) * (np.arange(count) % self.repeats)

@@ -22,7 +22,7 @@ _FITTED = 32_768
 
 
 def whitened(windows: Windows) -> Windows:
-    """The same windows as the measures need them, whatever their own normalisation."""
+    """The same windows with the normalisation that the measures need."""
     return Windows(windows.store, windows.config.model_copy(update=_WHITENED), windows.trials)
 
 
@@ -32,7 +32,7 @@ def measures_of(windows: Windows) -> SignalMeasures:
 
 
 class MeasuredWindows:
-    """How far each quantity of a window lies from its average over the window's whole session.
+    """Deviation of each quantity of a window from its average over the window's whole session.
 
     The average is the mean over windows of all of the subject's trials in that session, whichever side of a split they
     are on; labels are not used. It depends on the store and the way that windows are cut alone. Measures of the most

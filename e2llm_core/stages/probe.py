@@ -24,7 +24,7 @@ HEAD, CONTENT = "probe.safetensors", "probe.json"
 
 
 class Origin(BaseModel):
-    """What a model has seen, to train or to be selected: windows of these sides of this store."""
+    """Data that a model was trained or selected on: windows of sides of a store's split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,7 +94,7 @@ def load_scaler(folder: Path, quantities: Sequence[str] | None = None) -> Quanti
 
 
 def copy_probe(source: Path, target: Path, sides: Iterable[Side]) -> None:
-    """Carry stage 1's probe along into a later stage's model directory, which has also seen `sides`."""
+    """Copy stage 1's probe to a later stage's model directory, which has also seen `sides`."""
     shutil.copyfile(source / HEAD, target / HEAD)
     content = json.loads((source / CONTENT).read_text())
     origin = load_origin(source)

@@ -41,7 +41,7 @@ class Segments(Protocol):
 
 
 class WindowSegments:
-    """Signals, cut, normalised and augmented as they are read.
+    """Signals that are cut, normalised and augmented when read.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class WindowSegments:
 
 
 class Renumbering:
-    """From the numbers of some windows to those they have among more windows that are cut alike.
+    """Map the numbers of some windows to their numbers among all windows of the same cut.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class FeatureSegments:
 
 
 def _first_windows(windows: Windows, every: Windows) -> np.ndarray:
-    """Number, among every window, of the first window of each row of `windows.trials`."""
+    """Number of the first window of each row of `windows.trials`, among all windows."""
     starts = np.concatenate([[0], every.ends[:-1]])
     keys = zip(every.trials["recording_id"], every.trials["start"], strict=True)
     known = dict(zip(keys, starts.tolist(), strict=True))

@@ -45,7 +45,7 @@ class Stage1Plan(StagePlan):
         return weights, data
 
     def workload(self) -> Workload:
-        """The tower with its heads, all of which train."""
+        """The tower with its heads, all of them trained."""
         width, windows = number_bytes(self.train), self.data.windows
         heads = [Tensors(name="heads", numel=self.model.temporal_dim * 128)]
         return Workload(
@@ -65,7 +65,7 @@ class Stage1Plan(StagePlan):
         )
 
     def stage(self) -> "Stage":
-        """Make the stage, which reads a sample of the training windows to fit its targets."""
+        """Build the stage, which reads a sample of the training windows to fit its targets."""
         from e2llm_core.stages.data import EEGData
         from e2llm_core.stages.stage1.stage import Stage1
 

@@ -105,7 +105,7 @@ class Stage1(Stage):
         return model, [ParameterGroup("encoder", encoder), ParameterGroup("heads", rest)]
 
     def flops(self, batch: Batch) -> float:
-        """Count those of the tower; the heads are small."""
+        """FLOPs of the tower; the small heads are not counted."""
         return float(self._flops_per_window * batch.samples)
 
     def prepare(self, micro: MicroBatch) -> Batch:
@@ -124,7 +124,7 @@ class Stage1(Stage):
         return predictions
 
     def gradient_cache(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
-        """Compare windows across micro-batches; needs a forward pass more where there are several."""
+        """Compare windows across micro-batches; needs a second forward pass if there are several."""
         comparing = [objective for objective in self.objectives if objective.compares]
         if len(batches) == 1 or not comparing:
             return batches
@@ -144,7 +144,7 @@ class Stage1(Stage):
         return Losses(total, {name: LossTerm(value, batch.num_targets) for name, value in sums.items()})
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
-        """Metrics of the objectives on validation, reserved and fitted subjects: the gap is over-fitting."""
+        """Metrics of the objectives on validation, reserved and fitted subjects: the gap shows overfitting."""
         split = self.data.split
         fitted = split.fitted_by_stage1
         groups = {
@@ -177,7 +177,7 @@ class Stage1(Stage):
         save_probe(folder, model.tower, tower, Probe(head, self.data.labels, self.scaler), self._origin())
 
     def _origin(self) -> Origin:
-        """What this stage fits, and whom it is selected on."""
+        """Data that this stage is trained and selected on."""
         split = self.data.split
         sides = (split.fitted_by_stage1, *split.seen[1:])
         return Origin(store_digest=self.data.store.digest, windows=self.data.config.windows, sides=sides)

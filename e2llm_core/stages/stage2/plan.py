@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AlignedModel(BaseModel):
-    """What stage 2 joins."""
+    """Models that stage 2 connects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class Stage2Plan(StagePlan):
         return language_workload(self.kind, self.train, self.data.windows, llm, tower, projector, (DESCRIPTION,), notes)
 
     def stage(self) -> "Stage":
-        """Make the stage."""
+        """Build the stage."""
         from e2llm_core.stages.data import EEGData
         from e2llm_core.stages.stage2.stage import Stage2
         from storage.places.fetching import fetched

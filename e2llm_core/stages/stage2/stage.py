@@ -63,7 +63,7 @@ class Stage2(LanguageStage):
         return len(self.training)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
-        """Compose tower, new projector and language model; the projector trains."""
+        """Compose tower, new projector and language model; only the projector is trained."""
         tokenizer = load_tokenizer(self._llm)
         ids = add_eeg_tokens(tokenizer)
         llm = model_io.load_llm(self._llm, rows=max(ids.values()) + 1, **self._options)
@@ -83,7 +83,7 @@ class Stage2(LanguageStage):
         return Sample(DESCRIPTION.dialogue(source, (number,), rng), (number,))
 
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write the composite with the trained projector; the language model stays where it is."""
+        """Write the composite with the trained projector; the language model is referenced, not copied."""
         assert isinstance(model, E2LLMForConditionalGeneration)
         tensors = {"projector": strip_prefix(state, "projector.")}
         save_composite(

@@ -52,7 +52,7 @@ class Stage3TrainConfig(LanguageTrainConfig):
 
 
 class TunedModel(BaseModel):
-    """What stage 3 tunes."""
+    """Models that stage 3 tunes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +69,7 @@ class AlignedLLM(Input):
     model: TunedModel
 
     def digest(self) -> None:
-        """Refuse another one."""
+        """Refuse a model that stage 2 did not align."""
         if self.model.llm is None:
             return
         from e2llm_core.model.model_io import llm_place
@@ -141,7 +141,7 @@ class Stage3Plan(StagePlan):
         return work.model_copy(update=changes)
 
     def stage(self) -> "Stage":
-        """Make the stage."""
+        """Build the stage."""
         from e2llm_core.stages.data import EEGData
         from e2llm_core.stages.stage3.stage import Stage3
 

@@ -73,7 +73,7 @@ class Stage3(LanguageStage):
 
     @property
     def repeats(self) -> int:
-        """Shares of tasks; one that is named twice has two."""
+        """Shares of the tasks; a task listed twice has two."""
         return len(self._shares)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
@@ -105,7 +105,7 @@ class Stage3(LanguageStage):
         return ids[asked[ids // len(self.training)]] % len(self.training)
 
     def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
-        """One dialogue of a task, in the turn of a window."""
+        """One dialogue of a task for a window."""
         place, window = divmod(number, len(source))
         task = self._shares[place]
         windows = source.sampler(task)(window, rng)

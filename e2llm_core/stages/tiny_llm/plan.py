@@ -66,14 +66,14 @@ class TinyLLMPlan(StagePlan):
         )
 
     def stage(self) -> "Stage":
-        """Make the stage."""
+        """Build the stage."""
         from e2llm_core.stages.tiny_llm.stage import TextPretraining
 
         return TextPretraining(self.model, self.labels.names, self.train.seed)
 
 
 def tiny_size(config: TinyLLMConfig) -> LLMSize:
-    """Size of the demo's stand-in."""
+    """Size of the demo's language model."""
     return LLMSize(
         name="tiny-llm",
         model_type=STAND_IN,

@@ -67,7 +67,7 @@ class TextPretraining(Stage):
         return self._config.corpus_size
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
-        """A new language model; all of it trains."""
+        """A new language model, trained in full."""
         config = self._config
         llm = tiny_llm(
             config.vocab_size,
@@ -81,7 +81,7 @@ class TextPretraining(Stage):
         return ScoredText(llm), [ParameterGroup("llm", list(llm.parameters()))]
 
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
-        """Rows packed from the whole global batch, dealt to the ranks."""
+        """Rows packed from the whole global batch and distributed to the ranks."""
         samples = self._samples(ids)
         lengths = [len(sample) for sample in samples]
         filler = [samples[int(np.argmin(lengths))].without_weight()]

@@ -26,7 +26,7 @@ from storage.windows import Windows
 
 
 class Fitted:
-    """What stage 1 fits: the windows of one side, how they are measured, and the settings of the spec.
+    """Training data of stage 1: the windows of one side, their measures, and the settings of the spec.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class ReadWindows:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the heads see of a micro-batch.
+    """Inputs of the heads for a micro-batch.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Objective(ABC):
 
     @abstractmethod
     def head(self, tower: EEGTower) -> nn.Module:
-        """Make the module that predicts from what the tower gives."""
+        """Build the module that predicts from the tower's output."""
 
     @abstractmethod
     def predict(self, head: nn.Module, seen: Encoded) -> Tensor:
@@ -142,7 +142,7 @@ class Objective(ABC):
         return {}
 
     def over_step(self, predictions: list[Tensor], batches: list[Batch]) -> list[Batch]:
-        """Add to the micro-batches of a step what the loss needs of all of them. A collective call.
+        """Add to each micro-batch what the loss needs from the whole step. A collective call.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, prediction: Tensor, given: dict[str, Any]) -> Tensor:
-        """Loss of each window (B,), not weighted.
+        """Unweighted loss of each window (B,).
 
         Parameters
         ----------

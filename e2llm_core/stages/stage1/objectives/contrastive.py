@@ -81,7 +81,7 @@ def supervised_contrastive(vectors_ND: Tensor, labels: Tensor, weights: Tensor, 
 def contrast_over_step(
     vectors_BD: Tensor, labels: Tensor, weights: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Losses of this rank's anchors, and the slope of the whole sum (over all ranks) in their vectors.
+    """Losses of this rank's anchors, and the gradient of the sum over all ranks with respect to their vectors.
 
     The slope holds for each micro-batch by itself, so that a step may be cut into any number of them
     (Gao et al. 2021, gradient cache). A collective call; every rank gives equally many vectors.
@@ -114,7 +114,7 @@ def contrast_over_step(
 
 
 def with_slope(losses: Tensor, slope_BD: Tensor, vectors_BD: Tensor) -> Tensor:
-    """Known losses (B,) whose gradient in their vectors is `slope_BD`."""
+    """Known losses (B,) whose gradient with respect to their vectors is `slope_BD`."""
     steep = (vectors_BD * slope_BD).sum(dim=1)
     return losses + steep - steep.detach()
 
