@@ -50,7 +50,7 @@ _STOP_SECONDS = 20
 
 @dataclass(frozen=True)
 class JobRun:
-    """How a job ended well.
+    """Successful end of a job.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class JobRun:
 
 
 class JobFailed(Exception):
-    """A demo job that ended badly.
+    """Failure of a demo job.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def main(root: Path = local.ROOT) -> None:
 
 
 def _run_jobs(root: Path, console: Console) -> dict[str, JobRun]:
-    """Run all jobs on a cluster of their own."""
+    """Run all jobs on a private cluster."""
     directory = root / RUN / ".cluster"
     done: dict[str, JobRun] = {}
     try:
@@ -278,7 +278,7 @@ def _results_table(results: list[dict[str, Any]]) -> Table:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    """What was measured on whom, without what goes without saying."""
+    """Model, condition and readout of a result, without the defaults."""
     model, condition = str(row["model"]), str(row["condition"])
     parts = [model]
     if condition not in ("eeg", model):

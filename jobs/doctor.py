@@ -15,7 +15,7 @@ _MARKS = {"well": "[green]well[/]", "doubtful": "[yellow]doubtful[/]", "wrong": 
 
 
 def doctor(storage: str | None, console: Console) -> bool:
-    """Examine the cluster of ``RAY_ADDRESS``, without one this machine; print what was found.
+    """Examine the cluster of ``RAY_ADDRESS``, or this machine; print the findings.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def doctor(storage: str | None, console: Console) -> bool:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """A row for each finding, what is wrong first."""
+    """A row for each finding, errors first."""
     table = Table(show_lines=False)
     for name in ("topic", "verdict", "found", "what to do"):
         table.add_column(name, overflow="fold")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_of(spec: IngestSpec) -> IngestPlan:
-    """What goes where, by a spec whose paths are absolute."""
+    """Ingest plan of a spec, with absolute paths."""
     from cluster.batch.ingest import IngestPlan
 
     return IngestPlan(

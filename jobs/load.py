@@ -25,7 +25,7 @@ _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 
 
 class SpecErrors(InputError):
-    """Everything that is wrong with one spec.
+    """All problems of one spec.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class SpecErrors(InputError):
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec together with where it came from.
+    """A validated spec and its origin.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ def show_plan(path: Path, overrides: Sequence[str], gpus: int, gpu: str, *, as_j
 
 
 def refusal(plan: JobPlan, path: Path) -> InputError:
-    """Say why a plan does not fit, and what would."""
+    """Explain why a plan does not fit, and which would."""
     largest = plan.memory.largest
     needs = f"needs {gigabytes(plan.memory_bytes)} on every GPU, of which {gigabytes(plan.usable_bytes)} can be used"
     problem = f"{needs}; the largest item is {largest} with {gigabytes(plan.memory.items[largest])}"
@@ -74,7 +74,7 @@ def _setting(found: Setting, plan: JobPlan) -> str:
 
 
 def rendered(plan: JobPlan) -> Group:
-    """The plan for a person: what each GPU holds, how fast it goes, the verdict and advice."""
+    """The plan as text: memory of each GPU, speed, verdict and advice."""
     note = [Text(plan.llm_note, style="bold yellow")] if plan.llm_note else []
     return Group(*note, _memory_table(plan), _run_table(plan), *_verdict(plan))
 

@@ -91,7 +91,7 @@ class Allocation(BaseModel):
 
 
 def _seconds(date: str, *, otherwise: float) -> float:
-    """One of SLURM's dates, in local time, as seconds since 1970; `otherwise` for what is none, such as N/A."""
+    """One of SLURM's dates, in local time, as seconds since 1970; `otherwise` if it is not a date, such as N/A."""
     try:
         return datetime.fromisoformat(date.strip()).timestamp()
     except ValueError:
@@ -99,7 +99,7 @@ def _seconds(date: str, *, otherwise: float) -> float:
 
 
 def jobs_with_nodes() -> set[int]:
-    """Numbers of all jobs that have nodes now."""
+    """Numbers of all jobs that are running now."""
     return set(map(int, ask("squeue", "--noheader", "--states=running,completing,suspended", "--format=%A").split()))
 
 

@@ -23,7 +23,7 @@ _REPEATABLE = (("squeue",), ("scontrol", "show"), ("scontrol", "requeue"))
 
 
 def ask(*command: str, name: str = "") -> str:
-    """Run one of SLURM's commands, called `name` where that is not its first word, and return what it says.
+    """Run one of SLURM's commands, called `name` in messages, and return its output.
 
     Dates in it are of the form ``2026-01-31T23:59:59``.
 

@@ -29,7 +29,7 @@ _FINAL = (0, 2)
 
 @dataclass(frozen=True)
 class Work:
-    """What runs on the cluster.
+    """The job to run on the cluster.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Work:
     fills: bool
 
     def sized(self, nodes: Nodes) -> Work:
-        """The same with its number of workers settled.
+        """The same job with a definite number of workers.
 
         Raises
         ------
@@ -147,7 +147,7 @@ def _drive(
 
 
 def _ask_to_end(driver: subprocess.Popen[bytes], why: str) -> None:
-    """Ask the job for a checkpoint and its end."""
+    """Ask the job to write a checkpoint and end."""
     print(f"[slurm] {why}: the job is asked to end", flush=True)
     driver.terminate()
 
@@ -174,7 +174,7 @@ def _end_within(driver: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def _ended(driver: subprocess.Popen[bytes], seconds: float = 0.2) -> bool:
-    """Wait for a process, no longer than that."""
+    """Wait for a process for at most so many seconds."""
     with suppress(subprocess.TimeoutExpired):
         driver.wait(seconds)
     return driver.returncode is not None

@@ -94,7 +94,7 @@ def address_towards(host: str) -> str:
 def _ray_start(
     settings: Mapping[str, object], host: str, port: int, *, is_head: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """Command line and variables of this node's ``ray start``, but for its folder."""
+    """Command line and variables of this node's ``ray start``, without its folder."""
     ports = dict(zip(HEAD_NAMES, free_or_other(range(port, port + len(HEAD_NAMES))), strict=True))
     any_free = {"min-worker-port": 0, "max-worker-port": 0}
     if is_head:
@@ -108,7 +108,7 @@ def _ray_start(
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str], name: str, ended: threading.Event) -> bool:
-    """Run Ray until it is to end; tell whether it started, and say why it ended before."""
+    """Run Ray until it is asked to end; return whether it started, and print why it ended early."""
     temp_dir = make_temp_dir()
     log = temp_dir / "start.log"
     try:
@@ -135,7 +135,7 @@ def _run(command: Sequence[str], variables: Mapping[str, str], name: str, ended:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """End a process and its descendants."""
     with suppress(psutil.NoSuchProcess):
         ray = psutil.Process(process.pid)
         members = [ray, *ray.children(recursive=True)]
@@ -149,7 +149,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _listens(host: str, port: int, ended: threading.Event) -> bool:
-    """Wait for the head, longer than the launcher would; tell whether it is there."""
+    """Wait for the head, longer than the launcher would; return whether it came up."""
     deadline = time.monotonic() + _HEAD_SECONDS
     while not (there := accepts(host, port)) and time.monotonic() < deadline and not ended.wait(_POLL_SECONDS):
         pass
@@ -164,7 +164,7 @@ def accepts(host: str, port: int) -> bool:
 
 
 def _requeue(head: str) -> None:
-    """Do what the launcher would: its node is gone, and SLURM lets a job of --no-kill wait for it for ever."""
+    """Requeue the job in place of the launcher, whose node is gone: with --no-kill SLURM would wait for ever."""
     allocation = Allocation.of_this_process()
     with suppress(InputError):  # unknown: it is tried
         if not allocation.is_running():

@@ -64,7 +64,7 @@ class RayOnNodes:
         )
 
     def wait(self, is_asked_to_end: Callable[[], bool]) -> Nodes:
-        """Wait until all nodes have joined, or the end is asked for.
+        """Wait until all nodes have joined, or a stop is requested.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class RayOnNodes:
         return there
 
     def nodes(self) -> Nodes | None:
-        """Those that live, as the head knows it; None when it gives no answer."""
+        """Live nodes as known to the head; None if it does not answer."""
         from ray.exceptions import RpcError
 
         ended = self._ended()
@@ -144,7 +144,7 @@ def ray_on_nodes(allocation: Allocation, folder: Path) -> Iterator[RayOnNodes]:
 
 
 def _sweep(folder: Path, active: Collection[int]) -> None:
-    """Remove the state of all jobs but those."""
+    """Remove the state of all other jobs."""
     for state in folder.glob("*-*"):
         if int(state.name.partition("-")[0]) not in active:
             shutil.rmtree(state, ignore_errors=True)  # somebody else's stays

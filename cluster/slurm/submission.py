@@ -18,7 +18,7 @@ _ARRAY_PART = re.compile(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?")
 
 
 class Request(BaseModel):
-    """What SLURM is asked for.
+    """Allocation requested from SLURM.
 
     Attributes
     ----------

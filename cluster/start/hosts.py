@@ -133,7 +133,7 @@ def read_token(path: Path) -> str:
 
 
 def require_token(head: str, token: str) -> None:
-    """Ask the control service; Ray itself would try for a minute.
+    """Query the control service directly; Ray itself would try for a minute.
 
     Raises
     ------

@@ -63,7 +63,7 @@ class ProcessId(BaseModel):
 
 
 class ClusterInfo(BaseModel):
-    """What is known about a cluster started by :func:`up`.
+    """Record of a cluster started by :func:`up`.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class ClusterInfo(BaseModel):
 
 
 class Node(BaseModel):
-    """What one machine gives to a cluster.
+    """Resources that one machine offers to a cluster.
 
     Attributes
     ----------
@@ -247,7 +247,7 @@ def status(directory: Path = DEFAULT_DIRECTORY) -> ClusterInfo | None:
 
 
 def down(directory: Path = DEFAULT_DIRECTORY, grace_seconds: float = 3.0) -> int:
-    """End the cluster of a state folder, whatever state it is in, and remove what it left behind.
+    """End the cluster of a state folder, whatever its state, and clean up after it.
 
     Parameters
     ----------

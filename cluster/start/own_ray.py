@@ -49,7 +49,7 @@ def own_ray() -> Iterator[dict[str, Any]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder into which workers and agents, which end a moment after Ray, may still write."""
+    """Remove a folder; workers and agents, which end shortly after Ray, may still write to it."""
     for _ in range(_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

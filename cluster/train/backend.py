@@ -26,7 +26,7 @@ class ProcessGroupConfig(BackendConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """What starts and ends the process group."""
+        """Starts and ends the process group."""
         return _ProcessGroup
 
 
@@ -41,7 +41,7 @@ class _ProcessGroup(Backend):
         worker_group.execute(_join, store, "nccl" if gpus else "gloo")
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        """End it, if the workers still answer."""
+        """End the group, if the workers still answer."""
         try:
             ray.get(worker_group.execute_async(leave_group), timeout=_LEAVE_SECONDS)
         except GetTimeoutError:

@@ -23,7 +23,7 @@ def room(resources: TrainingResources, *, free: bool) -> int:
 
 
 def number_of_workers(resources: TrainingResources, is_asked_to_stop: Callable[[], bool]) -> int:
-    """Choose as many workers as there is room for; waits for the fewest that the run allows."""
+    """Choose as many workers as fit; waits until the minimum fits."""
     workers = resources.workers
     if isinstance(workers, int):
         return workers
@@ -57,7 +57,7 @@ def looking_for_room(resources: TrainingResources, running: int, found: Callable
 
 
 def wait_for_listed_nodes(seconds: float = _NODE_SECONDS) -> None:
-    """Wait until every node that Ray lists runs a task: lost, hung and leaving ones are listed for a while.
+    """Wait until every listed node has run a task: Ray lists lost, hung and leaving nodes for a while.
 
     Parameters
     ----------
@@ -90,4 +90,4 @@ def wait_for_listed_nodes(seconds: float = _NODE_SECONDS) -> None:
 
 
 def _answer() -> None:
-    """Run, which is the answer."""
+    """Do nothing: that it runs is the answer."""

@@ -11,7 +11,7 @@ _store: Any = None
 
 
 def open_store() -> tuple[str, int]:
-    """Open, in rank 0, the store through which ranks find each other; returns where it listens."""
+    """Open, in rank 0, the store through which ranks find each other; returns its address."""
     global _store
     from ray.util import get_node_ip_address
     from torch.distributed import TCPStore
@@ -47,7 +47,7 @@ def join_group(store: tuple[str, int], backend: str, rank: int, size: int, timeo
 
 
 def leave_group() -> None:
-    """Leave it, unless this process never was in it."""
+    """Leave the group, if this process is in it."""
     from torch import distributed
 
     if distributed.is_initialized():

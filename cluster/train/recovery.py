@@ -17,7 +17,7 @@ _SIZES = ("micro_batch", "micro_tokens")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception of Ray Train and all that led to it, on whatever worker."""
+    """Yield an exception of Ray Train and all its causes, from all workers."""
     waiting: list[BaseException | None] = [error, *getattr(error, "worker_failures", {}).values()]
     while waiting:
         cause = waiting.pop(0)
@@ -29,7 +29,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_for_lack_of_memory(error: BaseException) -> bool:
-    """Whether a device or a host had no memory left, or Ray ended a worker to save its host."""
+    """Whether a device or a host ran out of memory, or Ray ended a worker to prevent that."""
     from ray.exceptions import OutOfMemoryError, RayActorError
 
     from e2llm_core.training.faults import is_out_of_memory
@@ -48,7 +48,7 @@ def found_no_room(error: BaseException) -> bool:
 
 
 def refusal(error: BaseException, run: str | Path) -> InputError | None:
-    """Why another attempt would end as this one did, if so."""
+    """Reason why another attempt would fail in the same way, if any."""
     refused = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
     return refused or _no_space(error, run)
 
@@ -84,7 +84,7 @@ def with_half_the_micro_batch(plan: StagePlan, fewest_workers: int, run: str | P
 
 
 def size_settings(plan: StagePlan) -> str:
-    """What `with_half_the_micro_batch` changes, as overrides."""
+    """Changes of `with_half_the_micro_batch`, as overrides."""
     found = {name: getattr(plan.train, name) for name in _SIZES if hasattr(plan.train, name)}
     return ", ".join(f"train.{name}={size}" for name, size in found.items())
 

@@ -21,7 +21,7 @@ _AGAIN_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """A run ended early because it was asked to; started again, it goes on from its newest checkpoint."""
+    """A run ended early on request; started again, it resumes from its newest checkpoint."""
 
 
 class StopRequest:
@@ -48,17 +48,17 @@ class StopRequest:
         self.is_final = False
 
     def begin(self) -> str:
-        """Let new workers go on, and end those of earlier attempts that may still run on a node that was given up."""
+        """Let new workers run, and end those of earlier attempts that may still run on a lost node."""
         self._attempt = secrets.token_hex(8)
         self._place.write(_STOP, self._attempt.encode())
         return self._attempt
 
     def make(self) -> None:
-        """Ask the workers for a checkpoint of the step in progress, and their end."""
+        """Ask the workers to finish the current step, write a checkpoint and end."""
         self._place.write(_STOP, b"stop")
 
     def make_final(self) -> None:
-        """Ask for the end of the run, too; where that cannot be written, again until it can."""
+        """Also request the end of the run; retried until the request can be written."""
         self.is_final = True
         while True:
             with suppress(InputError, OSError):
@@ -71,7 +71,7 @@ class StopRequest:
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], bool]]:
-        """While the block runs, yield what tells whether the workers were asked to end, without waiting for a bucket.
+        """While the block runs, yield a check of whether the workers were asked to end that never waits for a bucket.
 
         A bucket is asked every few seconds, in a thread; one that does not answer is asked again.
         """
@@ -91,7 +91,7 @@ class StopRequest:
 
 @contextmanager
 def first_signal(action: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, the first SIGTERM or SIGUSR1 has `action` called; the next one does what it did before.
+    """While the block runs, the first SIGTERM or SIGUSR1 calls `action`; the next one has its previous effect.
 
     A thread calls it: a handler would make the block wait for a file system or a bucket.
     """

@@ -28,7 +28,7 @@ Outcome = Literal["finished", "stopped"]
 
 
 def train(plan: StagePlan, run: str | Path, resources: TrainingResources) -> None:
-    """Run a stage on the connected cluster; goes on from the run's newest complete checkpoint.
+    """Run a stage on the connected cluster, resuming from the run's newest complete checkpoint.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def train(plan: StagePlan, run: str | Path, resources: TrainingResources) -> Non
 
 
 def _attempts(plan: StagePlan, run: str | Path, resources: TrainingResources, request: StopRequest) -> None:
-    """Start workers again until the run is finished, or until that cannot help."""
+    """Restart workers until the run is finished, or another attempt cannot help."""
     from ray.train import TrainingFailedError
 
     failures, newest = 0, newest_checkpoint(run)
@@ -132,7 +132,7 @@ def _attempt(plan: StagePlan, run: str | Path, resources: TrainingResources, wor
 
 
 def train_on_worker(settings: dict[str, Any]) -> Outcome:
-    """What one worker does; metrics and checkpoints go to the run's folder.
+    """Train in one worker; metrics and checkpoints go to the run's folder.
 
     Ray Train is told nothing: it holds one report per worker and looks for it every two seconds, and until then the
     next report, and with it training, would wait.
@@ -163,7 +163,7 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
     with asked as is_asked, Watchdog(workspace.folder, world.rank, settings["hang_seconds"]) as watchdog:
 
         def stop() -> bool:
-            """Whether the launcher, or an announced end of a node, asks for it; rank 0 answers for all."""
+            """Whether the launcher, or the announced removal of a node, requests a stop; rank 0 decides for all."""
             return world.is_first and (is_asked() or is_to_be_taken())
 
         trainer = Trainer(build_stage(plan), plan.train, workspace, world, stop=stop, watchdog=watchdog)
@@ -177,5 +177,5 @@ def train_on_worker(settings: dict[str, Any]) -> Outcome:
 
 
 def _say(run: str | Path, line: str) -> None:
-    """Tell of the run while no worker does."""
+    """Report on the run while no worker does."""
     locate(run).append(PROGRESS, f"[{Workspace(run).name}] {line}\n".encode())

@@ -35,7 +35,7 @@ def choose_attention(wanted: str, dtype: Any) -> str:
 
 
 def why_no_flash(dtype: Any) -> str:
-    """Say what FlashAttention 2 lacks here; empty if nothing."""
+    """Return why FlashAttention 2 cannot run here; empty if it can."""
     if not torch.cuda.is_available():
         return "there is no GPU"
     if str(dtype).removeprefix("torch.") not in ("bfloat16", "float16"):
@@ -44,7 +44,7 @@ def why_no_flash(dtype: Any) -> str:
 
 
 def describe_attention(llm: Any, dtype: Any) -> str:
-    """Say which attention a loaded language model runs, and why, in a few words."""
+    """Describe which attention a loaded language model runs, and why."""
     used = llm.config._attn_implementation
     reason = why_no_flash(dtype)
     return f"{used} ({reason})" if used == SDPA and reason else str(used)

@@ -106,7 +106,7 @@ AttentionInterface.register(PACKED_SDPA, packed_sdpa)
 
 
 def attend_packed(llm: Any) -> None:
-    """Let a language model that uses SDPA attend within samples only; from here on it takes packed rows alone.
+    """Let a language model that uses SDPA attend within samples only; it then accepts only packed rows.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def attend_packed(llm: Any) -> None:
 
 
 def _foreign_setting(config: Any) -> str | None:
-    """Name the setting by which a model asks for more than full causal attention; None if it does not.
+    """Return the setting by which a model asks for anything but full causal attention; None if it does not.
 
     A window that no layer uses is none: ``use_sliding_window`` is false, or ``max_window_layers`` spares all.
     """

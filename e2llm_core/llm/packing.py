@@ -47,7 +47,7 @@ class TokenSample:
 
 
 def pack(lengths: Sequence[int], max_tokens: int, max_samples: int, ranks: int) -> list[list[list[int]]]:
-    """Pack samples into rows (bin packing), and deal the rows to ranks.
+    """Pack samples into rows (bin packing), and distribute the rows to ranks.
 
     Parameters
     ----------

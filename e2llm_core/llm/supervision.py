@@ -52,7 +52,7 @@ class SupervisedHead(nn.Linear):
 
     @classmethod
     def install(cls, llm: Any) -> None:
-        """Let a language model score with its own head's parameters, be they tied or partitioned.
+        """Let a language model score with its own head's parameters, whether tied or partitioned.
 
         Raises
         ------

@@ -84,7 +84,7 @@ def _torch_dtype(name: str | torch.dtype) -> torch.dtype:
 
 
 def _build(config: Any, dtype: torch.dtype, attention: str, context: Any) -> Any:
-    """Instantiate without initialising; every module's parameters are `context`'s as soon as it is made."""
+    """Instantiate without initialising; `context` partitions each module's parameters as soon as it is built."""
     from transformers.integrations.deepspeed import prevent_arange_dtype_change
     from transformers.modeling_utils import set_zero3_state
 
@@ -129,7 +129,7 @@ def _blocks(table: Piece, files: WeightFiles, dtype: torch.dtype) -> Iterator[Te
 
 
 def _refuse_untied(tied: dict[str, str], files: WeightFiles) -> None:
-    """Some checkpoints store a tied tensor twice; both must be the same."""
+    """Check tied tensors that a checkpoint stores twice; both copies must be equal."""
     for target, source in tied.items():
         if target not in files.shapes or source not in files.shapes:
             continue

@@ -21,7 +21,7 @@ _PACKAGES = ("torch", "transformers", "peft")
 
 
 def merge_model(source: str | Path, target: Path, llm: str | None = None, max_shard_size: str = "5GB") -> Path:
-    """Fold a model's adapter into its language model and write all of it into one folder.
+    """Merge a model's adapter into its language model and write one folder.
 
     The language model in `target`/llm is a plain transformers folder with its tokenizer, beside it are tower,
     projector, processor and probe. One model is in memory; `target` appears when it is whole.
@@ -63,7 +63,7 @@ def merge_model(source: str | Path, target: Path, llm: str | None = None, max_sh
 
 
 def _model_place(source: str) -> str:
-    """Find the model in a run, or take the source itself."""
+    """Return the model folder of a run, or the source itself."""
     for place in (source, f"{source}/model"):
         if all(locate(place).exists(name) for name in ("config.json", model_io.PROJECTOR_WEIGHTS)):
             return place
@@ -99,7 +99,7 @@ def _write(place: str, partial: Path, llm: str | None, max_shard_size: str) -> d
 
 
 def _require_whole(folder: Path) -> None:
-    """Look at every tensor's shape in the files as written."""
+    """Check every tensor's shape in the written files."""
     for file in sorted(folder.rglob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             empty = [name for name in tensors.keys() if 0 in tensors.get_slice(name).get_shape()]  # noqa: SIM118
@@ -108,7 +108,7 @@ def _require_whole(folder: Path) -> None:
 
 
 def _card(source: Path, folder: Path, adapter: dict[str, Any] | None) -> str:
-    """Say what the folder holds, how it was made, and from what."""
+    """Write a model card: contents, origin and digests."""
     from e2llm_core.model.configuration_e2llm import E2LLMConfig
 
     config = E2LLMConfig.from_pretrained(folder)

@@ -102,7 +102,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
 
     @classmethod
     def from_parts(cls, config: E2LLMConfig, tower: EEGTower, projector: nn.Module, llm: Any) -> Self:
-        """Compose ready-made parts; none of their weights is touched."""
+        """Compose existing parts; their weights are not changed."""
         return cls(config, tower=tower, projector=projector, llm=llm)
 
     @classmethod

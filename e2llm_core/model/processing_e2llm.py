@@ -23,7 +23,7 @@ _KEPT_PROMPTS = 1024
 
 
 class E2LLMProcessor:
-    """Tokenizer plus what an EEG segment is.
+    """Tokenizer, with the EEG settings of a segment.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class E2LLMProcessor:
         return self.family.render(self.tokenizer, shown, enable_thinking)
 
     def build_target(self, answer: str, rationale: str | None = None, thinking_in_prompt: bool = False) -> str:
-        """Render what the assistant says: rationale, answer and end of turn.
+        """Render the assistant's turn: rationale, answer and end of turn.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class E2LLMProcessor:
     def tokenize(
         self, messages: Sequence[dict[str, str]], answer: str, rationale: str | None
     ) -> tuple[list[int], list[int]]:
-        """Token ids of a conversation and of its answer, which comes at once where there is no rationale.
+        """Token ids of a conversation and of its answer, which follows immediately if there is no rationale.
 
         Training asks few different questions, each of them often: their token ids are kept.
         """

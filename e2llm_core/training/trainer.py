@@ -31,7 +31,7 @@ _AHEAD = 1
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step's micro-batches on this rank, and what those of all ranks add up to."""
+    """A step's micro-batches on this rank, and the totals over all ranks."""
 
     batches: list[Batch]
     num_targets: float
@@ -40,7 +40,7 @@ class Prepared:
 
 
 class Trainer:
-    """Trains one stage in one run folder, going on from the newest complete checkpoint.
+    """Trains one stage in one run folder, resuming from the newest complete checkpoint.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class Trainer:
             step += 1
 
     def _drain(self, step: int, prepared: Prefetcher[int, Prepared]) -> None:
-        """Let all ranks prepare up to one and the same step: one that ended before would leave others waiting.
+        """Let all ranks prepare up to the same step: a rank that ended earlier would leave others waiting.
 
         What cannot be read any more is not needed any more, nor is what a rank that left would have sent.
         """
@@ -163,7 +163,7 @@ class Trainer:
             self._save()
 
     def _exchange(self, totals: list[Tensor], counts: list[float]) -> tuple[list[float], list[float]]:
-        """Sum losses over all ranks, agree on stopping, and learn whether all have written what is being saved.
+        """Sum losses over all ranks, agree on stopping, and learn whether all have written their checkpoints.
 
         The one exchange of a step, and the one time that it waits for the device.
         """
@@ -188,7 +188,7 @@ class Trainer:
         return Prepared(batches, *counts)
 
     def _roll_out(self, batches: list[Batch]) -> Prepared:
-        """Let the stage generate the samples of a step from what was prepared, and count them. A collective call."""
+        """Let the stage generate the samples of a prepared step, and count them. A collective call."""
         self.engine.model.eval()
         with torch.no_grad():
             batches = self.stage.rollout(self.engine.model, batches)
@@ -231,7 +231,7 @@ class Trainer:
         return metrics | {"units": ready.num_targets, "samples": ready.samples, "tokens": ready.tokens}
 
     def _measure(self, batches: list[Batch], loader_wait: float) -> None:
-        """Tell the meter what this rank has done in the step."""
+        """Report this rank's work in the step to the meter."""
         samples, tokens = (sum(getattr(batch, name) for batch in batches) for name in ("samples", "tokens"))
         flops = [count for count in map(self.stage.flops, batches) if count is not None]
         self.meter.end(samples, tokens, loader_wait, sum(flops) if len(flops) == len(batches) else None)

@@ -53,13 +53,13 @@ def universal_form(folder: Path, tag: str, world: World, *, converts: bool) -> I
 
 
 def remove_converted(folder: Path) -> None:
-    """Remove what attempts that were killed left of their conversions in the folder of the checkpoints."""
+    """Remove the conversions that killed attempts left in the checkpoint folder."""
     for left_over in folder.glob(f"{_CONVERTED}*"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _convert(source: Path, target: Path) -> str:
-    """Run DeepSpeed's conversion; the end of what it said if it failed."""
+    """Run DeepSpeed's conversion; return the end of its output if it failed."""
     target.mkdir(parents=True)
     folders = ["--input_folder", str(source), "--output_folder", str(target)]
     command = [sys.executable, "-m", TO_UNIVERSAL, *folders]
@@ -68,7 +68,7 @@ def _convert(source: Path, target: Path) -> str:
 
 
 def repair_groups(engine: Any, settings: list[dict[str, Any]]) -> None:
-    """Undo what loading a universal checkpoint gets wrong when there are several parameter groups.
+    """Correct the errors of loading a universal checkpoint with several parameter groups.
 
     DeepSpeed 0.19 gives every group the settings of the first one, and lets all parts of the optimizer share one
     step counter, which torch's AdamW then advances once for each.

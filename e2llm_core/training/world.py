@@ -29,7 +29,7 @@ class World:
 
     @classmethod
     def from_environment(cls) -> "World":
-        """The place that `torchrun` gave this process, or a world of one."""
+        """The world of a process started by `torchrun`, or a world of one."""
         read = {name: int(os.environ.get(name, default)) for name, default in _TORCHRUN.items()}
         return cls(read["RANK"], read["WORLD_SIZE"], read["LOCAL_RANK"], read["GROUP_RANK"])
 
@@ -44,7 +44,7 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where this rank computes."""
+        """Device of this rank."""
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def sum(self, values: Iterable[float], computed: Tensor | None = None) -> list[float]:
@@ -75,7 +75,7 @@ class World:
         return total.tolist()
 
     def gather_beside(self, numbers: np.ndarray) -> np.ndarray:
-        """Everybody's (n,) int64 numbers, (ranks, n), over the CPU; a collective call, beside."""
+        """The (n,) int64 numbers of all ranks, (ranks, n), over the CPU; a collective call, beside."""
         if self.size == 1:
             return numbers[None]
         found = [torch.empty(len(numbers), dtype=torch.int64) for _ in range(self.size)]
@@ -96,7 +96,7 @@ class World:
         return [part.numpy() for part in found.split(sizes)]
 
     def exchange(self, item: T) -> list[T]:
-        """Everybody's items by rank, over the CPU; a collective call."""
+        """The items of all ranks, over the CPU; a collective call."""
         if self.size == 1:
             return [item]
         found: list[Any] = [None] * self.size
@@ -104,7 +104,7 @@ class World:
         return found
 
     def number(self) -> int:
-        """Make up a number, the same on all ranks; a collective call."""
+        """Draw a number, the same on all ranks; a collective call."""
         (number,) = self.sum([secrets.randbits(_NUMBER_BITS) if self.is_first else 0])
         return int(number)
 

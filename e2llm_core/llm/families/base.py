@@ -27,13 +27,13 @@ class Piece:
 
 
 def whole_parameter(name: str, shape: Shape) -> tuple[Piece, ...]:
-    """Say that a checkpoint holds a parameter as the model does."""
+    """Map a parameter to the checkpoint tensor of the same name and shape."""
     return (Piece(name, shape),)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Parameters of one transformers architecture that its ``config.json`` does not speak of.
+    """Parameters of one transformers architecture that its ``config.json`` does not determine.
 
     Attributes
     ----------

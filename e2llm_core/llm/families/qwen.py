@@ -24,7 +24,7 @@ _CHAT_TEMPLATE = (
 
 
 def experts_one_by_one(name: str, shape: Shape) -> tuple[Piece, ...]:
-    """Name the tensors of a parameter: the parameter itself, but for the experts of a mixture.
+    """Name the tensors of a parameter: the parameter itself, except for the experts of a mixture.
 
     The model has (experts, 2 * width, hidden) and (experts, hidden, width), the files one gate, up and down
     projection per expert.
