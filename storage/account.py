@@ -11,7 +11,7 @@ _MOST_RECORDINGS = 3
 
 
 def changes(info: RecordingInfo) -> list[str]:
-    """Say what was cut, left out, rescaled or stored otherwise; nothing where a recording is as its file has it."""
+    """List what was cut, left out, rescaled or stored differently; empty if a recording equals its file."""
     known = info.provenance
     found = []
     if info.breaks and info.onsets_seconds:

@@ -15,7 +15,7 @@ _KEY = "damage.json"
 
 
 class DamageRecord(BaseModel):
-    """What `e2llm verify` found: by recording its signal's name and the damaged sample ranges (stop excluded)."""
+    """Findings of `e2llm verify`: each recording's signal name and damaged sample ranges (stop excluded)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,7 @@ class DamageRecord(BaseModel):
 
 
 def verify(store: Store) -> Iterator[tuple[str, list[Damage]]]:
-    """Check every chunk of a store and write down what is damaged.
+    """Check every chunk of a store and record the damage.
 
     Yields
     ------

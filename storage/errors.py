@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """A refusal of bad input: where it is, what is wrong, and what to do.
+    """A refusal of bad input: where it is, what is wrong, and how to fix it.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ _CHECKED_BYTES = [{"name": "bytes", "configuration": {"endian": "little"}}, {"na
 
 
 class FeatureSource(BaseModel):
-    """What features are computed from: equal sources have equal features, row by row.
+    """Source of features: equal sources have equal features, row by row.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class FeatureSource(BaseModel):
 
 
 class FeatureManifest(BaseModel):
-    """What a folder of features holds.
+    """Description of a folder of features.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class FeatureManifest(BaseModel):
 
 
 class Features:
-    """Features of every window of a store, open for reading or for writing what is missing.
+    """Features of every window of a store, open for reading or for writing missing blocks.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Features:
 
     @classmethod
     def create(cls, place: str | Path, manifest: FeatureManifest) -> "Features":
-        """Begin to write features, or go on; what is there of something else is removed."""
+        """Start or resume writing features; other content of the folder is removed."""
         root = locate(place)
         there = _read_manifest(root)
         if there is None or there.model_copy(update={"versions": manifest.versions}) != manifest:
@@ -194,7 +194,7 @@ class Features:
         return _manifest_digest(self.place)
 
     def missing(self) -> list[int]:
-        """Blocks that are not there yet."""
+        """Blocks that are still missing."""
         there = {*self.place.files(f"{VALUES}/c"), *self.place.files(f"{MEASURES}/c")}
         files = ((f"{VALUES}/c/{block}/0/0/0", f"{MEASURES}/c/{block}/0") for block in range(self.manifest.num_blocks))
         return [block for block, wanted in enumerate(files) if not there.issuperset(wanted)]
@@ -205,7 +205,7 @@ class Features:
             self._open(name, create=True)
 
     def write(self, block: int, values: np.ndarray, measures: np.ndarray) -> None:
-        """Write one block: it is there whole, or not at all.
+        """Write one block atomically.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class Features:
                 raise OSError(str(error).splitlines()[0]) from error
 
     def complete(self) -> None:
-        """Say that every block is there; raises `ValueError` when one is not."""
+        """Mark the features as complete; raises `ValueError` if a block is missing."""
         if missing := self.missing():
             raise ValueError(f"{self.place}: blocks {missing[:4]} are missing")
         self.place.write(COMPLETE, f"{_manifest_digest(self.place)}\n".encode())

@@ -19,7 +19,7 @@ PROCESSING_VERSION = 3
 
 
 def ingest_digest(source: Source, ref: RecordingRef, config: SignalConfig) -> str:
-    """Identity of one ingest: the bytes of all its files, how they are read, what is done to them."""
+    """Identity of one ingest: its files' bytes, its reader and its processing."""
     hashes = [file_sha256(path) for path in source.files_of(ref)]
     place = [ref.recording_id, ref.subject, ref.session, ref.position]
     read_as = source.model_dump(mode="json", exclude={"root"})

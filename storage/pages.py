@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def templates(folder: Path) -> jinja2.Environment:
-    """Templates of a folder; what is put into them is escaped, and what is missing is an error."""
+    """Templates of a folder; values are escaped, and missing ones raise an error."""
     import jinja2
 
     return jinja2.Environment(

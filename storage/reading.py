@@ -34,7 +34,7 @@ class _Array(Protocol):
     """One recording's open samples."""
 
     def begin(self, start: int, out: np.ndarray) -> Callable[[], None]:
-        """Start reading samples from `start` into `out`, float32 (n_chans, n_times) in µV; returns what ends it."""
+        """Start reading from `start` into `out`, float32 (n_chans, n_times) in µV; the returned function ends it."""
 
 
 class _Scale:
@@ -234,7 +234,7 @@ class _Shard:
 
 
 class _MappedArray:
-    """Shards as memory maps. Chunks that may not be in memory are asked of the disk all at once, not page by page."""
+    """Shards as memory maps. Chunks that may not be in memory are read from the disk as a whole, not page by page."""
 
     def __init__(self, array: ShardedArray, root: Path, rows: Any, scale: _Scale, maps: _Maps) -> None:
         self._array, self._root, self._rows, self._scale, self._maps = array, root, rows, scale, maps

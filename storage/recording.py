@@ -35,7 +35,7 @@ class Trial(BaseModel):
 
 
 class RecordingInfo(BaseModel):
-    """What is known of a recording besides its samples. Holds no personal data.
+    """Description of a recording besides its samples. Holds no personal data.
 
     Sample ``s`` of channel ``c`` is ``s * scale_uv[c] + offset_uv[c]`` µV. `breaks` are the samples at which the
     signal is not continuous with the one before. `onsets_seconds` is the recording time of the first sample of each
@@ -76,7 +76,7 @@ class RecordingInfo(BaseModel):
         return self
 
     def seconds_at(self, sample: int) -> float:
-        """Recording time of a sample; where the source does not know it, as if there had been no pause."""
+        """Recording time of a sample; without pauses if the source does not state them."""
         if not self.onsets_seconds:
             return sample / self.sfreq_hz
         place = bisect.bisect_right(self.breaks, sample)
@@ -85,7 +85,7 @@ class RecordingInfo(BaseModel):
 
 
 def encode(info: RecordingInfo, signal_uv: np.ndarray) -> tuple[RecordingInfo, np.ndarray]:
-    """Turn a recording's samples into what is stored, and fill in how.
+    """Encode a recording's samples for storage, and record the encoding in its description.
 
     A recording for one of whose channels int16 would be too coarse is stored as float32 instead: nothing is clipped,
     and `provenance` says why (``off_scale``).
@@ -145,7 +145,7 @@ def quantise(signal_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def too_coarse(signal_uv: np.ndarray, scale_uv: np.ndarray) -> dict[int, int]:
-    """Channels whose range would have int16 round away what they mostly are.
+    """Channels whose range is too large for int16 to resolve their typical signal.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _MISSING = np.uint64(2**64 - 1)
 
 
 class DamageError(ValueError):
-    """Bytes that are not what was written."""
+    """Bytes that differ from those written."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class ShardedArray:
                     yield Damage(key, offset, offset + length, begin, end, "the checksum does not match")
 
     def _reader(self, key: str, *, whole: bool) -> Callable[[int, int | None], bytes]:
-        """What reads parts of a shard, from memory if all of it will be wanted."""
+        """Return a reader of parts of a shard, from memory if all of it will be needed."""
         if whole:
             content = self.location.read(key)
             return lambda start, stop: content[start:stop]
@@ -164,6 +164,6 @@ class Damage:
 
 
 def is_whole(content: bytes) -> bool:
-    """Whether bytes end with the CRC-32C of what comes before it."""
+    """Whether bytes end with the CRC-32C of the preceding ones."""
     expected = int.from_bytes(content[-CRC_BYTES:], "little")
     return len(content) > CRC_BYTES and google_crc32c.value(content[:-CRC_BYTES]) == expected

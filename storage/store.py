@@ -88,7 +88,7 @@ class Store:
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
-        """One row per visible recording: what it takes to cut windows, without reading each description."""
+        """One row per visible recording, with what cutting windows needs, without reading each description."""
         return self._tables[0]
 
     @cached_property
@@ -196,7 +196,7 @@ class Store:
         return info.model_copy(update={"signal": name})
 
     def remove_recording(self, recording_id: str) -> None:
-        """Take a recording out of the store; its description goes first."""
+        """Remove a recording from the store, its description first."""
         index.forget(self.root)
         self.root.remove(f"recordings/{recording_id}/zarr.json")
         self.root.remove(f"recordings/{recording_id}")
@@ -278,7 +278,7 @@ def create_store(root: str | Path | Location, *, dataset: str, label_set: LabelS
 
 
 def _create(place: Location, dataset: str, label_set: LabelSet) -> None:
-    """Write an empty store, which another process may do just now, or may have begun and been killed."""
+    """Write an empty store; another process may be writing it too, or may have been killed while doing so."""
     attributes = {
         "e2llm_format": FORMAT_VERSION,
         "dataset": dataset,
@@ -293,7 +293,7 @@ def _create(place: Location, dataset: str, label_set: LabelSet) -> None:
 
 
 def _refuse_foreign(place: Location) -> None:
-    """Raise `InputError` when something that is no store is in the way of a new one."""
+    """Raise `InputError` if other content is in the way of a new store."""
     names = place.names()
     if not place.exists("recordings/zarr.json"):
         names += place.names("recordings")

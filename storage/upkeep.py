@@ -10,7 +10,7 @@ _PARTIAL = ("zarr.json.*.partial", "index/*.partial", "recordings/*.partial", "r
 
 
 def prepare_writing(store: Store) -> None:
-    """Write one object that is there already, to find out whether the place takes writes.
+    """Rewrite an existing object, to test whether the place is writable.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def prepare_writing(store: Store) -> None:
 
 
 def remove_leftovers(store: Store, recordings: Collection[str]) -> None:
-    """Remove what killed writers left: samples that no description names, files that were never renamed.
+    """Remove leftovers of killed writers: samples without a description, files that were never renamed.
 
     Parameters
     ----------

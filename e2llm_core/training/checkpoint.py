@@ -24,7 +24,7 @@ _COMPLETE, _WRITING = "COMPLETE", ".writing-"
 
 @dataclass(frozen=True)
 class TrainerState:
-    """What is needed beside DeepSpeed's files to go on: the step is the sampler's one integer."""
+    """State needed to resume besides DeepSpeed's files; the step is the sampler's only integer."""
 
     step: int
     world_size: int
@@ -68,7 +68,7 @@ class Checkpoints:
         return [self.root / name for name in complete_checkpoints(self._workspace.place)]
 
     def save(self, engine: Engine, state: TrainerState) -> None:
-        """Begin a checkpoint; it counts only once `finish` has put its marker there. A collective call.
+        """Start a checkpoint; it counts only after `finish` has written its marker. A collective call.
 
         It is written in a folder of its own, and only what was there when this attempt began is removed: workers of
         another attempt, on a node that was given up because it hangs, may still write.
@@ -97,7 +97,7 @@ class Checkpoints:
         return self._being_written is None or not engine.is_saving
 
     def finish(self, engine: Engine) -> None:
-        """Wait for the checkpoint that was begun, if any, and mark it as complete. A collective call.
+        """Wait for a checkpoint in progress, if any, and mark it as complete. A collective call.
 
         Raises
         ------

@@ -207,7 +207,7 @@ class Engine:
         return self._writer.is_writing
 
     def finish_saving(self) -> None:
-        """Wait until this rank has written what `save` began; raises what kept it from it."""
+        """Wait until this rank has finished writing; raises the error of a failed write."""
         self._writer.finish()
 
     def _layout(self) -> dict[str, Any]:

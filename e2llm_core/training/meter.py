@@ -32,7 +32,7 @@ MEASURED = (
 
 @dataclass
 class _Sums:
-    """What this rank did since the last row."""
+    """Work of this rank since the last row."""
 
     steps: float = 0.0
     seconds: float = 0.0
@@ -70,7 +70,7 @@ class StepMeter:
         self._profiler: Any = None
 
     def begin(self) -> None:
-        """Start a step: its batch is there."""
+        """Start a step, when its batch has arrived."""
         self._step += 1
         since = self._step - _FIRST_SAMPLE
         if self._every and since >= 0 and since % self._every == 0:

@@ -57,7 +57,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A reported loss: its sum and what it is divided by, both of one micro-batch."""
+    """A reported loss of one micro-batch: its sum and its divisor."""
 
     total: Tensor
     num_targets: float
@@ -94,7 +94,7 @@ class Stage(ABC):
 
     @abstractmethod
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
-        """Make the model and say what trains. Called once, inside the ZeRO-3 context."""
+        """Build the model and its parameter groups. Called once, inside the ZeRO-3 context."""
 
     def batches(self, ids: np.ndarray, first_position: int, config: TrainConfig, world: World) -> list[Batch]:
         """Make a rank's micro-batches of one global batch: equally many on every rank. May be a collective call.
@@ -142,7 +142,7 @@ class Stage(ABC):
         return batches
 
     def gradient_cache(self, model: nn.Module, batches: list[Batch]) -> list[Batch]:
-        """Add to the micro-batches of a step what their losses need of each other. A collective call."""
+        """Add to each micro-batch of a step what its loss needs from the others. A collective call."""
         return batches
 
     @abstractmethod

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What a run's folder says at one moment.
+    """Snapshot of a run's folder.
 
     Attributes
     ----------

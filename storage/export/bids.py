@@ -93,7 +93,7 @@ def merge_root(root: Path, staged: Path) -> None:
 
 
 def _event_codes(store: Store, descriptions: Iterable[str]) -> dict[str, int]:
-    """Label ids plus one; what has no label after them."""
+    """Label ids plus one; unlabelled trials and boundaries follow them."""
     named = [description_of(label) for label in store.label_set.names]
     codes = {name: code for code, name in enumerate((*named, UNLABELLED, *BOUNDARIES), start=1)}
     return {name: codes[name] for name in dict.fromkeys(descriptions)}

@@ -41,7 +41,7 @@ class ExportFolder:
         return staging
 
     def publish(self, staging: Path, last: str) -> None:
-        """Move what is in `staging` to its place, `last` after all others; what is there already is replaced."""
+        """Move the contents of `staging` to their place, `last` after all others; existing files are replaced."""
         Folder(staging).settle("")
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
             path.replace(self.path / path.name)

@@ -25,7 +25,7 @@ _MEANT_BY_MNE = re.compile(r"^(bad|edge)", re.IGNORECASE)
 
 
 def to_raw(store: Store, recording_id: str) -> "mne.io.RawArray":
-    """Give one recording as MNE's `Raw`, all of it in memory.
+    """Return one recording as MNE's `Raw`, all of it in memory.
 
     Channels have MNE's spelling (``Fp1``, ``FCz``), so that ``set_montage("colin27_1005", on_missing="ignore")``
     finds them; no position is set. Trials are annotations, described by :func:`description_of`, with `trial`,
@@ -68,7 +68,7 @@ def to_raw(store: Store, recording_id: str) -> "mne.io.RawArray":
 
 
 def to_epochs(store: Store, windows: Windows) -> "mne.EpochsArray":
-    """Give windows as MNE's `Epochs`, all of them in memory.
+    """Return windows as MNE's `Epochs`, all of them in memory.
 
     Event codes are the label ids plus one; one more than the last for windows without label. An event's sample is
     the window's first in its recording, recordings laid end to end in the order of the windows; where trials

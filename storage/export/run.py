@@ -23,7 +23,7 @@ _TRIALS = "trials.csv"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file or folder of an export.
+    """Outcome for one file or folder of an export.
 
     `state` is ``written``, ``present`` (an earlier run's, left as it is) or ``no window`` (no trial of the
     recording is as long as a window).

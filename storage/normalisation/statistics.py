@@ -14,7 +14,7 @@ class Statistics(Protocol):
         """Count in windows (n, n_chans, n_times) in µV."""
 
     def parameters(self) -> np.ndarray:
-        """What normalises: float32, the same shape at any time."""
+        """Coefficients of the normalisation: float32, always of the same shape."""
 
     @staticmethod
     def apply(windows: np.ndarray, parameters: np.ndarray, sfreq_hz: float) -> np.ndarray:

@@ -43,7 +43,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def checked_url(place: str) -> str:
-    """Return a text as it is; raises `ValueError` when it is a URL that is no place."""
+    """Return a text unchanged; raises `ValueError` if it is a URL but not a valid place."""
     if is_url(place):
         split_url(place)
     return place
@@ -79,7 +79,7 @@ StoreURL = Place
 
 
 class Stored(NamedTuple):
-    """What a place says of a file without reading it.
+    """Metadata of a stored file, without reading it.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Location(ABC):
 
     @abstractmethod
     def names(self, key: str = "") -> list[str]:
-        """Names of the objects and folders directly below `key`, sorted; none when nothing is there."""
+        """Sorted names of the objects and folders directly below `key`; empty if there are none."""
 
     def num_bytes(self, key: str = "") -> int:
         """Bytes of all objects below `key`."""
@@ -141,7 +141,7 @@ class Location(ABC):
 
     @abstractmethod
     def remove(self, key: str) -> None:
-        """Remove an object or a folder with all that is in it; absent ones are no error."""
+        """Remove an object, or a folder with its contents; missing ones are ignored."""
 
     @abstractmethod
     def settle(self, key: str) -> None:

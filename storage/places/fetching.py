@@ -65,7 +65,7 @@ def fetched_file(place: str | Path) -> Path:
 
 
 def _copied(url: str, files: dict[str, Stored]) -> Path:
-    """Copy files, unless a copy of just these is there."""
+    """Copy files, unless an identical copy exists."""
     content = "".join(f"{key} {stored.size} {stored.tag}\n" for key, stored in files.items())
     folder = scratch_folder(url) / f"files-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     bucket = Bucket(url)

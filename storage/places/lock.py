@@ -64,7 +64,7 @@ def only_ingest(root: Location) -> Iterator[str]:
 
 @contextmanager
 def only_job(run: Location) -> Iterator[Callable[[], None]]:
-    """Keep other jobs out of a run while the block runs; waits a while for one that is about to end.
+    """Lock a run for this job while the block runs; waits a while for a job that is about to end.
 
     Yields
     ------

@@ -9,7 +9,7 @@ from storage.places.location import locate
 
 
 class Parts:
-    """Files below one folder of a run; started again, its job makes those that are not there.
+    """Partial results in one folder of a run; a resumed job computes only the missing ones.
 
     A file is there as a whole or not at all. The note ``<folder>.json`` says what all of them were made from; what was
     made from something else is removed when they are opened.
@@ -47,7 +47,7 @@ class Parts:
         return len(self._there)
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Remove all others, and what writers that were killed have left."""
+        """Remove all other files, and leftovers of killed writers."""
         for name in self._there.difference(names):
             self._place.remove(f"{self._folder}/{name}")
         self._there.intersection_update(names)

@@ -89,12 +89,12 @@ class Workspace:
                     self._sent[key] = stamp
 
     def send_file(self, path: Path) -> None:
-        """Send one file, beside whatever else is being sent."""
+        """Upload one file, in parallel with other uploads."""
         if not self.is_shared:
             self._bucket.upload(path, self._key(path))
 
     def send_folder(self, name: str) -> None:
-        """Send a folder: what was there of this name and is no more is removed."""
+        """Upload a folder and remove remote files that it no longer has."""
         if self.is_shared:
             return
         paths = {self._key(path): path for path in sorted((self.folder / name).rglob("*")) if path.is_file()}
@@ -125,7 +125,7 @@ class Workspace:
                 self._fetched[key], self._sent[key] = stored.tag, _stamp(path)
 
     def fetch_folder(self, key: str, folder: Path) -> None:
-        """Have here what is below a key of the run."""
+        """Fetch the run's files below a key."""
         if self.is_shared:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +134,7 @@ class Workspace:
 
     @contextmanager
     def kept(self, *patterns: str) -> Iterator[None]:
-        """Send what changes of these files while the block runs.
+        """Upload changes of these files while the block runs.
 
         An object store that does not answer for a while is tried again; at the end of a block without an exception it
         has to take them.
@@ -162,7 +162,7 @@ class Workspace:
 
 @contextmanager
 def working_folder(place: str | Path) -> Iterator[Path]:
-    """Work on a run in one process: yields the folder; what is in it at the end of the block is the run's."""
+    """Work on a run in one process: yields a folder whose contents at the end of the block become the run's."""
     workspace = Workspace(place)
     workspace.discard()
     workspace.folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ _MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one recording; `severity` orders recordings, the worst has most."""
+    """Problems of one recording; the worst recording has the highest `severity`."""
 
     recording_id: str
     subject: str
@@ -147,7 +147,7 @@ def look_over(store: Store) -> Overview:
 
 
 def problems_of(info: RecordingInfo, quality: Quality, typical_sd_uv: float) -> list[str]:
-    """Say what is wrong with a recording, one phrase for each kind of problem.
+    """Describe a recording's problems, one phrase for each kind.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _MOST_KINDS = 4
 
 
 def facts(overview: Overview) -> dict[str, str]:
-    """What a store is and holds, in words; the order is that of the page."""
+    """Facts about a store in words, in the order of the page."""
     size = overview.size_bytes
     return {
         "data set": overview.dataset,
@@ -64,7 +64,7 @@ def kinds_of_problems(overview: Overview) -> dict[str, int]:
 
 
 def account_of(overview: Overview) -> Account:
-    """What ingest did to the recordings that is not simply what their files hold."""
+    """How ingest made the stored recordings differ from their files."""
     account = Account()
     for info in overview.recordings:
         account.add(info)
@@ -142,7 +142,7 @@ def _starting(findings: tuple[Finding, ...], word: str) -> int:
 
 
 def _counted(found: Counter[str]) -> str:
-    """Name the one that there is, or the most frequent with their numbers."""
+    """Return the only value, or the most frequent ones with their counts."""
     if len(found) == 1:
         return next(iter(found))
     words = [f"{name} in {count:,}" for name, count in found.most_common(_MOST_KINDS)]

@@ -214,7 +214,7 @@ def _grid(qualities: Sequence[Quality], channels: Sequence[str], column: str) ->
 
 
 def _known(grid: np.ndarray) -> np.ndarray:
-    """Put the middle of what is known in place of a channel without any value."""
+    """Replace channels without any value by the median of the known values."""
     empty = np.isnan(grid).all(axis=0)
     fill = np.nanmedian(grid) if not empty.all() else 1.0
     grid = grid.copy()
@@ -278,7 +278,7 @@ def _heat_map(grid: np.ndarray, channels: Sequence[str], names: Sequence[str], s
 
 
 def _quiet(axes: Axes) -> None:
-    """Take away what says nothing beside bars with their numbers."""
+    """Remove axes that add nothing to labelled bars."""
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT, lw=0.6)

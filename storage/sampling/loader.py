@@ -90,7 +90,7 @@ def _work(
     results: "queue.Queue[tuple[object, BaseException | None]]",
     closed: threading.Event,
 ) -> None:
-    """Fill the queue. Knows no Prefetcher, so that one that is no longer used ends."""
+    """Fill the queue. Holds no reference to the Prefetcher, so that an unused one is collected."""
 
     def put(result: object, error: BaseException | None) -> bool:
         while not closed.is_set():

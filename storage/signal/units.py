@@ -100,7 +100,7 @@ def resolve_units(texts: Sequence[str], names: Sequence[str], place: str, stated
 def assert_like_neighbours(
     pieces: Sequence[np.ndarray], factors: Sequence[float], names: Sequence[str], sfreq_hz: float, place: str
 ) -> None:
-    """Refuse channels whose unit is not their neighbours' and whose amplitude says that it is wrong.
+    """Refuse channels whose unit differs from their neighbours' and whose amplitude shows that it is wrong.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def credentials_kind() -> Literal["anonymous", "environment"] | None:
 
 
 def credentials(place: str) -> dict[str, Any]:
-    """Arguments by which `obstore` finds credentials; it reads the environment and the machine's role by itself.
+    """Arguments by which `obstore` finds credentials; it reads the environment and the machine's role itself.
 
     Raises
     ------

@@ -104,7 +104,7 @@ class Bucket(Location):
             raise self._no_bucket() from error
 
     def write_if(self, key: str, content: bytes, tag: str | None) -> str | None:
-        """PUT an object that is still of this tag, or still absent (None).
+        """PUT an object if its tag is still this one, or it is still absent (None).
 
         Contents must differ from version to version: after a lost answer the object is read to see whose it is.
 
@@ -316,17 +316,17 @@ class Bucket(Location):
 
     @property
     def patience_seconds(self) -> float:
-        """As the environment says, else two minutes."""
+        """Patience from the environment, by default two minutes."""
         return access.patience_seconds()
 
     @property
     def seconds_between_looks(self) -> float:
-        """Each look is a request that is paid for."""
+        """Interval between looks; each is a request that costs money."""
         return 2.0
 
     @cached_property
     def objects(self) -> "S3Store":
-        """The client; :meth:`_ask` repeats what fails, it does not."""
+        """The client, without retries of its own: :meth:`_ask` repeats failed requests."""
         return self._client(max_retries=0)
 
     def _client(self, max_retries: int) -> "S3Store":
@@ -360,7 +360,7 @@ class Bucket(Location):
             raise self._explained(error) from error
 
     def _ask(self, key: str, question: "Callable[[S3Store], T]", *, is_long: bool = False) -> T:
-        """Ask until there is an answer. The only place where requests are repeated, but for the parts of an upload.
+        """Repeat a request until it succeeds. Only the parts of an upload are repeated elsewhere.
 
         The client would repeat neither deletions nor broken-off bodies. The patience with a long question begins when
         it first fails.
@@ -424,7 +424,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a few words, without anything of the request."""
+    """A short description of the failure, without details of the request."""
     text = str(error)
     if _METADATA_SERVICE in text:
         return "no credentials: AWS_ACCESS_KEY_ID is not set and this machine has no role"

@@ -71,7 +71,7 @@ class Lease(BaseModel):
 
 @dataclass(frozen=True)
 class Held:
-    """A lock that is held.
+    """A held lock.
 
     Attributes
     ----------
@@ -276,7 +276,7 @@ class _Heart:
                 signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
 
     def _write(self, lease: Lease) -> bool:
-        """Write the next version; False when the last one is not ours. Whatever goes wrong is tried again."""
+        """Write the next version; False if the last one is not ours. Failures are retried."""
         begun = time.monotonic()
         try:
             tag = self._bucket.write_if(LOCK, lease.content(), self._tag)
