@@ -224,7 +224,7 @@ class Engine:
                 raise InputError(
                     str(folder),
                     "was written under another train.offload (ZeRO-1 in bf16 keeps another optimizer with it)",
-                    "Restore the former train.offload, or start a new run with another `run:`.",
+                    "Set train.offload back, or start a new run with another `run:`.",
                 )
             fits = written == own
         else:  # written when every name was one group, and ZeRO-1 had another optimizer for bf16

@@ -136,5 +136,5 @@ def test_there_is_nothing_else(client):
 
 
 def test_no_model_is_refused_before_anything_starts(tmp_path):
-    with pytest.raises(InputError, match="no model directory"):
+    with pytest.raises(InputError, match="is not a model directory"):
         serve_http.build(ServeArguments(model=tmp_path))

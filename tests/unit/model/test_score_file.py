@@ -54,7 +54,7 @@ def test_a_recording_shorter_than_a_window_is_refused(model_folder, settings, tm
 
 def test_a_folder_that_is_no_model_is_refused(settings, tmp_path):
     path = recording(tmp_path / "one_raw.fif", settings.channels)
-    with pytest.raises(InputError, match="no model directory"):
+    with pytest.raises(InputError, match="is not a model directory"):
         score_file(tmp_path, path)
 
 

@@ -201,7 +201,7 @@ def test_a_job_goes_back_whatever_time_it_has_left(slurm, monkeypatch, capsys, l
     when_ready(monkeypatch, lambda: signal.raise_signal(signal.SIGUSR1))
     assert run(WORK) == 75
     assert slurm[1]["requeued"] == 1
-    assert capsys.readouterr().out.splitlines()[-1].endswith("the job goes on where it was")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("the job will resume where it was")
 
 
 @pytest.mark.parametrize(

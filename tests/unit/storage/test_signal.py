@@ -266,7 +266,7 @@ def test_samples_that_are_not_finite_are_refused() -> None:
         ({"bandpass_hz": (0, 40)}, "greater than 0"),
         ({"notch_hz": []}, "at least 1"),
         ({"notch_hz": -50}, "greater than 0"),
-        ({"reference": ["ECG"]}, "'ECG' is no scalp electrode"),
+        ({"reference": ["ECG"]}, "'ECG' is not a scalp electrode"),
         ({"reference": "mastoids"}, "reference"),
         ({"bad_channels": "drop"}, "interpolate"),
         ({"max_bad_share": 0.9}, "0.5"),
