@@ -96,7 +96,7 @@ def test_a_finished_run_belongs_to_its_spec(folder):
 
 
 def test_an_unfinished_run_has_no_digest(folder):
-    with pytest.raises(InputError, match=r"^model: .*: no finished run here\. Run the job that makes it first\.$"):
+    with pytest.raises(InputError, match=r"^model: .*: no finished run here\. Run the job that creates it first\.$"):
         finished_digest(folder.path, "model")
 
 

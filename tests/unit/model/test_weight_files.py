@@ -212,5 +212,5 @@ def test_folders_without_readable_safetensors_are_refused(tmp_path, tensors):
         WeightFiles(tmp_path)
     sharded(tmp_path, {"a.safetensors": tensors})
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"elsewhere": "a.safetensors"}}))
-    with pytest.raises(InputError, match=r"says it holds \[elsewhere\]"):
+    with pytest.raises(InputError, match=r"lists \[elsewhere\]"):
         WeightFiles(tmp_path)

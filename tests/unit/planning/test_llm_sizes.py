@@ -121,7 +121,7 @@ BIASED = json.dumps(config_of(LLM_SIZES[SMOL]) | {"attention_bias": True})
         (None, "is not the configuration"),
         ("{}", "is not the configuration"),
         ("not json", "is not the configuration"),
-        ('{"model_type": "gpt2"}', "model_type 'gpt2' is of no known"),
+        ('{"model_type": "gpt2"}', "model_type 'gpt2' belongs to no known"),
         ('{"model_type": "llama"}', "holds no readable configuration of Llama with ChatML"),
         ('{"model_type": "qwen3"}', "holds no readable configuration of Qwen2.5, Qwen3"),
         (BIASED, r".*\(attention_bias is not supported\)"),

@@ -56,7 +56,7 @@ def test_an_unknown_family_is_refused_by_name(data, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "newer_than_transformers"}))
     for refused in (lambda: load_llm(tmp_path), lambda: llm_size(str(tmp_path))):
         with pytest.raises(
-            InputError, match=r"config\.json: model_type 'newer_than_transformers' is of no known.*llm/families"
+            InputError, match=r"config\.json: model_type 'newer_than_transformers' belongs to no known.*llm/families"
         ):
             refused()
 

@@ -141,7 +141,7 @@ def test_measures_are_of_whitened_windows_whatever_the_tower_is_shown(data, towe
 def test_features_with_other_measures_are_refused(data, plain):
     manifest = Features.open(plain).manifest
     other = manifest.model_copy(update={"quantities": manifest.quantities[1:]})
-    with pytest.raises(InputError, match=r"data\.features: .* hold other measures"):
+    with pytest.raises(InputError, match=r"data\.features: .* hold other signal measures"):
         MeasuredWindows(data.measured(data.split.train), Features(plain, other))
 
 
