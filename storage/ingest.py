@@ -14,7 +14,7 @@ from storage.signal import SignalConfig
 from storage.signal.prepare import prepare
 from storage.store import RecordingInfo, Store, Trial
 
-PROCESSING_VERSION = 3
+PROCESSING_VERSION = 4
 """Increased when the same source and configuration would give other samples, so that stores are ingested again."""
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,8 @@ class EdfFile:
     stated_records: int | None = None
     bdf: bool = False
     annotated: bool = True
+    says: str | None = None
+    """What the header calls it: C (continuous) or D; by itself what `onsets` make it."""
 
     @property
     def physical_uv(self) -> np.ndarray:
@@ -42,7 +46,7 @@ class EdfFile:
         lists = self._lists(num_records)
         room = -(-max((len(content) for content in lists), default=0) // width) if self.annotated else 0
         extra = int(self.annotated)
-        reserved = f"{kind}+{'C' if self.onsets is None else 'D'}" if self.annotated else ""
+        reserved = f"{kind}+{self.says or ('C' if self.onsets is None else 'D')}" if self.annotated else ""
         head = b"\xffBIOSEMI" if self.bdf else b"0".ljust(8)
         head += b"X X X X".ljust(80) + b"Startdate X X X X".ljust(80) + b"01.01.0100.00.00"
         head += _field(256 * (1 + n_chans + extra), 8) + reserved.encode().ljust(44)
@@ -152,4 +156,82 @@ def eeglab(
         "epoch": [],
     }
     savemat(path, {"EEG": content}, appendmat=False)
+    return path
+
+
+def matlab_73(
+    path: Path,
+    signal_uv: np.ndarray,
+    names: Sequence[str],
+    rate: float,
+    events: Sequence[tuple[str, float]] = (),
+    samples_in: str | None = None,
+) -> Path:
+    """Write a .set file in HDF5, its fields at the top; events are (type, latency from 1 in samples).
+
+    `samples_in` names a file beside it for the samples.
+    """
+    import h5py
+
+    def text(words: str) -> np.ndarray:
+        return np.array([[ord(letter)] for letter in words], dtype=np.uint16)
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        if samples_in is None:
+            signal = file.create_dataset("data", data=signal_uv.T.astype(np.float32))
+            signal.attrs["MATLAB_class"] = np.bytes_("single")
+        else:
+            path.with_name(samples_in).write_bytes(signal_uv.T.astype("<f4").tobytes())
+            for key in ("data", "datfile"):
+                file.create_dataset(key, data=text(samples_in)).attrs["MATLAB_class"] = np.bytes_("char")
+        n_chans, n_times = signal_uv.shape
+        numbers = {"nbchan": n_chans, "trials": 1, "pnts": n_times, "srate": rate}
+        numbers |= {"xmin": 0, "xmax": (n_times - 1) / rate}
+        for name, value in numbers.items():
+            file.create_dataset(name, data=[[float(value)]]).attrs["MATLAB_class"] = np.bytes_("double")
+        happened = {"type": [kind for kind, _ in events], "latency": [float(at) for _, at in events]}
+        for group, rows in (("chanlocs", {"labels": list(names)}), ("event", happened)):
+            for key, values in rows.items():
+                place = file.require_group(group)
+                place.attrs["MATLAB_class"] = np.bytes_("struct")
+                found = []
+                for number, value in enumerate(values):
+                    content = text(value) if isinstance(value, str) else np.array([[value]])
+                    cell = file.create_dataset(f"#refs#/{group}{key}{number}", data=content)
+                    cell.attrs["MATLAB_class"] = np.bytes_("char" if isinstance(value, str) else "double")
+                    found.append([cell.ref])
+                place.create_dataset(key, data=np.array(found, dtype=h5py.ref_dtype))
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+def mff(
+    path: Path,
+    signal_uv: np.ndarray,
+    rate: int,
+    pauses: Sequence[tuple[int, float]] = (),
+    events: Sequence[tuple[str, float]] = (),
+) -> Path:
+    """Write a folder of Net Station with the net of 19 electrodes and a reference.
+
+    `pauses` are (sample at which recording went on, seconds of the pause), `events` (code, seconds from the start).
+    """
+    import mffpy
+
+    writer = mffpy.Writer(str(path))
+    binary = mffpy.bin_writer.BinWriter(rate)
+    edges = [(0, None), *((at, round(seconds * 1e6)) for at, seconds in pauses), (signal_uv.shape[1], None)]
+    for (start, offset), (stop, _) in pairwise(edges):
+        binary.add_block(np.ascontiguousarray(signal_uv[:, start:stop], dtype=np.float32), offset_us=offset)
+    begin = datetime(2000, 1, 1, tzinfo=UTC)
+    writer.addxml("fileInfo", recordTime=begin)
+    listed = [
+        {"beginTime": begin + timedelta(seconds=at), "duration": 1000, "code": code, "label": code}
+        for code, at in events
+    ]
+    writer.addxml("eventTrack", filename="Events_x.xml", name="x", trackType="EVNT", events=listed)
+    writer.add_coordinates_and_sensor_layout("Standard 10-20 (19 ch)")
+    writer.addbin(binary)
+    writer.write()
     return path

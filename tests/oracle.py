@@ -36,6 +36,8 @@ class Truth:
     tolerance_uv: float = 1e-6
     options: dict[str, object] = field(default_factory=dict)
     """What the reader of text tables is to be told."""
+    traits: set[str] = field(default_factory=set)
+    """What is unusual in it."""
 
     def spans(self, word: str) -> list[tuple[int, int, int]]:
         """(piece, start, stop) in samples of what is called by a word and lies within the recording."""
@@ -91,17 +93,32 @@ def _edf(draw: st.DrawFn, truth: Truth, digital: np.ndarray, names: list[str], p
         first = round(start / truth.rate)
         onsets = [*onsets[:first], *(onset + record for record in range(num_records - first))]
     encoding = draw(st.sampled_from(["latin1", "utf-8"]))
+    interrupted = len(truth.pieces) > 1
     file = EdfFile(
         digital,
         names,
         rate=int(truth.rate),
         units=[draw(st.sampled_from(MICRO)) for _ in names],
         physical=draw(st.sampled_from([(-3276.8, 3276.7), (3276.7, -3276.8), (-5000.0, 4000.0)])),
-        onsets=onsets if len(truth.pieces) > 1 else None,
+        onsets=onsets if interrupted else None,
         notes=[(onset, seconds, f" {word} ".encode(encoding)) for word, onset, seconds in truth.notes],
         stated_records=draw(st.sampled_from([None, -1, 1])),
         bdf=path.suffix == ".bdf",
+        says=draw(st.sampled_from(["C", "D"])) if interrupted else None,
     )
+    end = digital.shape[1] / truth.rate
+    traits = {
+        "interrupted": interrupted,
+        "discontinuous": interrupted and file.says == "D",
+        "odd unit": any(unit not in {b"uV", b"\xc2\xb5V", b"\xb5V"} for unit in file.units),
+        "records open": file.stated_records == -1,
+        "fewer records": file.stated_records == 1,
+        "Latin-1": any(not text.isascii() and encoding == "latin1" for text, _, _ in truth.notes),
+        "non-ASCII": any(not text.isascii() for text, _, _ in truth.notes),
+        "event past the samples": any(at + lasts > end for _, at, lasts in truth.notes),
+        "reversed": file.physical[0] > file.physical[1],
+    }
+    truth.traits = {name for name, is_so in traits.items() if is_so}
     file.write(path)
     truth.signal_uv = file.physical_uv
 

@@ -53,7 +53,7 @@ class _Outcome:
     error: InputError | None = None
     detail: str = ""
     info: RecordingInfo | None = None
-    """What was written."""
+    """What is in the store."""
 
 
 def make_twin(root: Path, config: TwinConfig) -> None:
@@ -165,7 +165,7 @@ def _ingest_one(plan: IngestPlan, token: str, ref: RecordingRef) -> _Outcome:
         return _Outcome("refused", error)
     except Exception as error:
         return _failed(ref, error)
-    return _Outcome("written", info=store.find(ref.recording_id)) if written else _Outcome("unchanged")
+    return _Outcome("written" if written else "unchanged", info=store.find(ref.recording_id))
 
 
 def _failed(ref: RecordingRef, error: Exception) -> _Outcome:
@@ -196,7 +196,7 @@ def show_left_out(listing: Listing) -> None:
 
 
 def _show_account(outcomes: Iterable[_Outcome]) -> None:
-    """Print what ingest changed or left out, and totals of what was written."""
+    """Print what ingest changed or left out, now or before, and totals of what is in the store."""
     account = Account()
     for outcome in outcomes:
         if outcome.info is not None:
@@ -204,7 +204,7 @@ def _show_account(outcomes: Iterable[_Outcome]) -> None:
     if account.recordings:
         for words in account.lines(_MOST_LINES):
             print(f"[ingest] {words}", flush=True)
-        print(f"[ingest] written: {account.total()}", flush=True)
+        print(f"[ingest] in the store: {account.total()}", flush=True)
 
 
 def rehearse_ingest(plan: IngestPlan) -> int:

@@ -12,6 +12,10 @@ from storage.readers.base import assert_there, is_there
 
 _BYTES_PER_SAMPLE = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
 _HEADER_OF = {".eeg": (".vhdr",), ".dat": (".vhdr",), ".vmrk": (".vhdr",), ".fdt": (".set",)}
+FOLDERS = {".mff", ".ds", ".mefd"}
+"""Endings of folders that are one recording."""
+_SAMPLES = ("data", "datfile")
+"""Fields in which EEGLAB names its file of samples."""
 _MAYBE_A_PART = re.compile(r"(.*)(-\d+|_split-\d+)(_\w+)?(\.fif(?:\.gz)?)", re.IGNORECASE)
 
 
@@ -73,9 +77,15 @@ def first_part(path: Path) -> Path | None:
     return None
 
 
+def _mff_of(path: Path) -> Path | None:
+    """The .mff folder that a file lies in."""
+    folders = (parent for parent in path.parents if parent.suffix.lower() == ".mff")
+    return next((folder for folder in folders if (folder / "info.xml").is_file()), None)
+
+
 def whole_of(path: Path) -> Path | None:
-    """Find the file by which a recording is named that this one is a part of; None where it is named itself."""
-    return header_of(path) or first_part(path)
+    """Find the file (or folder) by which a recording is named that this one is a part of; None where it is itself."""
+    return _mff_of(path) or header_of(path) or first_part(path)
 
 
 def assert_header(path: Path) -> None:
@@ -153,19 +163,38 @@ def _eeglab_samples(path: Path) -> list[Path]:
     own = path.with_suffix(".fdt")
     if not any(file.suffix.lower() == ".fdt" for file in path.parent.iterdir()):
         return []
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(path, variable_names=["EEG", "data", "datfile"], squeeze_me=True, struct_as_record=False)
-    except Exception:  # a damaged or MATLAB 7.3 file: its reader says what is wrong with it
+        named = _named_in_73(path) if _is_matlab_73(path) else _named_in_matlab(path)
+    except Exception:  # a damaged file, or one whose reader is not installed: reading it says so
         return [own]
-    fields = content.get("EEG")
-    named = [getattr(fields, key, None) if fields is not None else content.get(key) for key in ("data", "datfile")]
     for name in named:
-        if isinstance(name, str) and name.lower().endswith(".fdt"):
+        if name.lower().endswith(".fdt"):
             stated = path.with_name(re.split(r"[\\/]", name)[-1])
             return [stated if is_there(stated) else own]
     return []
+
+
+def _named_in_matlab(path: Path) -> list[str]:
+    from scipy.io import loadmat
+
+    content = loadmat(path, variable_names=["EEG", *_SAMPLES], squeeze_me=True, struct_as_record=False)
+    fields = content.get("EEG")
+    named = [getattr(fields, key, None) if fields is not None else content.get(key) for key in _SAMPLES]
+    return [name for name in named if isinstance(name, str)]
+
+
+def _is_matlab_73(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(19) == b"MATLAB 7.3 MAT-file"
+
+
+def _named_in_73(path: Path) -> list[str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        fields = file.get("EEG", file)
+        named = [fields[key] for key in _SAMPLES if key in fields]
+        return ["".join(map(chr, name[:].ravel())) for name in named if name.attrs.get("MATLAB_class") == b"char"]
 
 
 @lru_cache(maxsize=1024)

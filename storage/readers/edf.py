@@ -1,19 +1,16 @@
-"""EDF and BDF: header, samples, records and annotations, read by the letter of the format.
+"""EDF and BDF: header and samples, read by the letter of the format; times and annotations are in `edf_times`.
 
 https://www.edfplus.info/specs/edf.html and edfplus.html. MNE passes over in silence what a wrong header says (of
-ranges, units, numbers of records), over pauses between records and over annotations that end behind the signal.
+ranges, units, numbers of records).
 """
 
 import math
-import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from storage.errors import InputError
-from storage.readers.timeline import Piece, whole
 
 _FIXED_BYTES = 256
 _BYTES_PER_SIGNAL = 256
@@ -24,10 +21,6 @@ _BDF_TRIGGERS = 0xFFFF
 """Bits of a BioSemi Status channel that hold triggers; the others are the amplifier's own."""
 MIN_RATE_HZ, MAX_RATE_HZ = 1, 100_000
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
-_TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?)?)?\x14(.*?)\x14?\x00", re.DOTALL)
-
-Note = tuple[float, float, str]
-"""Seconds from the first sample, duration in seconds, description."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,11 @@ class EdfHeader:
     units: tuple[str, ...]
     limits: tuple[tuple[float, float, float, float], ...]
     remark: str | None = None
+
+    @property
+    def timed(self) -> list[int]:
+        """Places of the signals that hold annotations."""
+        return [place for place, label in enumerate(self.labels) if label in _ANNOTATIONS]
 
     @property
     def ordinary(self) -> list[int]:
@@ -93,7 +91,7 @@ def read_header(path: Path) -> EdfHeader | None:
             num_records, record_seconds, num_signals = int(fixed[236:244]), float(fixed[244:252]), int(fixed[252:256])
             fields = file.read(_BYTES_PER_SIGNAL * num_signals)
             labels = tuple(word.decode("latin1").strip() for word in _field(fields, 0, 16, num_signals))
-            units = tuple(_text(word).strip() for word in _field(fields, _UNIT, 8, num_signals))
+            units = tuple(text_of(word).strip() for word in _field(fields, _UNIT, 8, num_signals))
             ranges = [_field(fields, _RANGES + 8 * place, 8, num_signals) for place in range(4)]
             limits = tuple(zip(*([_limit(word) for word in column] for column in ranges), strict=True))
             samples = tuple(int(word) for word in _field(fields, _SAMPLES, 8, num_signals))
@@ -124,7 +122,7 @@ def _limit(word: bytes) -> float:
     return float(word.split(b"\0")[0].replace(b",", b"."))
 
 
-def _text(content: bytes) -> str:
+def text_of(content: bytes) -> str:
     """Text that should be ASCII or UTF-8, and often is of one byte a character."""
     try:
         return content.decode("utf-8")
@@ -230,66 +228,3 @@ def triggers(path: Path, header: EdfHeader, row: int) -> tuple[np.ndarray, float
     """Values of a stimulus channel, and its rate in Hz."""
     values = read_samples(path, header, [row], digital=True)[0].astype(np.int64)
     return (values & _BDF_TRIGGERS if header.bytes_per_sample == 3 else values), header.rates_hz[row]
-
-
-def read_notes(path: Path, header: EdfHeader) -> tuple[list[Note], list[float]]:
-    """Annotations, and the onset of each record in seconds from the first; without annotations, records follow.
-
-    Raises
-    ------
-    InputError
-        When a discontinuous file (EDF+D) does not say when a record begins.
-    """
-    follow = [record * header.record_seconds for record in range(header.num_records)]
-    timed = [place for place, label in enumerate(header.labels) if label in _ANNOTATIONS]
-    if not timed:
-        if header.discontinuous:
-            raise InputError(str(path), "is discontinuous (EDF+D) without onsets of its records", "Export it as EDF+C.")
-        return [], follow
-    starts = np.cumsum([0, *header.samples]) * header.bytes_per_sample
-    shape = (header.num_records, header.record_bytes)
-    records = np.asarray(np.memmap(path, dtype="u1", mode="r", offset=header.header_bytes, shape=shape))
-    columns = {signal: records[:, starts[signal] : starts[signal + 1]].tobytes() for signal in timed}
-    found: list[Note] = []
-    onsets: list[float] = []
-    for record in range(header.num_records):
-        for signal, column in columns.items():
-            width = len(column) // header.num_records
-            text = column[record * width : (record + 1) * width].rstrip(b"\0") + b"\0"
-            lists = [(float(tal[1]), float(tal[2] or 0), tal[3].split(b"\x14")) for tal in _TAL.finditer(text)]
-            if signal == timed[0]:
-                onset = lists[0][0] if lists and not lists[0][2][0] else None
-                if onset is None and header.discontinuous:
-                    raise InputError(
-                        str(path), f"record {record + 1} does not say when it begins", "Export it as EDF+C."
-                    )
-                onsets.append(follow[record] if onset is None else onset)
-            found += [
-                (onset, seconds, words)
-                for onset, seconds, texts in lists
-                for text in texts
-                if (words := _text(text).strip("\0 \t\r\n"))
-            ]
-    zero = onsets[0]
-    notes = [(onset - zero, seconds, words) for onset, seconds, words in found]
-    return notes, [onset - zero for onset in onsets] if header.discontinuous else follow
-
-
-def pieces_of(header: EdfHeader, onsets: list[float], sfreq_hz: float) -> tuple[Piece, ...]:
-    """Pieces of records that follow each other; one begins at each record that comes too late or too early."""
-    if not header.discontinuous:
-        return whole(round(header.num_records * header.record_seconds * sfreq_hz), sfreq_hz)
-    record, per_record = header.record_seconds, round(header.record_seconds * sfreq_hz)
-    off = np.abs(np.diff(onsets) - record)
-    edges = [0, *(np.flatnonzero(off > max(0.5 / sfreq_hz, _rounded(onsets, record))) + 1).tolist(), len(onsets)]
-    return tuple(
-        Piece(first * per_record, last * per_record, onsets[first], onsets[last - 1] - onsets[first] + record)
-        for first, last in pairwise(edges)
-    )
-
-
-def _rounded(onsets: list[float], record_seconds: float) -> float:
-    """By how much onsets may be off since they were written with few digits: 0.333, 0.667 of records of a third."""
-    digits = max(len(f"{onset:.9f}".rstrip("0").partition(".")[2]) for onset in onsets)
-    unit = 10.0**-digits
-    return 0.0 if abs(record_seconds / unit - round(record_seconds / unit)) < 1e-6 else unit

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.errors import InputError
-from storage.readers import edf
+from storage.readers import edf, edf_times, mff
 from storage.readers.base import RawRecording, TrialSpan, assert_there
 from storage.readers.cnt_header import sample_format
-from storage.readers.companions import assert_brainvision, assert_header, brainvision_units, in_utf8
+from storage.readers.companions import FOLDERS, assert_brainvision, assert_header, brainvision_units, in_utf8
 from storage.readers.notes import (
     Annotation,
     annotation,
@@ -37,7 +37,6 @@ _BRAINVISION_SCALES = {"V": 1.0, "µV": 1e-6, "uV": 1e-6, "mV": 1e-3, "nV": 1e-9
 """By what MNE multiplies numbers of a BrainVision file, by the unit; by 1 what it does not know."""
 _CUT_SHORT = re.compile(r"\d+ annotation\(s\)")
 _LIKE_VOLTS: dict[float | None, Unit] = {1e6: "V", 1e3: "mV", 1.0: "uV"}
-_FOLDERS = {".mff", ".ds", ".mefd"}
 
 
 class ChannelConfig(BaseModel):
@@ -159,6 +158,7 @@ def read_continuous(path: Path, config: ChannelConfig | None = None, beside: Bes
     beside.assert_names(raw.ch_names, types, place)
     chosen = select(raw.ch_names, types, config, place)
     told: tuple[Annotation, ...]
+    remarks: list[str] = []
     if header is None:
         sfreq_hz = float(raw.info["sfreq"])
         edf.assert_rate(sfreq_hz, place)
@@ -168,16 +168,19 @@ def read_continuous(path: Path, config: ChannelConfig | None = None, beside: Bes
         _assert_one_rate(path, raw, header, chosen)
         sfreq_hz = header.rates_hz[chosen.rows[0]]
         signal_uv, factors = _edf_uv(path, header, chosen, config, beside)
-        notes, onsets = edf.read_notes(path, header)
-        pieces, told = edf.pieces_of(header, onsets, sfreq_hz), in_order(annotation(*note) for note in notes)
+        notes, times = edf_times.read_notes(path, header)
+        pieces = edf_times.pieces_of(header, times.onsets, sfreq_hz)
+        told = in_order(annotation(*note) for note in notes)
+        remarks = [remark for remark in (header.remark, times.remark) if remark]
     _assert_finite(signal_uv, chosen.channels, sfreq_hz, place)
     breaks, skipped = breaks_of(told, sfreq_hz, path)
+    if path.suffix.lower() == ".mff":
+        breaks += mff.starts(raw)
     pieces = cut(pieces, breaks, skipped)
     stretches = [signal_uv[:, piece.start : piece.stop] for piece in pieces]
     taken = config.unit or _LIKE_VOLTS.get(Counter(factors).most_common(1)[0][0])
     assert_like_neighbours(stretches, factors, chosen.names, sfreq_hz, place)
     assert_plausible(stretches, sfreq_hz, place, taken=taken)
-    remarks = [header.remark] if header is not None and header.remark else []
     stimuli = stimulus_channel(raw.ch_names, types)
     if stimuli is not None and not tells_events(told) and (found := _triggers(raw, path, header, stimuli)):
         told = in_order([*told, *found])
@@ -225,7 +228,7 @@ def assert_file(path: Path) -> None:
     if not path.exists():
         raise InputError(str(path), "no such file", "Correct the path.")
     if path.is_dir():
-        if path.suffix.lower() in _FOLDERS:
+        if path.suffix.lower() in FOLDERS:
             return
         raise InputError(str(path), "is a folder, not a file", "Name the file in it.")
     with path.open("rb") as file:
@@ -255,6 +258,10 @@ def _by_mne(path: Path, **options: Any) -> tuple[Any, bool]:
         with warnings.catch_warnings(record=True) as said, _unlogged(), in_utf8(path) as readable:
             warnings.simplefilter("always")
             raw = read(readable, verbose="warning", **options)
+            if suffix == ".mff":
+                mff.assert_no_averages(path)
+    except InputError:
+        raise
     except Exception as error:  # MNE's parsers raise whatever the damage leads them to
         raise unreadable(path, error) from None
     return raw, any(_CUT_SHORT.search(str(one.message)) for one in said)

@@ -13,8 +13,9 @@ from storage.account import Account, changes
 from storage.errors import InputError
 from storage.ingest import described, ingest_digest, ingest_recording
 from storage.labels import LabelSet
-from storage.readers import BidsSource, CsvSource, FilesSource, RawRecording, read_file
-from storage.readers.edf import EdfHeader, pieces_of
+from storage.readers import BidsSource, CsvSource, FilesSource, RawRecording, RecordingRef, read_file
+from storage.readers.edf import EdfHeader
+from storage.readers.edf_times import pieces_of
 from storage.readers.mne_file import ChannelConfig
 from storage.readers.timeline import Piece, break_at
 from storage.signal import SignalConfig
@@ -22,7 +23,7 @@ from storage.signal.channels import canonical_channel, region_of
 from storage.signal.montage import MONTAGE
 from storage.signal.units import uv_per
 from storage.store import create_store, open_store
-from tests.eeg_files import BrainVisionFile, EdfFile, Note, eeglab
+from tests.eeg_files import BrainVisionFile, EdfFile, Note, eeglab, matlab_73, mff
 
 LABELS = LabelSet(name="two", names=("rest", "task"))
 NAMES = ("Cz", "Oz")
@@ -42,6 +43,11 @@ def files(root: Path, suffix: str, **options: object) -> FilesSource:
 def only(source: FilesSource | BidsSource | CsvSource) -> RawRecording:
     (ref,) = source.list_recordings()
     return source.read(ref)
+
+
+def only_ref(source: FilesSource) -> RecordingRef:
+    (ref,) = source.list_recordings()
+    return ref
 
 
 def spans(raw: RawRecording) -> list[tuple[str | None, float, float]]:
@@ -130,6 +136,13 @@ def test_onsets_of_few_digits_are_no_pauses() -> None:
     assert [(piece.start, piece.stop) for piece in late] == [(0, 400), (400, 600)]
 
 
+@pytest.mark.parametrize(("late", "pieces"), [(0.0, 1), (2.0, 2)])
+def test_onsets_of_six_digits_are_no_pauses(late: float, pieces: int) -> None:
+    header = EdfHeader(("Cz",), (64,), 800, 0.25, True, 2, ("uV",), ((-1, 1, -1, 1),))
+    true = np.arange(800) * 0.25 + 99_900 + np.where(np.arange(800) < 600, 0, late)
+    assert len(pieces_of(header, [0.0, *(float(f"{onset:g}") for onset in true[1:])], 256.0)) == pieces + 1
+
+
 @pytest.mark.parametrize(
     ("position", "first"),
     [(1000.0, 1000), (1000.5, 1001), (1001.5, 1002), (999.500032, 1000), (3.2e6 + 0.2, 3_200_000)],
@@ -153,47 +166,122 @@ def test_a_number_is_no_boundary_where_words_are_used(tmp_path: Path) -> None:
     assert len(read_file(tmp_path / "s1.set").pieces) == 1
 
 
-def matlab_73(path: Path) -> Path:
-    """A .set file in HDF5, its fields at the top."""
-    h5py = pytest.importorskip("h5py")
-
-    def text(words: str) -> np.ndarray:
-        return np.array([[ord(letter)] for letter in words], dtype=np.uint16)
-
-    with h5py.File(path, "w", userblock_size=512) as file:
-        signal = file.create_dataset("data", data=(steps(20) * 0.1).T.astype(np.float32))
-        signal.attrs["MATLAB_class"] = np.bytes_("single")
-        numbers = {"nbchan": 2, "trials": 1, "pnts": 2000, "srate": RATE, "xmin": 0, "xmax": 19.99}
-        for name, value in numbers.items():
-            file.create_dataset(name, data=[[float(value)]]).attrs["MATLAB_class"] = np.bytes_("double")
-        for group, rows in (("chanlocs", {"labels": NAMES}), ("event", {"type": ["rest"], "latency": [201.0]})):
-            for key, values in rows.items():
-                place = file.require_group(group)
-                place.attrs["MATLAB_class"] = np.bytes_("struct")
-                found = []
-                for number, value in enumerate(values):
-                    content = text(value) if isinstance(value, str) else np.array([[value]])
-                    cell = file.create_dataset(f"#refs#/{group}{key}{number}", data=content)
-                    cell.attrs["MATLAB_class"] = np.bytes_("char" if isinstance(value, str) else "double")
-                    found.append([cell.ref])
-                place.create_dataset(key, data=np.array(found, dtype=h5py.ref_dtype))
-    with path.open("r+b") as raw:
-        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-    return path
-
-
 def test_matlab_73_without_its_reader_is_refused_with_what_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pymatreader", None)
     with pytest.raises(InputError, match=r"MATLAB 7\.3 file.*pip install pymatreader.*-v7"):
-        read_file(matlab_73(tmp_path / "s1.set"))
+        read_file(matlab_73(tmp_path / "s1.set", steps(20) * 0.1, NAMES, RATE, [("rest", 201)]))
 
 
-def test_matlab_73(tmp_path: Path) -> None:
-    pytest.importorskip("pymatreader")
-    raw = read_file(matlab_73(tmp_path / "s1.set"))
+@pytest.mark.parametrize("samples_in", [None, "s1.fdt", "as it was called.fdt"])
+def test_matlab_73(samples_in: str | None, tmp_path: Path) -> None:
+    matlab_73(tmp_path / "s1.set", steps(20) * 0.1, NAMES, RATE, [("rest", 201)], samples_in)
+    labels = BY_NAME | {"lasts": 2}
+    everything = FilesSource(root=tmp_path, pattern=r".*(?P<subject>s).*\..*", labels=LABELS, labels_from=labels)
+    (ref,) = everything.listing().refs
+    assert {path.name for path in everything.files_of(ref)} == {"s1.set", *([samples_in] if samples_in else [])}
+    raw = everything.read(ref)
     assert np.allclose(raw.pieces[0], steps(20) * 0.1, atol=1e-4)
+    assert spans(raw) == [("rest", 2, 4)]
+
+
+def test_matlab_73_whose_samples_are_missing(tmp_path: Path) -> None:
+    matlab_73(tmp_path / "s1.set", steps(20) * 0.1, NAMES, RATE, samples_in="other.fdt")
+    (tmp_path / "other.fdt").unlink()
+    with pytest.raises(InputError, match=r"MNE cannot read it.*other\.fdt not found"):
+        read_file(tmp_path / "s1.set")
+
+
+def net_station(folder: Path, events: Sequence[tuple[str, float]] = (), seconds: float = 3.5) -> Path:
+    pytest.importorskip("mffpy")
+    return mff(folder / "s1.mff", steps(20, 20) * 0.1, RATE, [(800, seconds)], events)
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.5])
+def test_net_station(pause: float, tmp_path: Path) -> None:
+    net_station(tmp_path, [("rest", 7.0), ("task", 9.0 + pause), ("task", 8.0 + pause / 2)], pause)
+    rename = {"E1": "Fp1", "E2": "Fp2"}
+    source = files(tmp_path, "mff", rename=rename, labels_from=BY_NAME | {"label_of": {"rest": "rest"}, "lasts": 2})
+    raw = only(source)
+    assert raw.channels == ("FP1", "FP2")
+    assert raw.onsets == (0, 8 + pause)
+    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20, 20)[:2] * 0.1, atol=1e-4)
+    assert spans(raw) == [("rest", 7, 8)]
+    if pause:
+        task = only(files(tmp_path, "mff", rename=rename, labels_from=BY_NAME | {"lasts": 1}))
+        assert spans(task) == [("rest", 7, 8), ("task", 12.5, 13.5)]
+        assert task.provenance["trials_outside"] == ["task at 9.750 s"]
+    before = ingest_digest(source, only_ref(source), SignalConfig())
+    with (tmp_path / "s1.mff" / "Events_x.xml").open("a") as file:
+        file.write("<!-- changed -->")
+    assert ingest_digest(source, only_ref(source), SignalConfig()) != before
+
+
+def test_what_lies_in_a_folder_of_net_station_is_a_part_of_it(tmp_path: Path) -> None:
+    folder = net_station(tmp_path)
+    (folder / "s1.bin").write_bytes(b"x")
+    everything = FilesSource(root=tmp_path, pattern=r"(?P<subject>s\d)\..*", labels=LABELS).listing()
+    assert [ref.path.name for ref in everything.refs] == ["s1.mff"]
+    assert everything.left_out == (f"{folder / 's1.bin'}: is read as a part of s1.mff",)
+
+
+def test_averages_of_net_station_are_refused(tmp_path: Path) -> None:
+    folder = net_station(tmp_path)
+    method = "<entry><name>x</name><method>Averaging</method></entry>"
+    space = 'xmlns="http://www.egi.com/history_mff"'
+    (folder / "history.xml").write_text(
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<historyInfo {space}><entries>{method}</entries></historyInfo>\n'
+    )
+    with pytest.raises(InputError, match=r"s1\.mff: holds averages over trials.*Name the recording"):
+        read_file(folder)
+
+
+def test_net_station_without_its_reader_is_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s1.mff").mkdir()
+    monkeypatch.setitem(sys.modules, "mffpy", None)
+    with pytest.raises(InputError, match=r"reading \.mff takes mffpy.*pip install mffpy.*EDF or BrainVision"):
+        read_file(tmp_path / "s1.mff")
+
+
+@pytest.mark.parametrize("bdf", [False, True])
+def test_records_that_jump_in_a_file_that_says_it_is_continuous(bdf: bool, tmp_path: Path) -> None:
+    onsets = [*range(8), *np.arange(12) + 10.5]
+    suffix = "bdf" if bdf else "edf"
+    notes = [(7.0, 2.0, b"rest"), (12.0, 1.0, b"task"), (8.5, 1.0, b"rest")]
+    EdfFile(steps(20), NAMES, onsets=onsets, notes=notes, says="C", bdf=bdf).write(tmp_path / f"s1.{suffix}")
+    raw = only(files(tmp_path, suffix, labels_from=BY_NAME | {"label_of": {"rest": "rest"}, "lasts": 1.5}))
+    assert [piece.shape[1] for piece in raw.pieces] == [800, 1200]
+    assert raw.onsets == (0, 10.5)
+    assert spans(raw) == [("rest", 7, 8)]
+    assert raw.provenance["trials_outside"] == ["rest at 8.500 s"]
+    said = f"the header says that it is continuous ({suffix.upper()}+C), its records do not follow each other"
+    assert raw.provenance["remarks"] == [said]
+    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20) * 0.1)
+
+
+@pytest.mark.parametrize("first", [0.0, 0.125, 7.0])
+def test_records_that_follow_each_other_are_one_piece(first: float, tmp_path: Path) -> None:
+    path = EdfFile(steps(20), NAMES, onsets=np.arange(20) + first, says="C", notes=[(first + 3, 1.0, b"rest")])
+    raw = only(files(path.write(tmp_path / "s1.edf").parent, "edf", labels_from=BY_NAME))
+    assert len(raw.pieces) == 1
+    assert spans(raw) == [("rest", 3, 4)]
+    assert "remarks" not in raw.provenance
+
+
+def test_records_that_all_state_one_onset_follow_each_other(tmp_path: Path) -> None:
+    raw = read_file(EdfFile(steps(20), NAMES, onsets=[0.0] * 20, says="C").write(tmp_path / "s1.edf"))
+    assert [piece.shape[1] for piece in raw.pieces] == [2000]
+    assert raw.provenance["remarks"] == ["all records state one onset: they are taken to follow each other"]
+
+
+def test_records_at_even_steps_that_are_not_their_duration_are_refused(tmp_path: Path) -> None:
+    path = EdfFile(steps(20), NAMES, onsets=np.arange(20) * 1.5, says="C").write(tmp_path / "s1.edf")
+    problem = r"a record begins every 1\.5 s and lasts 1 s, in a file that says that it is continuous \(EDF\+C\)"
+    with pytest.raises(InputError, match=problem):
+        read_file(path)
 
 
 def test_new_segments_of_brainvision(tmp_path: Path) -> None:
