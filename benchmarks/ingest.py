@@ -30,7 +30,6 @@ from storage.signal import SignalConfig
 from storage.twin import TwinConfig, write_subject, write_tables
 
 _ROUNDS = 5
-_ROUNDS_AGAINST = 7
 _SEED_VII = "SEED-VII .mat"
 
 
@@ -92,7 +91,7 @@ def against(root: Path, sources: Mapping[str, Mapping[str, Any]], checkout: Path
             ) -> Callable[[], float]:
                 return lambda: run(source, root / f"against-{next(turn)}")
 
-            times = rounds({"now": timed(ours), name: timed(other)}, _ROUNDS_AGAINST)
+            times = rounds({"now": timed(ours), name: timed(other)}, _ROUNDS)
             rows.append(
                 compare(f"ingest of {case}, one worker", "wall time", times, "now", name, unit="s", better="lower")
             )

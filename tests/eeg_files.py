@@ -55,7 +55,7 @@ class EdfFile:
         names = [*self.names, *[f"{kind} Annotations"] * extra]
         units = [*(self.units or [b"uV"] * n_chans), *[b""] * extra]
         limits = [self.limits.get(row, (*self.physical, *self.digital)) for row in range(n_chans)]
-        limits += [(-1, 1, -32768, 32767)] * extra
+        limits += [(-1, 1, -(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1)] * extra
         head += b"".join(name.encode("latin1").ljust(16) for name in names) + b" " * 80 * len(names)
         head += b"".join(unit.ljust(8) for unit in units)
         for place in range(4):
@@ -213,7 +213,7 @@ def mff(
     pauses: Sequence[tuple[int, float]] = (),
     events: Sequence[tuple[str, float]] = (),
 ) -> Path:
-    """Write a folder of Net Station with the net of 19 electrodes and a reference.
+    """Write a folder of Net Station with a net of 19 electrodes.
 
     `pauses` are (sample at which recording went on, seconds of the pause), `events` (code, seconds from the start).
     """

@@ -1,11 +1,14 @@
 """What MNE, edfio and pyedflib make of a file, in one form, to be compared with what we make of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mne
 import numpy as np
+
+from storage.readers.mne_file import Continuous
 
 Event = tuple[str, float, float]
 """Description, onset and duration in seconds."""
@@ -55,11 +58,31 @@ OTHERS: Mapping[str, tuple[Callable[[Path], Seen], tuple[str, ...]]] = {
 """Readers, and the formats that each reads."""
 
 
-def in_order(events: object) -> list[Event]:
+Verdict = Literal["same", "refuses", "differs"]
+
+
+def verdict(reader: str, path: Path, mine: Continuous | None) -> Verdict:
+    """Whether a reader makes of a file what we make of it (None: we refuse it): samples, no gaps, events."""
+    try:
+        seen = OTHERS[reader][0](path)
+    except Exception:  # each has its own
+        return "refuses"
+    if mine is None or len(mine.pieces) > 1 or seen.signal_uv.shape != mine.signal_uv.shape:
+        return "differs"
+    half = 0.5 / mine.sfreq_hz
+    events = in_order((note.description, note.onset, note.seconds) for note in mine.annotations)
+    equal = len(events) == len(seen.events) and all(
+        one[0] == two[0] and abs(one[1] - two[1]) < half and abs(one[2] - two[2]) < half
+        for one, two in zip(events, seen.events, strict=True)
+    )
+    return "same" if equal and np.abs(seen.signal_uv - mine.signal_uv).max() < 1e-3 else "differs"
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
     """Events by onset and name, without spaces at the ends of names, and no breaks among them."""
-    found = [(str(word).strip(), float(onset), float(seconds)) for word, onset, seconds in events]  # type: ignore[attr-defined]
+    found = [(str(word).strip(), float(onset), float(seconds)) for word, onset, seconds in events]
     told = [event for event in found if event[0].lower() not in _BREAKS]
-    return sorted(told, key=lambda event: (event[1], event[0]))
+    return sorted(told, key=lambda event: (round(event[1], 6), event[0]))
 
 
 _BREAKS = {"boundary", "bad boundary", "edge boundary", "new segment/"}

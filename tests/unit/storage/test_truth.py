@@ -195,7 +195,7 @@ def test_matlab_73_whose_samples_are_missing(tmp_path: Path) -> None:
 
 def net_station(folder: Path, events: Sequence[tuple[str, float]] = (), seconds: float = 3.5) -> Path:
     pytest.importorskip("mffpy")
-    return mff(folder / "s1.mff", steps(20, 20) * 0.1, RATE, [(800, seconds)], events)
+    return mff(folder / "s1.mff", steps(20, 19) * 0.1, RATE, [(800, seconds)], events)
 
 
 @pytest.mark.parametrize("pause", [0.0, 3.5])
@@ -206,7 +206,7 @@ def test_net_station(pause: float, tmp_path: Path) -> None:
     raw = only(source)
     assert raw.channels == ("FP1", "FP2")
     assert raw.onsets == (0, 8 + pause)
-    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20, 20)[:2] * 0.1, atol=1e-4)
+    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20, 19)[:2] * 0.1, atol=1e-4)
     assert spans(raw) == [("rest", 7, 8)]
     if pause:
         task = only(files(tmp_path, "mff", rename=rename, labels_from=BY_NAME | {"lasts": 1}))
