@@ -1,4 +1,4 @@
-"""Ingest with two workers against one, and, with `--against`, this code against another checkout of it.
+"""Ingest with two workers against one; or, with `--against`, this code against another checkout of it.
 
 python benchmarks/ingest.py [--full] [--against CHECKOUT]
 
@@ -112,14 +112,14 @@ def main() -> None:
         for subject in range(1, twin.num_subjects + 1):
             write_subject(root / "source", twin, subject)
         source = SeedVIISource(root=root / "source")
-        rows = [two_workers(root, source)]
-        if arguments.against:
-            sources = {_SEED_VII: source.model_dump(mode="json"), **write_files(root, 4, 240 * times)}
-            rows += against(root, sources, arguments.against.resolve())
-    what = f"{twin.num_subjects} subjects x 80 clips x {twin.clip_seconds} s, 200 -> 256 Hz"
-    if arguments.against:
-        what += f"; of the other formats 4 recordings x 18 channels x {240 * times} s, 250 -> 256 Hz"
-    write("ingest", rows, {"what": what})
+        what = f"{twin.num_subjects} subjects x 80 clips x {twin.clip_seconds} s, 200 -> 256 Hz"
+        if arguments.against is None:
+            write("ingest", [two_workers(root, source)], {"what": what})
+            return
+        sources = {_SEED_VII: source.model_dump(mode="json"), **write_files(root, 4, 240 * times)}
+        rows = against(root, sources, arguments.against.resolve())
+    what += f"; of the other formats 4 recordings x 18 channels x {240 * times} s, 250 -> 256 Hz"
+    write("ingest_against", rows, {"what": what})
 
 
 if __name__ == "__main__":

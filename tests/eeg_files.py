@@ -213,7 +213,7 @@ def mff(
     pauses: Sequence[tuple[int, float]] = (),
     events: Sequence[tuple[str, float]] = (),
 ) -> Path:
-    """Write a folder of Net Station with a net of 19 electrodes.
+    """Write a folder of Net Station with a net of 32 electrodes and their reference, (33, n_times) in µV.
 
     `pauses` are (sample at which recording went on, seconds of the pause), `events` (code, seconds from the start).
     """
@@ -231,7 +231,7 @@ def mff(
         for code, at in events
     ]
     writer.addxml("eventTrack", filename="Events_x.xml", name="x", trackType="EVNT", events=listed)
-    writer.add_coordinates_and_sensor_layout("Standard 10-20 (19 ch)")
+    writer.add_coordinates_and_sensor_layout("HydroCel GSN 32 1.0")
     writer.addbin(binary)
     writer.write()
     return path

@@ -1,11 +1,12 @@
 """One file through MNE: scalp EEG in µV, its gaps and annotations, and nothing of the header's personal fields."""
 
+import io
 import logging
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -269,7 +270,7 @@ def _by_mne(path: Path, **options: Any) -> tuple[Any, bool]:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Have MNE's warnings collected and not printed: they may quote a header."""
+    """Have MNE's warnings collected and not printed: they may quote a header; nor what mffpy prints."""
 
     def nothing(record: logging.LogRecord) -> bool:
         return False
@@ -277,7 +278,8 @@ def _unlogged() -> Iterator[None]:
     logger = logging.getLogger("mne")
     logger.addFilter(nothing)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.removeFilter(nothing)
 
@@ -296,6 +298,12 @@ def unreadable(path: Path, error: Exception) -> InputError:
             str(path),
             "is a MATLAB 7.3 file, for which pymatreader is not installed",
             "Install it (pip install pymatreader), or save the file again in EEGLAB with -v7.",
+        )
+    if suffix == ".set" and re.search(r"Could not find the \.fdt|\.fdt not found", text):
+        return InputError(
+            str(path),
+            "the .fdt file with its samples is missing",
+            f"Put it beside this one, under the name that it had or as {path.stem}.fdt.",
         )
     if lacking := re.search(r"the module (\w+) is needed", text):
         return InputError(

@@ -189,24 +189,25 @@ def test_matlab_73(samples_in: str | None, tmp_path: Path) -> None:
 def test_matlab_73_whose_samples_are_missing(tmp_path: Path) -> None:
     matlab_73(tmp_path / "s1.set", steps(20) * 0.1, NAMES, RATE, samples_in="other.fdt")
     (tmp_path / "other.fdt").unlink()
-    with pytest.raises(InputError, match=r"MNE cannot read it.*other\.fdt not found"):
+    with pytest.raises(InputError, match=r"s1\.set: the \.fdt file with its samples is missing\..* or as s1\.fdt"):
         read_file(tmp_path / "s1.set")
 
 
 def net_station(folder: Path, events: Sequence[tuple[str, float]] = (), seconds: float = 3.5) -> Path:
     pytest.importorskip("mffpy")
-    return mff(folder / "s1.mff", steps(20, 19) * 0.1, RATE, [(800, seconds)], events)
+    return mff(folder / "s1.mff", steps(20, 33) * 0.1, RATE, [(800, seconds)], events)
 
 
 @pytest.mark.parametrize("pause", [0.0, 3.5])
-def test_net_station(pause: float, tmp_path: Path) -> None:
+def test_net_station(pause: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net_station(tmp_path, [("rest", 7.0), ("task", 9.0 + pause), ("task", 8.0 + pause / 2)], pause)
     rename = {"E1": "Fp1", "E2": "Fp2"}
     source = files(tmp_path, "mff", rename=rename, labels_from=BY_NAME | {"label_of": {"rest": "rest"}, "lasts": 2})
     raw = only(source)
+    assert capsys.readouterr().out == ""
     assert raw.channels == ("FP1", "FP2")
     assert raw.onsets == (0, 8 + pause)
-    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20, 19)[:2] * 0.1, atol=1e-4)
+    assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20, 33)[:2] * 0.1, atol=1e-4)
     assert spans(raw) == [("rest", 7, 8)]
     if pause:
         task = only(files(tmp_path, "mff", rename=rename, labels_from=BY_NAME | {"lasts": 1}))
@@ -228,10 +229,9 @@ def test_what_lies_in_a_folder_of_net_station_is_a_part_of_it(tmp_path: Path) ->
 
 def test_averages_of_net_station_are_refused(tmp_path: Path) -> None:
     folder = net_station(tmp_path)
-    method = "<entry><name>x</name><method>Averaging</method></entry>"
-    space = 'xmlns="http://www.egi.com/history_mff"'
+    tool = "<entry><tool><name>x</name><method>Averaging</method></tool></entry>"
     (folder / "history.xml").write_text(
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<historyInfo {space}><entries>{method}</entries></historyInfo>\n'
+        f'<?xml version="1.0"?>\n<historyEntries xmlns="http://www.egi.com/history_mff">{tool}</historyEntries>\n'
     )
     with pytest.raises(InputError, match=r"s1\.mff: holds averages over trials.*Name the recording"):
         read_file(folder)
