@@ -7,7 +7,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import cluster.batch.ingest
 from cluster.batch.ingest import rehearse_ingest
+from cluster.resources import Resources
 from jobs.cli import app
 from jobs.ingest import ingest_plan
 from storage.ingest import ingest_recording
@@ -91,3 +93,20 @@ def test_a_store_that_is_not_what_its_source_says(spec: Path) -> None:
     assert differs[0] == f"differs: {name}: breaks at samples: (), the source gives (1000,)"
     assert "CZ: 2,000 samples are off" in differs[2] or "samples are off" in differs[2]
     assert lines[-1].endswith("1 of 2 recordings differ from the source")
+
+
+def test_an_ingest_of_unchanged_recordings_ends_with_the_same_account(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def here(plan: object, token: str, refs: list, *_: object) -> list:
+        return [(ref, cluster.batch.ingest._ingest_one(plan, token, ref)) for ref in refs]
+
+    monkeypatch.setattr(cluster.batch.ingest, "_outcomes", here)
+    plan, ends = ingest_plan(spec, []), []
+    for _ in range(2):
+        cluster.batch.ingest.ingest(plan, Resources(), spec.parent / "run")
+        lines = capsys.readouterr().out.splitlines()
+        ends.append([line for line in lines if ": " in line and "eta" not in line])
+    assert ends[0] == ends[1]
+    assert "[ingest] in the store: 2 recordings, 4 trials (rest 2, task 2), 0.7 minutes, 1 breaks" in ends[1][-1]
+    assert e2llm("info", plan.store)[1][-1].split(",")[-1].strip() in ends[1][-1]
