@@ -116,4 +116,5 @@ def tiny_llm(
         **settings,
     )
     # The class itself: `from_config` would partition the model under ZeRO-3, and draw other weights from the same seed.
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return architecture(config)
