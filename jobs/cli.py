@@ -175,6 +175,31 @@ def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -
 
 @app.command()
 @disciplined
+def compare(
+    run_a: Annotated[str, typer.Argument(help="An evaluation's folder or URL; several seeds or folds with commas.")],
+    run_b: Annotated[str, typer.Argument(help="Another's, or the same for two models of one evaluation.")],
+    task: Annotated[str | None, typer.Option(help="Default: that of the primary endpoint.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Default: the task's first.")] = None,
+    model_a: Annotated[str, typer.Option(help="Such as de_svm.")] = "e2llm",
+    model_b: Annotated[str, typer.Option(help="Such as de_svm.")] = "e2llm",
+    readout: Annotated[
+        Literal["likelihood", "generation"] | None, typer.Option(help="Of a model that was read in both ways.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0.001, max=1, help="Differences within it count as none.")] = 0.05,
+    json_output: Annotated[Path | None, typer.Option("--json", help="Also write the comparison here.")] = None,
+) -> None:
+    """Compare two models on the same items: difference, intervals, each subject, equivalence."""
+    from jobs.compare import Wanted, compare_runs, show_comparison
+
+    wanted = Wanted(task=task, metric=metric, model_a=model_a, model_b=model_b, readout=readout, margin=margin)
+    found = compare_runs(run_a.split(","), run_b.split(","), wanted)
+    show_comparison(found)
+    if json_output is not None:
+        json_output.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+@disciplined
 def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or s3:// place for data and runs. [runs/]")] = None,
 ) -> None:

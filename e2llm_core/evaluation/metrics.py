@@ -24,17 +24,19 @@ from e2llm_core.evaluation.scores import (
 
 
 class Answers:
-    """One set of answers, by subject.
+    """One set of answers, by subject (or by what else is resampled as a whole).
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Predictions of one task, model, condition and readout.
+    cluster : np.ndarray, optional
+        (n_items,) number of the cluster that takes the place of the subject, for each row.
 
     Attributes
     ----------
     subjects : list
-        In sorted order.
+        In sorted order; numbers of clusters where these were given.
     labels : list of str
         The K options.
 
@@ -44,12 +46,12 @@ class Answers:
         If the rows do not share one label set.
     """
 
-    def __init__(self, rows: pd.DataFrame) -> None:
+    def __init__(self, rows: pd.DataFrame, cluster: NDArray[np.int64] | None = None) -> None:
         label_sets = {tuple(names) for names in rows["labels"]}
         if len(label_sets) != 1:
             raise ValueError(f"predictions with different label sets cannot be scored together: {sorted(label_sets)}")
         self.labels = list(label_sets.pop())
-        groups = rows.groupby("subject", sort=True)
+        groups = rows[["truth", "answer"]].groupby(rows["subject"] if cluster is None else cluster, sort=True)
         self._of_subject = {subject: (part["truth"].tolist(), part["answer"].tolist()) for subject, part in groups}
         self.subjects = list(self._of_subject)
 
@@ -135,7 +137,7 @@ class TableMetric(Metric):
         return Scores(float(pooled), single, partial(self._resampled, counts))
 
     def _resampled(self, counts: NDArray[np.int64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        return scores_from_counts(np.tensordot(draws, counts, axes=1))[self.name]
+        return scores_from_counts(np.tensordot(draws.astype(np.float64), counts.astype(np.float64), axes=1))[self.name]
 
     def chance(self, answers: Answers) -> float:
         """Of an answer drawn uniformly from the options."""

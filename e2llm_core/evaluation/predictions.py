@@ -169,7 +169,12 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table that `write_predictions` wrote.
+    """Read a table that `write_predictions` wrote; raises as `stored_predictions`."""
+    return stored_predictions(path.read_bytes(), str(path))
+
+
+def stored_predictions(content: bytes, place: str) -> pd.DataFrame:
+    """Read the content of a file that lies at `place`.
 
     Raises
     ------
@@ -178,7 +183,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     ValueError
         As `check_predictions`.
     """
-    if missing := set(COLUMNS) - set(pq.read_schema(path).names):
+    if missing := set(COLUMNS) - set(pq.read_schema(pa.BufferReader(content)).names):
         problem = f"is of another version: it lacks the columns {', '.join(sorted(missing))}"
-        raise InputError(str(path), problem, "Evaluate the model again.")
-    return from_parquet(path.read_bytes())
+        raise InputError(place, problem, "Evaluate the model again.")
+    return from_parquet(content)

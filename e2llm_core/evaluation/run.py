@@ -15,6 +15,7 @@ from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row
 from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
+from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.report.inputs import write_examples, write_learning_curves
 from e2llm_core.evaluation.report.pictures import class_topomaps, three_examples
@@ -30,6 +31,7 @@ from e2llm_core.evaluation.summary import (
 )
 from e2llm_core.llm.families.base import Family
 from e2llm_core.llm.families.table import family_of
+from e2llm_core.model.calibration import read_calibration
 from e2llm_core.model.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
@@ -121,6 +123,15 @@ class Evaluation:
             primary=primary.metric if is_primary else None,
             metrics=TASKS[first["task"]].metrics,
         )
+        if first["condition"] == EEG and has_probabilities(rows):
+            self.results += self._of_probabilities(rows)
+
+    def _of_probabilities(self, rows: pd.DataFrame) -> list[ResultRow]:
+        """Calibration and the like of one set of answers."""
+        first, temperature = rows.iloc[0], None
+        if of_model := first["model"] == "e2llm":
+            temperature = read_calibration(self.model).temperature(first["task"], first["labels"])
+        return probability_rows(rows, self.provenance(of_model=of_model), temperature=temperature)
 
 
 def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.evaluation.clips import ClipClusters
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.metrics import CLOSED_SET, Answers, Metric
 from e2llm_core.tasks.question import Readout
@@ -59,7 +59,22 @@ class Provenance(_Frozen):
 
 
 class ResultRow(_Frozen):
-    """One number. `chance` is the expected value under this row's own null hypothesis."""
+    """One number.
+
+    Attributes
+    ----------
+    value
+        Over all items of all subjects.
+    ci_low, ci_high, ci_method
+        95 % interval over subjects, and what made it.
+    chance
+        Expected value under this row's own null hypothesis.
+    n_clips, clip_ci_low, clip_ci_high
+        Clips that were shown, and a 95 % interval over clips with these subjects; null where there are too few.
+    temperature
+        What the model's probabilities were divided by; null for a model that was not calibrated, and for numbers that
+        are not of probabilities.
+    """
 
     task: str
     model: str
@@ -84,6 +99,10 @@ class ResultRow(_Frozen):
     ci_method: str
     model_digest: str | None
     primary: bool
+    n_clips: int | None = None
+    clip_ci_low: float | None = None
+    clip_ci_high: float | None = None
+    temperature: float | None = None
 
 
 class SubjectScore(_Frozen):
@@ -170,9 +189,10 @@ def rows_for(
     metrics: Sequence[Metric] = CLOSED_SET,
     n_resamples: int = 2000,
 ) -> list[ResultRow]:
-    """Score one set of answers by each metric, with intervals over subjects.
+    """Score one set of answers by each metric, with intervals over subjects and over clips.
 
-    The value is the score over all items of all subjects; the interval treats subjects as the sample.
+    The value is the score over all items of all subjects; the interval treats subjects as the sample, and the one
+    beside it clips.
 
     Parameters
     ----------
@@ -198,10 +218,11 @@ def rows_for(
         If nothing matches, or the label sets differ.
     """
     rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
-    answers = Answers(rows)
+    answers, clips = Answers(rows), ClipClusters(rows)
     results = []
     for metric in metrics:
         scores = metric.score(answers)
+        over_clips = clips.interval(metric, n_resamples=n_resamples, seed=provenance.seed).ends
         interval = subject_interval(
             scores.by_subject,
             scores.resampled,
@@ -210,7 +231,6 @@ def rows_for(
             seed=provenance.seed,
             bounds=metric.bounds,
         )
-        ends = [None if math.isnan(end) else end for end in (interval.low, interval.high)]
         results.append(
             ResultRow(
                 task=task,
@@ -219,13 +239,16 @@ def rows_for(
                 readout=readout,
                 metric=metric.name,
                 value=scores.pooled,
-                ci_low=ends[0],
-                ci_high=ends[1],
+                ci_low=interval.ends[0],
+                ci_high=interval.ends[1],
                 ci_method=interval.method,
                 chance=metric.chance(answers) if chance is None else chance.get(metric.name),
                 n=len(answers),
                 n_subjects=len(answers.subjects),
                 primary=metric.name == primary,
+                n_clips=len(clips.clips) or None,
+                clip_ci_low=over_clips[0],
+                clip_ci_high=over_clips[1],
                 **provenance.model_dump(),
             )
         )

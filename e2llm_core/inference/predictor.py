@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from e2llm_core.model.calibration import read_calibration, tempered
+from e2llm_core.model.model_io import local_folder
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.tasks.question import Question
@@ -38,6 +40,7 @@ class Predictor:
     def __init__(self, model: str | Path, batch: int = 64) -> None:
         self.model = E2LLMForConditionalGeneration.from_pretrained(model)
         self.processor = E2LLMProcessor.from_pretrained(model)
+        self.calibration = read_calibration(local_folder(str(model), None))
         self.batch = batch
         self.device = World().device
         torch.nn.Module.to(self.model, self.device)
@@ -48,9 +51,10 @@ class Predictor:
         """Class names of the model."""
         return tuple(self.model.config.labels)
 
-    @torch.no_grad()
     def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
         """Probability of each option as the immediate answer, normalised over the options.
+
+        At the temperature that was fitted for the question's task; at 1 where the model was not calibrated.
 
         Parameters
         ----------
@@ -62,7 +66,16 @@ class Predictor:
         Returns
         -------
         np.ndarray
-            (items, options).
+            float64 (items, options).
+        """
+        temperature = self.calibration.temperature(question.task, question.options)
+        return tempered(self.option_nll(question, segments), 1.0 if temperature is None else temperature)
+
+    @torch.no_grad()
+    def option_nll(self, question: Question, segments: np.ndarray) -> np.ndarray:
+        """Negative log-likelihood of each option as the immediate answer, float32 (items, options), in nats.
+
+        Arguments as in `likelihood`.
         """
         prompt = self.processor.build_prompt(question.messages(), enable_thinking=False)
         targets = [self.processor.build_target(option, None, True) for option in question.options]
@@ -76,7 +89,7 @@ class Predictor:
                 logits_to_keep=1,
             )
             nll = [self._target_nll(target, read.logits, read.past_key_values) for target in targets]
-            rows.append(torch.stack(nll, dim=1).neg().softmax(dim=1).cpu().numpy())
+            rows.append(torch.stack(nll, dim=1).cpu().numpy())
         return np.concatenate(rows)
 
     @torch.no_grad()

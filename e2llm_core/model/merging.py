@@ -10,13 +10,14 @@ from typing import Any
 from safetensors import safe_open
 
 from e2llm_core.model import model_io
+from e2llm_core.model.calibration import CALIBRATION
 from storage.errors import InputError
 from storage.places.base import is_url
 from storage.places.fetching import fetched
 from storage.places.location import locate
 
 CARD = "README.md"
-_PROBE = ("probe.safetensors", "probe.json")
+_CARRIED = ("probe.safetensors", "probe.json", CALIBRATION)
 _PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -92,7 +93,7 @@ def _write(place: str, partial: Path, llm: str | None, max_shard_size: str) -> d
     processor.save_pretrained(partial)
     processor.tokenizer.save_pretrained(str(partial / model_io.LLM_FOLDER))
     folder = fetched(place)
-    for name in _PROBE:
+    for name in _CARRIED:
         if (folder / name).exists():
             shutil.copyfile(folder / name, partial / name)
     return adapter

@@ -7,6 +7,7 @@ Layout::
     projector.safetensors
     llm/                   a transformers folder, unless config.json names a source
     adapter/               a PEFT adapter of the inner language model, if any
+    calibration.json       temperatures of its option probabilities, if they were fitted
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from e2llm_core.llm.attention import choose_attention
 from e2llm_core.llm.embedding_rows import enlarge, table_rows
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.llm.zero_loading import load_partitioned
+from e2llm_core.model.calibration import CALIBRATION
 from e2llm_core.tensors import load_strict, refuse_empty, save_tensors
 from storage.errors import InputError
 from storage.places.base import is_url
@@ -118,9 +120,12 @@ def llm_digest(folder: str | Path) -> str:
 
 
 def model_digest(folder: str | Path) -> str:
-    """Compute the SHA-256 over the settings and every safetensors file of a model folder, adapters included."""
+    """Compute the SHA-256 over all that a model folder's answers and probabilities follow from.
+
+    These are its settings, its temperatures where it was calibrated, and every safetensors file, adapters included.
+    """
     root = Path(folder)
-    settings = [path for path in (root / "config.json", root / "tower.json") if path.exists()]
+    settings = [path for name in ("config.json", "tower.json", CALIBRATION) if (path := root / name).exists()]
     return _files_digest(root, [*settings, *sorted(root.rglob("*.safetensors"))])
 
 

@@ -19,12 +19,13 @@ Parser = Callable[[str, Sequence[str]], str | None]
 
 @dataclass(frozen=True)
 class Question:
-    """A question about `num_segments` segments with a closed list of answers."""
+    """A question about `num_segments` segments with a closed list of answers; of a task, by name, or of none."""
 
     user: str
     options: tuple[str, ...]
     num_segments: int = 1
     parser: Parser = exact_option
+    task: str | None = None
 
     def messages(self) -> list[dict[str, str]]:
         """The prompt in chat form."""

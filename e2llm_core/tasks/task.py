@@ -70,7 +70,7 @@ class Task(DialogueForm):
 
     def question(self, labels: Sequence[str]) -> Question:
         """What the model is asked in evaluation."""
-        return Question(self.ask(labels), self.options(labels), self.num_segments, self.parse)
+        return Question(self.ask(labels), self.options(labels), self.num_segments, self.parse, self.name)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """Predictions of what else answers these items, by name; each is made when it is called.

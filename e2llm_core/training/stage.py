@@ -153,6 +153,12 @@ class Stage(ABC):
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Metrics on validation subjects; a collective call. `score` in it selects the best weights (higher)."""
 
+    def calibrate(self, model: nn.Module, world: World) -> None:  # noqa: B027
+        """Fit on validation subjects what `export` writes beside the weights. A collective call, after the last step.
+
+        It runs without gradients; the model holds the weights that are exported.
+        """
+
     @abstractmethod
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the model directory from gathered trainable and frozen-but-own tensors; rank 0 only."""

@@ -261,6 +261,9 @@ class Trainer:
         self.checkpoints.finish(self.engine)
         if self.config.select == "best":
             self.checkpoints.load_best(self.engine, self.state)
+        self.engine.model.eval()
+        with torch.no_grad():
+            self.stage.calibrate(self.engine.model, self.world)
         self._export(self.run / "model")
 
 

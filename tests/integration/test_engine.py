@@ -10,9 +10,16 @@ import torch
 from pydantic import TypeAdapter
 from transformers import get_scheduler
 
+from e2llm_core.inference.predictor import Predictor
+from e2llm_core.model.calibration import read_calibration
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import build_stage
+from e2llm_core.stages.data import EEGData
+from e2llm_core.stages.language import ClaimedWindows
+from e2llm_core.stages.probe import load_scaler
+from e2llm_core.stages.stage3.calibrating import chosen_items, fitted
 from e2llm_core.stages.table import AnyPlan
+from e2llm_core.tasks.registry import TASKS
 from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.meter import MEASURED
 from e2llm_core.training.metrics import read_metrics
@@ -195,6 +202,22 @@ def test_what_stage_3_hands_on_is_the_trained_model(trained):
     assert abs(found - old) > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["stage3", "best-of", "zero-2", "stage3-cut"])
+def test_temperatures_are_of_the_model_that_is_handed_on(cut, name):
+    """Fitted on all ranks of ZeRO-3, and in whatever pieces: as one process finds them in the model's folder."""
+    kept, predictor = read_calibration(cut / name / "model"), Predictor(cut / name / "model")
+    data = EEGData.open(TypeAdapter(AnyPlan).validate_python(plans(cut)["stage3"]).data)
+    assert [one.task for one in kept.temperatures] == ["IED", "EPC"]
+    side = ClaimedWindows(data, data.split.validation, load_scaler(cut / "stage1/model"))
+    for one in kept.temperatures:
+        items, question = chosen_items(TASKS[one.task], side, TRAIN["seed"]), TASKS[one.task].question(data.labels)
+        nll = predictor.option_nll(question, np.stack([side.windows.read(pair) for pair in items.windows]))
+        again = fitted(TASKS[one.task], question.options, nll, items, data.split.digest)
+        assert one.windows_digest == again.windows_digest
+        assert one.nll_before == pytest.approx(again.nll_before, abs=TOLERANCE)
+        assert one.nll_after == pytest.approx(again.nll_after, abs=TOLERANCE)
+
+
 def complete(run: Path) -> list[str]:
     return sorted(path.parent.name for path in run.glob("checkpoints/*/COMPLETE"))
 
@@ -219,7 +242,7 @@ def test_a_run_that_was_killed_or_stopped_goes_on_bit_for_bit(trained):
     assert resumptions(stopped) == ["[stage3] resumed at step 3"]
     for run in (killed, stopped):
         assert curve(run) == curve(trained / "stage3")
-    for name in ("projector.safetensors", "adapter/adapter_model.safetensors"):
+    for name in ("projector.safetensors", "adapter/adapter_model.safetensors", "calibration.json"):
         assert (killed / "model" / name).read_bytes() == (trained / "stage3/model" / name).read_bytes()
 
 

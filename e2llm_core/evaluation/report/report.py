@@ -13,6 +13,7 @@ from e2llm_core.evaluation.metrics import Answers, TableMetric
 from e2llm_core.evaluation.predictions import read_predictions
 from e2llm_core.evaluation.report import eeg_figures, figures
 from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
+from e2llm_core.evaluation.report.probability_section import NAMES, probability_tables
 from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, judge, meanings
 from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
@@ -23,7 +24,7 @@ from storage.places.files import write_bytes
 
 METHOD_WORDS = {
     "t_subjects": "Student's t over subjects",
-    "subject_bootstrap": "subject-clustered percentile bootstrap",
+    "subject_bootstrap": "subject-clustered bootstrap, expanded percentiles",
     "none": "no interval, one subject only",
 }
 _ORDER = ("oracle", "e2llm", "probe", "de_svm", "random_eeg", "other_class", "text_only", "session_only")
@@ -87,7 +88,10 @@ def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[
         "titles": {task: f"{task}: {TASKS[task].title}" for task in tasks},
         "headline_metrics": {task: TASKS[task].metrics[0].words for task in tasks},
         "headlines": [line for task in tasks if (line := _headline(summary, task))],
-        "metrics": list(dict.fromkeys(row.metric for row in summary.results)),
+        "metrics": list(dict.fromkeys(row.metric for row in summary.results if row.metric not in NAMES)),
+        "probabilities": probability_tables(summary, predictions),
+        "probability_names": NAMES,
+        "num_clips": sorted({row.n_clips for row in summary.results if row.clip_ci_low is not None and row.n_clips}),
         "table": _table(summary),
         "controls": _controls(summary),
         "margin": MARGIN,
@@ -156,6 +160,8 @@ def _table(summary: Summary) -> list[dict[str, Any]]:
     """One line per set of answers, one cell per metric."""
     lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for row in summary.results:
+        if row.metric in NAMES:
+            continue
         key = (row.task, row.model, row.condition, row.readout)
         line = lines.setdefault(key, {"first": row, "name": display_name(row.model, row.condition), "cells": {}})
         line["cells"][row.metric] = row

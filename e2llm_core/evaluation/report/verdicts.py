@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
+from e2llm_core.evaluation.equivalence import MARGIN, equivalence
+from e2llm_core.evaluation.equivalence import Equivalent as AtNull
 from e2llm_core.evaluation.references.controls import Control
+from e2llm_core.evaluation.repeated import RepeatedRow
 from e2llm_core.evaluation.summary import ResultRow
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
-
-MARGIN = 0.05
-"""A control is at its null when its whole interval lies within this of the expected value."""
 
 MEANINGS: Mapping[str, str] = {
     "random_eeg": "noise in place of the EEG; above its null the answer would not come from the EEG",
@@ -42,17 +41,6 @@ def meanings() -> dict[str, str]:
     return dict(MEANINGS) | {name: control.meaning for name, control in controls_of_tasks().items()}
 
 
-class AtNull(StrEnum):
-    """Whether a control is where its null puts it: a test of equivalence."""
-
-    YES = "yes"
-    """The 95 % interval lies within `MARGIN` of the expected value."""
-    NO = "no"
-    """The interval lies wholly outside of that."""
-    CANNOT_TELL = "cannot tell: too few subjects"
-    """It lies partly inside, or there is none."""
-
-
 @dataclass(frozen=True)
 class Verdict:
     """The judgement of a control.
@@ -60,12 +48,15 @@ class Verdict:
     Attributes
     ----------
     at_null
-        See `AtNull`.
+        Whether the control is where its null puts it.
+    margin
+        What was allowed around the expected value.
     words
         ``at its null: yes ([0.120, 0.180], expected 0.143 ± 0.05)``.
     """
 
     at_null: AtNull
+    margin: float
     words: str
 
 
@@ -84,7 +75,7 @@ def display_name(model: str, condition: str) -> str:
     return f"{name}, {names.get(condition, condition)}"
 
 
-def judge(row: ResultRow) -> Verdict:
+def judge(row: ResultRow | RepeatedRow) -> Verdict:
     """Test whether a control is equivalent to its expected value; a wide interval shows nothing.
 
     Raises
@@ -95,13 +86,6 @@ def judge(row: ResultRow) -> Verdict:
     if row.chance is None:
         raise ValueError(f"the control {row.model}, {row.condition} on {row.task} states no expected value")
     expected = f"expected {row.chance:.3f} ± {MARGIN}"
-    if row.ci_low is None or row.ci_high is None:
-        return Verdict(AtNull.CANNOT_TELL, f"at its null: {AtNull.CANNOT_TELL} (no interval, {expected})")
-    low, high = row.chance - MARGIN, row.chance + MARGIN
-    if low <= row.ci_low and row.ci_high <= high:
-        at_null = AtNull.YES
-    elif row.ci_high < low or high < row.ci_low:
-        at_null = AtNull.NO
-    else:
-        at_null = AtNull.CANNOT_TELL
-    return Verdict(at_null, f"at its null: {at_null} ([{row.ci_low:.3f}, {row.ci_high:.3f}], {expected})")
+    at_null = equivalence(row.ci_low, row.ci_high, row.chance)
+    interval = "no interval" if row.ci_low is None else f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    return Verdict(at_null, MARGIN, f"at its null: {at_null} ({interval}, {expected})")

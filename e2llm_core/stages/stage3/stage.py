@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from e2llm_core.llm.attention import describe_attention
+from e2llm_core.model.calibration import Calibration
 from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.model_io import llm_place
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
@@ -23,10 +24,12 @@ from e2llm_core.stages.language import (
     strip_prefix,
 )
 from e2llm_core.stages.probe import load_scaler
+from e2llm_core.stages.stage3.calibrating import OptionScorer, chosen_items, fitted, said
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.tasks.registry import TASKS
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
+from e2llm_core.training.world import World
 from storage.places.fetching import fetched
 
 
@@ -60,6 +63,7 @@ class Stage3(LanguageStage):
         self._model, self._model_folder = model, fetched(model)
         self._lora, self._shares = lora, [TASKS[name] for name in tasks]
         self.tasks = tuple(dict.fromkeys(tasks))
+        self.calibration: Calibration | None = None
         self._options = llm_options(train)
         super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
         self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
@@ -111,6 +115,19 @@ class Stage3(LanguageStage):
         windows = source.sampler(task)(window, rng)
         return Sample(task.dialogue(source, windows, rng), windows, self.tasks.index(task.name))
 
+    def calibrate(self, model: nn.Module, world: World) -> None:
+        """Fit a temperature to each task's option probabilities on the validation side, where the split has one."""
+        if not self.data.split.validation:
+            return
+        found = []
+        for task in (TASKS[name] for name in self.tasks):
+            items, question = chosen_items(task, self.validation, self.train.seed), task.question(self.data.labels)
+            nll = OptionScorer(self.validation, self.processor, question, self.train).nll(model, items.windows, world)
+            found.append(fitted(task, question.options, nll, items, self.data.split.digest))
+            if world.is_first:
+                print(f"[{self.name}] {said(found[-1])}", flush=True)
+        self.calibration = Calibration(temperatures=tuple(found))
+
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""
         assert isinstance(model, E2LLMForConditionalGeneration)
@@ -129,6 +146,8 @@ class Stage3(LanguageStage):
             tensors=tensors,
             sides=self.data.split.seen,
         )
+        if self.calibration is not None:
+            self.calibration.write(folder)
 
     def _llm_of_stage2(self) -> str:
         """Folder, URL or hub id, read again: the model in memory names it relative to where it was last written."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2llm_core.evaluation import predictions as tables
+from e2llm_core.evaluation.probabilities import probability_rows
 from e2llm_core.evaluation.references import controls
 from e2llm_core.evaluation.report import eeg_figures, figures, inputs
 from e2llm_core.evaluation.report.report import write_report
@@ -192,6 +193,32 @@ def test_references_inside_pictures_exist(report):
 )
 def test_the_report_says(report, words):
     assert words in html.unescape(report)
+
+
+@pytest.mark.parametrize(("temperature", "words"), [(1.7, "temperature 1.70"), (None, "not calibrated")])
+def test_probabilities_are_scored_and_drawn_beside_their_temperature(tmp_path, trials, names, temperature, words):
+    write_inputs(tmp_path, trials, names, extras=False)
+    summary = Summary.read(tmp_path / "summary.json")
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), size=len(trials))
+    rows = tables.most_probable(trials, shares, task="IED", model="e2llm", labels=names, seed=0)
+    predictions = tables.read_predictions(tmp_path / "predictions.parquet")
+    tables.write_predictions(pd.concat([predictions, rows], ignore_index=True), tmp_path / "predictions.parquet")
+    spoken = PROVENANCE.model_copy(update={"prompt": "first-wording"})
+    scored = probability_rows(rows, spoken, temperature=temperature)
+    summary.model_copy(update={"results": [*summary.results, *scored]}).write(tmp_path / "summary.json")
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    text = " ".join(page.words)
+    for part in ("Can the probabilities be trusted?", "Brier score", "confidence", "coverage", words):
+        assert part in text
+    assert ("before, temperature 1" in text) == (temperature is not None)
+    assert len(page.identifiers) == len(set(page.identifiers))
+
+
+def test_a_control_shows_its_margin_and_results_their_interval_over_clips(report):
+    text = " ".join(Page(report).words)
+    assert "0.143 ± 0.05" in text
+    assert "clip-clustered bootstrap, 80 clips" in text
+    assert "over 80 clips [" in text
 
 
 def test_generated_text_cannot_inject_markup(tmp_path, trials, names):

@@ -46,6 +46,10 @@ DESIGN_COLUMNS = {
     "ci_method",
     "model_digest",
     "primary",
+    "n_clips",
+    "clip_ci_low",
+    "clip_ci_high",
+    "temperature",
 }
 
 

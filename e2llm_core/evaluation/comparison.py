@@ -1,0 +1,388 @@
+"""Two models on the same items: the difference of a metric, its intervals, and whether it is equivalent to none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from e2llm_core.evaluation.clips import ClipClusters
+from e2llm_core.evaluation.equivalence import MARGIN, Equivalent, equivalence
+from e2llm_core.evaluation.intervals import (
+    MIN_CLIPS_FOR_BOOTSTRAP,
+    NO_INTERVAL,
+    Interval,
+    bootstrap_interval,
+    subject_interval,
+)
+from e2llm_core.evaluation.metrics import Answers, Metric
+from e2llm_core.evaluation.predictions import stored_predictions
+from e2llm_core.evaluation.summary import Provenance, Summary
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.question import Readout
+from storage.errors import InputError
+from storage.places.location import locate
+from storage.splits.checks import listed
+
+ITSELF = "compared with itself"
+SUMMARY, PREDICTIONS = "summary.json", "predictions.parquet"
+
+
+class Answerer(BaseModel):
+    """Who answered, from what, and how it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    condition: str
+    readout: Readout
+
+
+class SubjectDifference(BaseModel):
+    """One subject's values of a comparison; means over seeds and folds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: str
+    value_a: float
+    value_b: float
+    difference: float
+
+
+class PairedRow(BaseModel):
+    """The difference of two models, A less B, on the same items.
+
+    Attributes
+    ----------
+    value_a, value_b, difference
+        Means over subjects of each subject's mean over its runs.
+    ci_low, ci_high, ci_method
+        95 % interval of the difference over subjects.
+    n_clips, clip_ci_low, clip_ci_high
+        The same over clips, with these subjects; null where there are too few.
+    margin, equivalent
+        Whether the interval over subjects lies within the margin of no difference.
+    is_itself
+        Whether A and B are one model: nothing was compared.
+    per_subject
+        In the order of subjects.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    metric: str
+    a: Answerer
+    b: Answerer
+    value_a: float
+    value_b: float
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str
+    n_clips: int | None
+    clip_ci_low: float | None
+    clip_ci_high: float | None
+    margin: float
+    equivalent: Equivalent
+    is_itself: bool
+    n_items: int = Field(gt=0)
+    n_subjects: int = Field(gt=0)
+    n_runs: int = Field(gt=0)
+    split: str
+    per_subject: tuple[SubjectDifference, ...]
+
+    @property
+    def verdict(self) -> str:
+        """``equivalent within 0.05: yes ([-0.012, 0.020])``."""
+        if self.is_itself:
+            return ITSELF
+        interval = "no interval" if self.ci_low is None else f"[{self.ci_low:.3f}, {self.ci_high:.3f}]"
+        return f"equivalent within {self.margin:g}: {self.equivalent} ({interval})"
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """An evaluation that is done.
+
+    Attributes
+    ----------
+    place : str
+        Folder or URL, as messages name it.
+    summary : Summary
+        What summary.json holds.
+    predictions : pandas.DataFrame
+        What predictions.parquet holds.
+    """
+
+    place: str
+    summary: Summary
+    predictions: pd.DataFrame
+
+    @classmethod
+    def read(cls, run: str | Path) -> EvaluatedRun:
+        """Read a run's folder or URL.
+
+        Raises
+        ------
+        InputError
+            When there are no results of an evaluation, or they are of another version.
+        """
+        place = locate(run)
+        if lacking := [name for name in (SUMMARY, PREDICTIONS) if not place.exists(name)]:
+            raise InputError(str(run), f"no results of an evaluation here: {lacking[0]} is missing", "Evaluate first.")
+        try:
+            summary = Summary.model_validate_json(place.read(SUMMARY))
+        except ValidationError as error:
+            raise InputError(f"{run}/{SUMMARY}", "is of another version", "Evaluate the model again.") from error
+        return cls(str(run), summary, stored_predictions(place.read(PREDICTIONS), f"{run}/{PREDICTIONS}"))
+
+    @property
+    def task(self) -> str:
+        """Of the primary endpoint; of the first number where none was declared."""
+        return next((row.task for row in self.summary.results if row.primary), self.summary.results[0].task)
+
+    def answerer(self, task: str, model: str, readout: Readout | None = None) -> Answerer:
+        """A model of this run on the EEG, or on what it is shown; read in its only way, or as asked, or as the primary.
+
+        Raises
+        ------
+        InputError
+            When it is not there, or was read in several ways of which none is the primary endpoint's.
+        """
+        rows = [row for row in self.summary.results if (row.task, row.model) == (task, model)]
+        if not rows:
+            known = list(dict.fromkeys(row.model for row in self.summary.results if row.task == task))
+            remedy = f"It has {listed(known or list(dict.fromkeys(row.task for row in self.summary.results)))}."
+            raise InputError(self.place, f"has no {model} on {task}", remedy)
+        condition = EEG if any(row.condition == EEG for row in rows) else rows[0].condition
+        ways = list(dict.fromkeys(row.readout for row in rows if row.condition == condition))
+        primary = [row.readout for row in self.summary.results if row.primary and row.task == task]
+        if len(ways) == 1:
+            chosen: Readout | None = ways[0]
+        else:
+            chosen = readout or next((way for way in primary if way in ways), None)
+        if chosen is None:
+            raise InputError(self.place, f"{model} was read as {listed(ways)}", "Say which is compared: --readout.")
+        return Answerer(model=model, condition=condition, readout=chosen)
+
+    def answers(self, task: str, who: Answerer) -> AnsweredItems:
+        """One set of answers of this run.
+
+        Raises
+        ------
+        InputError
+            When there is none.
+        """
+        wanted = {"task": task, **who.model_dump()}
+        rows = self.predictions[(self.predictions[list(wanted)] == list(wanted.values())).all(axis=1)]
+        numbers = [row for row in self.summary.results if all(getattr(row, k) == v for k, v in wanted.items())]
+        if rows.empty or not numbers:
+            keys = list(Answerer.model_fields)
+            known = self.predictions.loc[self.predictions["task"] == task, keys].drop_duplicates()
+            there = listed([" ".join(one) for one in known.itertuples(index=False)]) if len(known) else "no such task"
+            asked = f"{who.model} {who.condition} {who.readout}"
+            raise InputError(self.place, f"has no answers of {asked} to {task}", f"There is: {there}.")
+        fields = set(Provenance.model_fields)
+        return AnsweredItems(self.place, Provenance(**numbers[0].model_dump(include=fields)), rows)
+
+
+@dataclass(frozen=True)
+class AnsweredItems:
+    """One set of answers of one run: rows of predictions, and what they were made from."""
+
+    place: str
+    provenance: Provenance
+    rows: pd.DataFrame
+
+    @property
+    def seed_and_fold(self) -> tuple[int, int | None]:
+        """Which run of the protocol it is."""
+        return self.provenance.seed, self.provenance.fold
+
+    @property
+    def truth(self) -> dict[str, tuple[str, str]]:
+        """Subject and true answer of each item."""
+        columns = (self.rows["item_id"], self.rows["subject"].astype(str), self.rows["truth"])
+        return {item: (subject, truth) for item, subject, truth in zip(*columns, strict=True)}
+
+    def says_the_same(self, other: AnsweredItems) -> bool:
+        """Whether the other set is this one: of the same model, with the same answers."""
+        same = ("model_digest", "seed", "fold", "adaptation")
+        given = [one.rows.set_index("item_id")["answer"].sort_index() for one in (self, other)]
+        return given[0].equals(given[1]) and all(
+            getattr(self.provenance, name) == getattr(other.provenance, name) for name in same
+        )
+
+
+def compare(
+    runs_a: Sequence[EvaluatedRun],
+    runs_b: Sequence[EvaluatedRun],
+    *,
+    task: str,
+    metric: Metric,
+    a: Answerer,
+    b: Answerer,
+    margin: float = MARGIN,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> PairedRow:
+    """Compare two models on the same items of the same subjects.
+
+    Where both sides have runs of the same seeds and folds, run is held against run; else all runs of a fold must have
+    the same items. Each subject's values are means over its runs, and the interval is over subjects.
+
+    Parameters
+    ----------
+    runs_a, runs_b
+        Evaluations of A and of B: several seeds, several folds, or one each. One run may hold both models.
+    task, metric
+        What is compared.
+    a, b
+        Whose answers.
+    margin
+        What counts as no difference.
+    n_resamples, seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        When a run lacks the answers, or the runs differ in their items, the truth or the split.
+    """
+    sets_a, sets_b = [run.answers(task, a) for run in runs_a], [run.answers(task, b) for run in runs_b]
+    for sets in (sets_a, sets_b):
+        _require_different_runs(sets)
+    for one, other in _matched(sets_a, sets_b):
+        _require_same_items(one, other, task)
+    subjects = _differences(sets_a, sets_b, metric)
+    differences = np.array([one.difference for one in subjects])
+    interval = subject_interval(differences, n_resamples=n_resamples, seed=seed)
+    clips, over_clips = _over_clips(sets_a, sets_b, metric, n_resamples, seed)
+    return PairedRow(
+        task=task,
+        metric=metric.name,
+        a=a,
+        b=b,
+        value_a=float(np.mean([one.value_a for one in subjects])),
+        value_b=float(np.mean([one.value_b for one in subjects])),
+        difference=float(differences.mean()),
+        ci_low=interval.ends[0],
+        ci_high=interval.ends[1],
+        ci_method=interval.method,
+        n_clips=clips or None,
+        clip_ci_low=over_clips.ends[0],
+        clip_ci_high=over_clips.ends[1],
+        margin=margin,
+        equivalent=equivalence(*interval.ends, 0.0, margin),
+        is_itself=a == b and len(sets_a) == len(sets_b) and all(map(AnsweredItems.says_the_same, sets_a, sets_b)),
+        n_items=len({item for one in sets_a for item in one.truth}),
+        n_subjects=len(subjects),
+        n_runs=max(len(sets_a), len(sets_b)),
+        split=sets_a[0].provenance.split,
+        per_subject=subjects,
+    )
+
+
+def _require_different_runs(sets: Sequence[AnsweredItems]) -> None:
+    found: dict[tuple[int, int | None], str] = {}
+    for one in sets:
+        if one.seed_and_fold in found:
+            seed, fold = one.seed_and_fold
+            where = f"seed {seed}" if fold is None else f"seed {seed}, fold {fold}"
+            remedy = "Name one run for each seed and fold on a side."
+            raise InputError(one.place, f"is of {where}, as {found[one.seed_and_fold]}", remedy)
+        found[one.seed_and_fold] = one.place
+
+
+def _matched(
+    sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems]
+) -> list[tuple[AnsweredItems, AnsweredItems]]:
+    """Pairs of sets that must have the same items."""
+    by_run_a, by_run_b = ({one.seed_and_fold: one for one in sets} for sets in (sets_a, sets_b))
+    if by_run_a.keys() == by_run_b.keys():
+        return [(one, by_run_b[run]) for run, one in by_run_a.items()]
+    folds_a, folds_b = ({fold for _, fold in by_run} for by_run in (by_run_a, by_run_b))
+    if folds_a != folds_b:
+        odd = listed(sorted(str(fold) for fold in folds_a ^ folds_b))
+        raise InputError(
+            sets_b[0].place, f"and {sets_a[0].place} have different folds: {odd}", "Compare runs of the same folds."
+        )
+    first = {fold: next(one for one in sets_a if one.provenance.fold == fold) for fold in folds_a}
+    return [(first[one.provenance.fold], one) for one in (*sets_a, *sets_b) if one is not first[one.provenance.fold]]
+
+
+def _require_same_items(one: AnsweredItems, other: AnsweredItems, task: str) -> None:
+    """Refuse two sets whose difference would not be of the models alone."""
+    place = other.place
+    for field, words in (("split_digest", "split"), ("fold", "fold")):
+        here, there = getattr(one.provenance, field), getattr(other.provenance, field)
+        if here != there:
+            problem = f"has another {words} ({there}) than {one.place} ({here})"
+            raise InputError(place, problem, "Evaluate both on one split.")
+    mine, theirs = one.truth, other.truth
+    if not (common := mine.keys() & theirs.keys()):
+        raise InputError(place, f"shares no item of {task} with {one.place}", "Evaluate both on the same windows.")
+    if odd := sorted(mine.keys() ^ theirs.keys()):
+        problem = f"has other items of {task} than {one.place}: {len(odd)} are in one alone, such as {odd[0]}"
+        raise InputError(place, problem, "Evaluate both with the same windows, `num_pairs` and `seed`.")
+    if unlike := sorted(item for item in common if mine[item] != theirs[item]):
+        problem = f"and {one.place} differ in the truth of {len(unlike)} items of {task}, such as {unlike[0]}"
+        raise InputError(place, problem, "Evaluate both on one store.")
+
+
+def _differences(
+    sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems], metric: Metric
+) -> tuple[SubjectDifference, ...]:
+    value_a, value_b = (_subject_means(sets, metric) for sets in (sets_a, sets_b))
+    return tuple(
+        SubjectDifference(
+            subject=subject,
+            value_a=value_a[subject],
+            value_b=value_b[subject],
+            difference=value_a[subject] - value_b[subject],
+        )
+        for subject in sorted(value_a)
+    )
+
+
+def _subject_means(sets: Sequence[AnsweredItems], metric: Metric) -> Mapping[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in sets:
+        answers = Answers(one.rows)
+        for subject, value in zip(answers.subjects, metric.score(answers).by_subject, strict=True):
+            values.setdefault(str(subject), []).append(float(value))
+    return {subject: float(np.mean(found)) for subject, found in values.items()}
+
+
+def _over_clips(
+    sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems], metric: Metric, n_resamples: int, seed: int
+) -> tuple[int, Interval]:
+    """Number of clips, and the interval over clips of the difference of the metric over all items, mean over runs."""
+    clusters = [[ClipClusters(one.rows) for one in sets] for sets in (sets_a, sets_b)]
+    clips = sorted({clip for side in clusters for one in side for clip in one.clips})
+    if len(clips) < MIN_CLIPS_FOR_BOOTSTRAP or not all(one.are_known for side in clusters for one in side):
+        return len(clips), NO_INTERVAL
+    side_a, side_b = ([_resampled(one, metric, clips) for one in side] for side in clusters)
+
+    def difference(draws: NDArray[np.int64]) -> NDArray[np.float64]:
+        mean_a, mean_b = (np.mean([run(draws) for run in side], axis=0) for side in (side_a, side_b))
+        return np.asarray(mean_a - mean_b, dtype=np.float64)
+
+    return len(clips), bootstrap_interval(
+        difference, len(clips), n_resamples=n_resamples, seed=seed, method="clip_bootstrap"
+    )
+
+
+def _resampled(
+    clusters: ClipClusters, metric: Metric, clips: Sequence[int]
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """The metric of one run's resamples, of draws of the clips of all runs."""
+    places = [clips.index(clip) for clip in clusters.clips]
+    statistic = clusters.statistic(metric)
+    return lambda draws: statistic(draws[:, places])

@@ -1,0 +1,43 @@
+"""Tests of equivalence: whether an interval lies within a margin of a value."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+MARGIN = 0.05
+"""What counts as equal, of a score between 0 and 1."""
+
+
+class Equivalent(StrEnum):
+    """Whether a value is equivalent to what it is compared with."""
+
+    YES = "yes"
+    """The whole interval lies within the margin."""
+    NO = "no"
+    """The whole interval lies outside of the margin."""
+    CANNOT_TELL = "cannot tell: too few subjects"
+    """It lies partly inside, or there is none."""
+
+
+def equivalence(low: float | None, high: float | None, centre: float, margin: float = MARGIN) -> Equivalent:
+    """Judge an interval by a margin around a value; a wide interval shows nothing.
+
+    With a 95 % interval this is stricter than two one-sided tests at 5 %, which ask for the 90 % interval
+    (Schuirmann, 1987).
+
+    Parameters
+    ----------
+    low, high
+        Ends of the interval; null where there is none.
+    centre
+        What is expected.
+    margin
+        Half the width of what counts as equal.
+    """
+    if low is None or high is None:
+        return Equivalent.CANNOT_TELL
+    if centre - margin <= low and high <= centre + margin:
+        return Equivalent.YES
+    if high < centre - margin or centre + margin < low:
+        return Equivalent.NO
+    return Equivalent.CANNOT_TELL

@@ -1,0 +1,172 @@
+"""Several runs of one protocol, seeds and folds: means of subjects, their interval, and the spread over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from e2llm_core.evaluation.intervals import subject_interval
+from e2llm_core.evaluation.scores import METRIC_BOUNDS
+from e2llm_core.evaluation.summary import Summary
+from e2llm_core.tasks.question import Readout
+from storage.errors import InputError
+from storage.splits.checks import listed
+
+SET = ("task", "model", "condition", "readout", "metric")
+"""Columns that name a number."""
+
+SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split", "split_digest", "adaptation")
+"""Columns of `run_scores`."""
+
+_ONE_FOLD = -1
+
+
+class RepeatedRow(BaseModel):
+    """One number over several runs.
+
+    Attributes
+    ----------
+    value
+        Mean over subjects of each subject's mean over its runs.
+    ci_low, ci_high, ci_method
+        95 % interval over subjects of those means.
+    chance
+        Mean of the expected values of the runs; null where one of them has none.
+    n_items
+        Items over all subjects, of one seed.
+    n_subjects, n_seeds, n_folds, n_runs
+        How many of each.
+    seed_min, seed_max, seed_sd
+        Smallest, largest and standard deviation (n - 1) over seeds of the mean over subjects; null with one seed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    model: str
+    condition: str
+    readout: Readout
+    metric: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str
+    chance: float | None
+    n_items: int = Field(gt=0)
+    n_subjects: int = Field(gt=0)
+    n_seeds: int = Field(gt=0)
+    n_folds: int = Field(gt=0)
+    n_runs: int = Field(gt=0)
+    seed_min: float | None
+    seed_max: float | None
+    seed_sd: float | None
+    split: str
+    adaptation: str
+
+
+def run_scores(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Scores of every subject in every run: the columns `SCORE_COLUMNS`, one row each.
+
+    Parameters
+    ----------
+    summaries
+        One per run. The seed and the fold of a score are those of its number in `Summary.results`.
+    """
+    tables = []
+    for summary in summaries:
+        if not summary.per_subject:
+            continue
+        scores = pd.DataFrame([one.model_dump() for one in summary.per_subject])
+        wanted = (*SET, "seed", "fold", "chance", "split", "split_digest", "adaptation")
+        runs = pd.DataFrame([row.model_dump(include=set(wanted)) for row in summary.results])[list(wanted)]
+        tables.append(scores.merge(runs, on=list(SET), validate="many_to_one")[list(SCORE_COLUMNS)])
+    if not tables:
+        return pd.DataFrame(columns=list(SCORE_COLUMNS))
+    scores = pd.concat(tables, ignore_index=True)
+    scores["fold"] = scores["fold"].astype("Int64")
+    return scores
+
+
+def repeated_rows(scores: pd.DataFrame, *, n_resamples: int = 2000) -> list[RepeatedRow]:
+    """Sum up runs of several seeds and folds, number by number.
+
+    A subject that is tested in several folds (official folds) has the mean over them; one that is tested in a fold of
+    its own (leave one subject out) has that fold's value.
+
+    Parameters
+    ----------
+    scores
+        As from `run_scores`.
+    n_resamples
+        Resamples of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        When a run occurs twice, seeds tested different subjects or other folds, a fold has several splits, or the
+        protocol or the adaptation differs.
+    """
+    keyed = scores.assign(fold=scores["fold"].astype("Int64").fillna(_ONE_FOLD).astype(int))
+    return [
+        _row(dict(zip(SET, keys, strict=True)), part, n_resamples)
+        for keys, part in keyed.groupby(list(SET), sort=False)
+    ]
+
+
+def _row(keys: dict[str, Any], scores: pd.DataFrame, n_resamples: int) -> RepeatedRow:
+    _require_one_protocol(keys, scores)
+    of_seed = scores.groupby(["subject", "seed"])["value"].mean().unstack("seed")
+    subjects = of_seed.mean(axis=1)
+    bounds = METRIC_BOUNDS.get(keys["metric"], (-math.inf, math.inf))
+    interval = subject_interval(subjects.to_numpy(), n_resamples=n_resamples, bounds=bounds)
+    seeds = of_seed.mean(axis=0).to_numpy()
+    several = len(seeds) > 1
+    first = scores["seed"] == scores["seed"].iloc[0]
+    return RepeatedRow(
+        **keys,
+        value=float(subjects.mean()),
+        ci_low=interval.ends[0],
+        ci_high=interval.ends[1],
+        ci_method=interval.method,
+        chance=None if scores["chance"].isna().any() else float(scores["chance"].mean()),
+        n_items=int(scores.loc[first, "n"].sum()),
+        n_subjects=len(subjects),
+        n_seeds=len(seeds),
+        n_folds=scores["fold"].nunique(),
+        n_runs=len(scores[["seed", "fold"]].drop_duplicates()),
+        seed_min=float(seeds.min()) if several else None,
+        seed_max=float(seeds.max()) if several else None,
+        seed_sd=float(seeds.std(ddof=1)) if several else None,
+        split=scores["split"].iloc[0],
+        adaptation=scores["adaptation"].iloc[0],
+    )
+
+
+def _require_one_protocol(keys: dict[str, Any], scores: pd.DataFrame) -> None:
+    """Refuse runs whose mean would mix what is not alike."""
+    place = ", ".join(str(value) for value in keys.values())
+    twice = scores[scores.duplicated(["subject", "seed", "fold"])]
+    if len(twice):
+        one = twice.iloc[0]
+        fold = "" if one["fold"] == _ONE_FOLD else f", fold {one['fold']}"
+        raise InputError(place, f"the run of seed {one['seed']}{fold} occurs twice", "Name each run once.")
+    for column, words in (("split", "protocols of the split"), ("adaptation", "adaptation rules")):
+        if len(found := sorted(scores[column].unique())) > 1:
+            raise InputError(place, f"runs have different {words}: {listed(found)}", "Sum up each by itself.")
+    digests = scores.groupby("fold")["split_digest"].nunique()
+    if (digests > 1).any():
+        fold = digests.index[digests > 1][0]
+        where = "runs" if fold == _ONE_FOLD else f"runs of fold {fold}"
+        remedy = "Give all of them one `split.seed`; seeds of training do not change it."
+        raise InputError(place, f"{where} have different splits", remedy)
+    tested = {seed: set(zip(part["subject"], part["fold"], strict=True)) for seed, part in scores.groupby("seed")}
+    (first, expected), *others = tested.items()
+    for seed, found_here in others:
+        if found_here != expected:
+            odd = sorted(f"{subject}" for subject, _ in found_here ^ expected)
+            problem = f"seeds {first} and {seed} did not test the same subjects and folds: {listed(odd)} differ"
+            raise InputError(place, problem, "Run the cells that are missing.")

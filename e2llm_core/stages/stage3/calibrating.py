@@ -1,0 +1,140 @@
+"""Temperatures from the validation side, at the end of stage 3: the model that trained answers, on all ranks."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_token
+from e2llm_core.model.calibration import TaskTemperature, fit_temperature
+from e2llm_core.model.modeling_e2llm import placeholder_places
+from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.stages.config import LanguageTrainConfig
+from e2llm_core.stages.language import ClaimedWindows
+from e2llm_core.tasks.items import Items
+from e2llm_core.tasks.question import Question
+from e2llm_core.tasks.task import Task
+from e2llm_core.training.stage import Batch
+from e2llm_core.training.world import World
+
+ITEMS = 128
+"""Validation items of each task that a temperature is fitted on."""
+
+
+@dataclass(frozen=True)
+class OptionScorer:
+    """Scores every option of a question as the immediate answer, as `Predictor.likelihood` does, in packed rows.
+
+    Parameters
+    ----------
+    source : ClaimedWindows
+        Windows of one side.
+    processor : E2LLMProcessor
+        Tokenises.
+    question : Question
+        Asked about every item.
+    train : LanguageTrainConfig
+        Bounds of a forward pass.
+    """
+
+    source: ClaimedWindows
+    processor: E2LLMProcessor
+    question: Question
+    train: LanguageTrainConfig
+
+    @cached_property
+    def _tokens(self) -> list[TokenSample]:
+        """The question with each of its options, whose tokens count."""
+        samples = []
+        for option in self.question.options:
+            prompt, target = self.processor.tokenize(self.question.messages(), option, None)
+            weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
+            samples.append(TokenSample(np.array(prompt + target), weights))
+        return samples
+
+    def nll(self, model: nn.Module, windows: np.ndarray, world: World) -> np.ndarray:
+        """Negative log-likelihood of each option in nats. A collective call.
+
+        Parameters
+        ----------
+        model : nn.Module
+            In evaluation mode.
+        windows : np.ndarray
+            int64 (items, segments): the windows that each item shows.
+        world : World
+            This rank's place; each rank scores its residue class.
+
+        Returns
+        -------
+        np.ndarray
+            float64 (items, options), the same on every rank.
+        """
+        options = self._tokens
+        mine = np.arange(world.rank, len(windows), world.size)
+        room = max(1, self.train.micro_batch // len(options))
+        length = sum(len(tokens) for tokens in options)
+        rows = pack([length] * len(mine), self.train.micro_tokens, room, 1)[0] if len(mine) else []
+        passes = max(world.exchange(len(rows)))
+        found = np.zeros((len(windows), len(options)))
+        for row in [*rows, *[[]] * (passes - len(rows))]:
+            items = mine[row] if row else np.zeros(1, dtype=np.int64)
+            scored = self._score(model, windows[items], world)
+            if row:
+                found[items] = scored
+        return np.array(world.sum(found.ravel())).reshape(found.shape)
+
+    def _score(self, model: nn.Module, windows: np.ndarray, world: World) -> np.ndarray:
+        """(items, options) of one packed row: all options of one item after the other."""
+        options = self._tokens
+        samples = options * len(windows)
+        shown = np.repeat(windows, len(options), axis=0).ravel()
+        tensors: dict[str, Any] = packed_row(samples)
+        tensors.pop("tasks")
+        key = self.source.segments.key
+        tensors[key] = torch.from_numpy(self.source.segments.read(shown, None))
+        ids, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
+        tensors["eeg_places"] = placeholder_places(tensors["input_ids"], ids, len(shown), each)
+        given = Batch(tensors, 0).to(world.device).tensors
+        nll = model(**given).token_nll.double()
+        number = sample_of_token(given["cu_seq_lens_q"], given["supervised"])
+        summed = torch.zeros(len(samples), dtype=torch.float64, device=nll.device).index_add(0, number, nll)
+        scores: np.ndarray = summed.view(len(windows), len(options)).cpu().numpy()
+        return scores
+
+
+def chosen_items(task: Task, source: ClaimedWindows, seed: int) -> Items:
+    """At most `ITEMS` of a task's items of one side, by seed."""
+    items = task.items(source.windows, ITEMS, seed)
+    if len(items.windows) <= ITEMS:
+        return items
+    chosen = np.sort(np.random.default_rng([seed, len(items.windows)]).permutation(len(items.windows))[:ITEMS])
+    return Items(items.table.iloc[chosen].reset_index(drop=True), items.windows[chosen])
+
+
+def fitted(task: Task, options: Sequence[str], nll: np.ndarray, items: Items, split_digest: str) -> TaskTemperature:
+    """Fit a task's temperature to the options' likelihoods (items, options)."""
+    place = {option: number for number, option in enumerate(options)}
+    truth = np.array([place[label] for label in items.table["label"]])
+    temperature, before, after = fit_temperature(nll, truth)
+    names = "\n".join(items.table["item_id"])
+    return TaskTemperature(
+        task=task.name,
+        options=tuple(options),
+        temperature=temperature,
+        n=len(items.windows),
+        nll_before=before,
+        nll_after=after,
+        split_digest=split_digest,
+        windows_digest=hashlib.sha256(names.encode()).hexdigest(),
+    )
+
+
+def said(found: TaskTemperature) -> str:
+    """One line about a temperature."""
+    change = f"nll {found.nll_before:.3f} to {found.nll_after:.3f}"
+    return f"{found.task}: temperature {found.temperature:.3f} ({change} on {found.n} validation items)"
