@@ -79,7 +79,7 @@ def evaluate(plan: EvaluationPlan, folder: Path, log: Path, at: int | None = Non
     answers.ITEMS_PER_REQUEST = PER_REQUEST
     death = Death(at)
     death.in_writes()
-    run.evaluate(plan, folder, lambda: nullcontext(FakeClient(log, death)), {})
+    run.evaluate(plan, folder, lambda one: nullcontext(FakeClient(log, death)), {})
 
 
 class FakeScorer:

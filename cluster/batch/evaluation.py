@@ -7,10 +7,11 @@ from cluster.resources import Resources, require_resources
 from cluster.serve.deployment import deployed
 from e2llm_core.evaluation import run as core
 from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.inputs import speaks
 
 
 def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, environment: dict[str, Any]) -> str:
-    """Evaluate a model directory; see `e2llm_core.evaluation.run.evaluate`.
+    """Evaluate models, baselines and controls; see `e2llm_core.evaluation.run.evaluate`.
 
     Parameters
     ----------
@@ -19,7 +20,7 @@ def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, enviro
     run : str or Path
         Folder or URL of the run.
     resources : Resources
-        Replicas of the model, and what each reserves.
+        Replicas of each language model in turn, and what each reserves; where there is none, nothing is.
     environment : dict
         Recorded in the summary.
 
@@ -28,5 +29,6 @@ def evaluate(plan: EvaluationPlan, run: str | Path, resources: Resources, enviro
     str
         Path or URL of the report.
     """
-    require_resources(resources)
-    return core.evaluate(plan, run, lambda: deployed(plan, run, resources), environment)
+    if any(speaks(model) for model in plan.named_models.values()):
+        require_resources(resources)
+    return core.evaluate(plan, run, lambda one: deployed(one, run, resources), environment)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.config import SINGLE, EvaluationPlan
 from e2llm_core.evaluation.items import Noise, Request, requests_of
 from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
 from e2llm_core.inference.predictor import Generated, Predictor
@@ -39,8 +39,8 @@ class Client(Protocol):
         """Yield the generated answers of each request, one per item."""
 
 
-Deploy = Callable[[], AbstractContextManager[Client]]
-"""Hosts the model while its block runs."""
+Deploy = Callable[[EvaluationPlan], AbstractContextManager[Client]]
+"""Hosts the one model of a plan while its block runs."""
 
 
 class ItemAnswerer:
@@ -49,10 +49,11 @@ class ItemAnswerer:
     Parameters
     ----------
     plan : EvaluationPlan
-        Absolute paths.
+        Of one language model. Absolute paths.
     """
 
     def __init__(self, plan: EvaluationPlan) -> None:
+        assert plan.model is not None
         self._predictor = Predictor(plan.model)
         data = EEGData.open(plan.data)
         self._source = data.windows(data.split.test)
@@ -96,14 +97,17 @@ class AnswerSet:
         return {f"{folder}/{number:06d}.parquet": request for number, request in enumerate(requests)}
 
 
-def answer_sets(task: Task, items: Items, labels: Sequence[str]) -> list[AnswerSet]:
-    """All that the model is asked of one task: under each of its conditions, read in both ways."""
+def answer_sets(
+    task: Task, items: Items, labels: Sequence[str], conditions: Sequence[Condition] | None = None
+) -> list[AnswerSet]:
+    """All that a model is asked of one task: under each of its conditions, or of those named, read in both ways."""
     question, readouts = task.question(labels), get_args(Readout)
-    return [AnswerSet(task.name, items, question, shown, way) for shown in task.conditions for way in readouts]
+    asked = task.conditions if conditions is None else conditions
+    return [AnswerSet(task.name, items, question, shown, way) for shown in asked for way in readouts]
 
 
 class KeptAnswers:
-    """What an evaluation has of its answers so far; what is there is not asked again.
+    """What an evaluation has of one model's answers so far, or of its references; what is there is not made again.
 
     Rows are always made of what was read back: those of a run that was killed are those of one that was not.
 
@@ -113,16 +117,19 @@ class KeptAnswers:
         The run's folder or URL.
     made_from : dict
         As `made_from` gives it.
+    name : str
+        Of the model, as results have it.
     """
 
-    def __init__(self, run: str | Path, made_from: dict[str, str]) -> None:
-        self._parts = Parts(run, ANSWERS, made_from)
+    def __init__(self, run: str | Path, made_from: dict[str, str], name: str = SINGLE) -> None:
+        self._name, self._parts = name, Parts(run, f"{ANSWERS}/{name}", made_from)
         if self._parts.differs:
-            print(f"[evaluate] asks again: the {', '.join(self._parts.differs)} differs from what was kept", flush=True)
+            what = f"the {', '.join(self._parts.differs)} differs from what was kept"
+            print(f"[evaluate] asks again: {what} of {name}", flush=True)
         elif self._parts:
-            print(f"[evaluate] goes on: {len(self._parts)} parts of the answers are there", flush=True)
+            print(f"[evaluate] goes on: {len(self._parts)} parts of the answers of {name} are there", flush=True)
 
-    def ask(self, sets: Sequence[AnswerSet], deploy: Deploy) -> None:
+    def ask(self, sets: Sequence[AnswerSet], deploy: Callable[[], AbstractContextManager[Client]]) -> None:
         """Have the answers of all sets; the model is hosted only where one is missing."""
         missing = [(one, requests) for one in sets if (requests := self._missing(one))]
         if not missing:
@@ -144,7 +151,7 @@ class KeptAnswers:
         return prediction_rows(
             one.items.table,
             task=one.task,
-            model="e2llm",
+            model=self._name,
             condition=one.condition,
             labels=options,
             answers=answers["answer"],
@@ -171,7 +178,7 @@ def discard_answers(run: str | Path) -> None:
 
 
 def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[str, str]:
-    """All that the answers depend on; places count by their content."""
+    """All that the answers of a model depend on, or of what is made from models; places count by their content."""
     settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
     settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}

@@ -1,19 +1,36 @@
 """Settings of an evaluation."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2llm_core.evaluation.inputs import Heads, TrainedLabels
+from e2llm_core.evaluation.references.baselines.table import BASELINES, DEFAULT_BASELINES
+from e2llm_core.evaluation.references.fitted_controls import PERMUTED_LABELS
 from e2llm_core.inputs import FileInput, Fit, LabelledWindows, ModelInput, RunInput
+from e2llm_core.oneof import OneOf
 from e2llm_core.plan import Input, Plan
 from e2llm_core.stages.config import DataConfig
+from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.question import Readout
-from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, MetricName, TaskName
+from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, ControlName, MetricName, TaskName, control_names
 from storage.places.base import Place
+
+SINGLE = "e2llm"
+"""What results call the model where there is one."""
+REFERENCES = "references"
+"""What the kept predictions of everything but models go by."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PARTS = ("probe", "tower", "oracle", REFERENCES)
+
+BaselineName = Annotated[str, OneOf(lambda: BASELINES)]
+"""A registered baseline's name, for settings."""
 
 
 class PrimaryEndpoint(BaseModel):
-    """The one number that was declared before training."""
+    """The one number that was declared before training, of each model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,10 +50,21 @@ class EvaluationPlan(Plan):
     """What is evaluated, on whom, and against what."""
 
     data: DataConfig
-    model: Place = Field(description="model directory of stage 3")
+    model: Place | None = Field(None, description="model directory; of stage 1, only its label head answers")
+    models: dict[str, Place] = Field(default_factory=dict, description="several of them, by the names of their rows")
     tasks: tuple[TaskName, ...] = Field(DEFAULT_TASKS, min_length=1)
     primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
     num_pairs: int = Field(600, ge=10, description="items of a task that draws them: pairs of test windows")
+    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, description="fitted to the same windows")
+    controls: tuple[ControlName, ...] | None = Field(
+        None, description="null: those that nothing is fitted for; see docs/evaluation.md"
+    )
+    kept_features: Place | None = Field(
+        None, description="folder where the baselines' features stay for other folds and seeds; null: nowhere"
+    )
+    missing_labels: Literal["error", "accept"] = Field(
+        "error", description="accept: fit baselines although a tested class has no training trial"
+    )
     stages: dict[str, Place] = Field(default_factory=dict, description="training runs whose curves are shown")
     twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
     seed: int = Field(0, ge=0)
@@ -47,15 +75,51 @@ class EvaluationPlan(Plan):
             raise ValueError(f"primary.task {self.primary.task} is not among tasks {list(self.tasks)}")
         return self
 
+    @model_validator(mode="after")
+    def _models_have_names(self) -> "EvaluationPlan":
+        if self.model is not None and self.models:
+            raise ValueError("name either model or models")
+        taken = {*BASELINES, *control_names(), EEG, *_PARTS}
+        for name in self.models:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"models: {name!r} is no name: letters, digits, dots, dashes, underscores")
+            if name in taken or name.startswith(tuple(f"{part}-" for part in _PARTS)):
+                raise ValueError(f"models: {name} is what results call something else")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ValueError("baselines names one twice")
+        return self
+
+    @model_validator(mode="after")
+    def _something_answers(self) -> "EvaluationPlan":
+        if not (self.named_models or self.baselines or self.twin or self.controls is None or self.controls):
+            raise ValueError("nothing is evaluated: name a model, a baseline or a control")
+        return self
+
+    @property
+    def named_models(self) -> dict[str, Place]:
+        """Model directories by the names of their rows."""
+        return dict(self.models) if self.model is None else {SINGLE: self.model}
+
+    def of(self, place: Place) -> "EvaluationPlan":
+        """The same with one model."""
+        return self.model_copy(update={"model": place, "models": {}})
+
+    def runs(self, control: str, fitted: bool = False) -> bool:
+        """Whether a control is asked for."""
+        return not fitted if self.controls is None else control in self.controls
+
     def inputs(self) -> tuple[Input, ...]:
-        """The runs whose curves are shown, stage 3's model, labelled windows, and a twin if any."""
+        """The runs whose curves are shown, the models, labelled windows, and a twin if any."""
+        fields = {f"models.{name}" if self.models else "model": place for name, place in self.named_models.items()}
         inputs: list[Input] = [RunInput(f"stages.{name}", run) for name, run in self.stages.items()]
-        inputs += [
-            ModelInput("model", self.model),
-            LabelledWindows("data.store", self.data),
-            Fit("model", self.model, self.data),
-        ]
+        inputs += [ModelInput(field, place) for field, place in fields.items()]
+        inputs.append(LabelledWindows("data.store", self.data))
+        inputs += [Fit(field, place, self.data) for field, place in fields.items()]
         if self.twin is not None:
             remedy = "Name the folder of the twin, or leave it out."
             inputs.append(FileInput("twin", self.twin, "no twin.json here", remedy, name="twin.json"))
+        fitted = [*self.baselines, *(name for name in self.controls or () if name == PERMUTED_LABELS.name)]
+        if fitted and self.missing_labels == "error":
+            inputs.append(TrainedLabels("data.split", self.data, ", ".join(fitted)))
+        inputs += [Heads(field, place) for field, place in fields.items()]
         return tuple(inputs)

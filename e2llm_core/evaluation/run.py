@@ -2,20 +2,22 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
-from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
 from e2llm_core.evaluation.faithfulness import claim_accuracy_row
+from e2llm_core.evaluation.models import EvaluatedModel, models_of
 from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
 from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows
+from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.report.inputs import write_examples, write_learning_curves
 from e2llm_core.evaluation.report.pictures import class_topomaps, three_examples
@@ -29,17 +31,13 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
-from e2llm_core.llm.families.base import Family
-from e2llm_core.llm.families.table import family_of
 from e2llm_core.model.calibration import read_calibration
-from e2llm_core.model.model_io import model_digest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.tasks.items import EEG, Items
 from e2llm_core.tasks.registry import TASKS, tasks_named
 from e2llm_core.tasks.task import Task
 from e2llm_core.training.metrics import METRICS, parse_metrics
-from storage.places.fetching import fetched
 from storage.places.location import locate
 from storage.places.workspace import working_folder
 from storage.twin import TwinConfig
@@ -65,23 +63,17 @@ class Evaluation:
         self.wall_seconds[step] = round(time.monotonic() - started, 2)
 
     @cached_property
-    def model(self) -> Path:
-        """The model on this node."""
-        return fetched(self.plan.model)
+    def models(self) -> list[EvaluatedModel]:
+        """What is evaluated."""
+        return models_of(self.plan)
 
-    @cached_property
-    def family(self) -> Family:
-        """Family of the model's language model, which says how its texts are read."""
-        content = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
-        return family_of(content["text_config"]["model_type"], str(self.plan.model))
+    @property
+    def speakers(self) -> dict[str, EvaluatedModel]:
+        """Those with a language model, by name."""
+        return {model.name: model for model in self.models if model.speaks}
 
-    @cached_property
-    def digest(self) -> str:
-        """Of the model."""
-        return model_digest(self.model)
-
-    def provenance(self, *, of_model: bool) -> Provenance:
-        """What all rows of the model, or of a reference, have in common."""
+    def provenance(self, of_model: EvaluatedModel | None = None) -> Provenance:
+        """What all rows of a model, or of a reference, have in common."""
         return Provenance(
             split=self.data.split.name,
             split_digest=self.data.split.digest,
@@ -92,7 +84,7 @@ class Evaluation:
             seed=self.plan.seed,
             adaptation=self.data.config.windows.adaptation,
             prompt="first-wording" if of_model else None,
-            model_digest=self.digest if of_model else None,
+            model_digest=of_model.digest if of_model else None,
         )
 
     @property
@@ -106,36 +98,43 @@ class Evaluation:
         if self.plan.twin is not None:
             card = json.loads((self.plan.twin / "twin.json").read_text())
             twin = TwinConfig.model_validate(card["config"])
-        return ReferenceInputs(self.data, self.model, self.plan.seed, twin)
+        return ReferenceInputs(
+            self.data,
+            self.plan.seed,
+            self.plan.baselines,
+            probes={model.part("probe"): model.folder for model in self.models},
+            towers={model.part("tower"): model.folder for model in self.models},
+            twin=twin,
+            kept_features=self.plan.kept_features,
+        )
 
     def add(self, rows: pd.DataFrame, chance: dict[str, float] | None = None) -> None:
         """Score one set of answers by every metric of its task."""
         self.predictions.append(rows)
         first = rows.iloc[0]
         primary, key = self.plan.primary, {name: first[name] for name in KEYS}
-        wanted = ("e2llm", EEG, primary.task, primary.readout)
-        is_primary = (key["model"], key["condition"], key["task"], key["readout"]) == wanted
+        speaker = self.speakers.get(first["model"])
+        wanted = (EEG, primary.task, primary.readout)
+        is_primary = speaker is not None and (key["condition"], key["task"], key["readout"]) == wanted
         self.results += rows_for(
             rows,
             **key,
-            provenance=self.provenance(of_model=first["model"] == "e2llm"),
+            provenance=self.provenance(speaker),
             chance=chance,
             primary=primary.metric if is_primary else None,
             metrics=TASKS[first["task"]].metrics,
         )
-        if first["condition"] == EEG and has_probabilities(rows):
-            self.results += self._of_probabilities(rows)
-
-    def _of_probabilities(self, rows: pd.DataFrame) -> list[ResultRow]:
-        """Calibration and the like of one set of answers."""
-        first, temperature = rows.iloc[0], None
-        if of_model := first["model"] == "e2llm":
-            temperature = read_calibration(self.model).temperature(first["task"], first["labels"])
-        return probability_rows(rows, self.provenance(of_model=of_model), temperature=temperature)
+        if key["condition"] == EEG and has_probabilities(rows):
+            temperature = None
+            if speaker is not None:
+                temperature = read_calibration(speaker.folder).temperature(key["task"], first["labels"])
+            self.results += probability_rows(rows, self.provenance(speaker), temperature=temperature)
 
 
 def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment: dict[str, Any]) -> str:
-    """Evaluate a model directory on the split's test side.
+    """Evaluate model directories, baselines and controls on the split's test side.
+
+    One model is hosted at a time; without a language model, none is.
 
     A run that was killed goes on: answers and references that are there are not computed again, and the result is that
     of an undisturbed run. Only tables are held here; signals are read where they are used, a few windows at a time.
@@ -148,7 +147,7 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
     run : str or Path
         Folder or URL that receives summary.json, predictions.parquet, report.html and what the report is made from.
     deploy : callable
-        Hosts the model of this plan, in copies of `e2llm_core.evaluation.answers.ItemAnswerer`.
+        Hosts the one model of a plan, in copies of `e2llm_core.evaluation.answers.ItemAnswerer`.
     environment : dict
         Recorded in the summary.
 
@@ -158,36 +157,42 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
         Path or URL of the report.
     """
     evaluation = Evaluation(plan, EEGData.open(plan.data))
-    kept = KeptAnswers(run, made_from(plan, evaluation.data, evaluation.digest))
     with working_folder(run) as folder:
         for left in folder.glob("*.partial"):  # by a writer that was killed
             left.unlink()
-        report = _evaluate(evaluation, kept, deploy, folder, environment)
+        report = _evaluate(evaluation, run, deploy, folder, environment)
     return f"{run}/{report.name}"
 
 
 def _evaluate(
-    evaluation: Evaluation, kept: KeptAnswers, deploy: Deploy, folder: Path, environment: dict[str, Any]
+    evaluation: Evaluation, run: str | Path, deploy: Deploy, folder: Path, environment: dict[str, Any]
 ) -> Path:
     plan, data = evaluation.plan, evaluation.data
     source, inputs = data.windows(data.split.test), evaluation.reference_inputs()
     items = {task: task.items(source, plan.num_pairs, plan.seed) for task in evaluation.tasks}
     references = {task: task.references(inputs, items[task]) for task in items}  # a split may be refused here
-    sets = [one for task, asked in items.items() for one in answer_sets(task, asked, data.labels)]
+    fitted = {task: _fitted_controls(plan, task, items[task], inputs) for task in items}  # and here
     with evaluation.timed("model"):
-        kept.ask(sets, deploy)
-    for one in sets:
-        evaluation.add(kept.rows(one, plan.seed))
+        for model in evaluation.speakers.values():
+            _ask(evaluation, model, items, run, deploy)
     with evaluation.timed("references"):
-        print("[evaluate] baseline and controls", flush=True)
+        print("[evaluate] baselines and controls", flush=True)
+        everything = made_from(plan, data, " ".join(model.digest for model in evaluation.models))
+        kept = KeptAnswers(run, everything, REFERENCES)
         for task, made in references.items():
             for name, make in made.items():
                 evaluation.add(kept.reference(f"{task.name}/{name}", make))
             if task.speaks_of_claims:
-                _add_claims(evaluation, task, items[task])
+                for model in evaluation.speakers.values():
+                    _add_claims(evaluation, task, items[task], model)
         for task, asked in items.items():
-            for rows, expected in control_predictions(data, task, asked, plan.seed).values():
-                evaluation.add(rows, expected)
+            for name, (rows, expected) in control_predictions(data, task, asked, plan.seed).items():
+                if plan.runs(name):
+                    evaluation.add(rows, expected)
+            for control, made in fitted[task]:
+                for name, make in made.items():
+                    rows = kept.reference(f"{task.name}/{name}", make)
+                    evaluation.add(rows, control.expected(rows))
     with evaluation.timed("pictures"):
         _draw(evaluation, folder)
     predictions = pd.concat(evaluation.predictions, ignore_index=True)
@@ -197,13 +202,39 @@ def _evaluate(
     return write_report(folder)
 
 
+def _ask(
+    evaluation: Evaluation, model: EvaluatedModel, items: dict[Task, Items], run: str | Path, deploy: Deploy
+) -> None:
+    """Have a model's answers to all items."""
+    plan, data = evaluation.plan, evaluation.data
+    if not model.alone:
+        print(f"[evaluate] model {model.name}", flush=True)
+    sets = []
+    for task, asked in items.items():
+        conditions = [shown for shown in task.conditions if shown == EEG or plan.runs(shown)]
+        sets += answer_sets(task, asked, data.labels, conditions)
+    kept = KeptAnswers(run, made_from(plan, data, model.digest), model.name)
+    kept.ask(sets, partial(deploy, plan.of(plan.named_models[model.name])))
+    for one in sets:
+        evaluation.add(kept.rows(one, plan.seed))
+
+
+def _fitted_controls(
+    plan: EvaluationPlan, task: Task, items: Items, inputs: ReferenceInputs
+) -> list[tuple[FittedControl, dict[str, Callable[[], pd.DataFrame]]]]:
+    """Those of a task that are asked for, and what makes their predictions, by name."""
+    asked = [control for control in task.fitted_controls if plan.runs(control.name, fitted=True)]
+    return [(control, control.answers(inputs, task.name, items)) for control in asked]
+
+
 def control_predictions(
     data: EEGData, task: Task, items: Items, seed: int
 ) -> dict[str, tuple[pd.DataFrame, dict[str, float]]]:
     """Predictions of a task's controls without EEG by their names, each with its own expected scores.
 
     Where the split does not test new subjects on known clips, no rule says how much of the schedule carries over: it
-    depends on which trials were held out, and the answers themselves measure it. Nothing is expected then.
+    depends on which trials were held out, and the answers themselves measure it. Nothing is expected then, unless the
+    control says so (`Control.expected_elsewhere`).
     """
     trials, options = data.store.trials, task.options(data.labels)
     train = data.split.train.rows(trials)
@@ -219,21 +250,23 @@ def control_predictions(
             answers=control.answers(train, items.table),
             seed=seed,
         )
-        found[control.name] = rows, control.expected(trials, items.table) if known_order else {}
+        expected = control.expected(trials, items.table) if known_order else {}
+        found[control.name] = rows, expected or control.expected_elsewhere(train, items.table)
     return found
 
 
-def _add_claims(evaluation: Evaluation, task: Task, items: Items) -> None:
+def _add_claims(evaluation: Evaluation, task: Task, items: Items, model: EvaluatedModel) -> None:
     data = evaluation.data
     measured = MeasuredWindows(data.measured(data.split.test))
     deviations = measured(items.windows[:, 0])
-    rows, provenance = _generated(evaluation, task), evaluation.provenance(of_model=True)
-    evaluation.results.append(claim_accuracy_row(rows, measured.measures.quantities, deviations, provenance))
+    rows, provenance = _generated(evaluation, task, model), evaluation.provenance(model)
+    row = claim_accuracy_row(rows, measured.measures.quantities, deviations, provenance)
+    evaluation.results.append(row.model_copy(update={"model": model.name}))
 
 
-def _generated(evaluation: Evaluation, task: Task) -> pd.DataFrame:
-    """The model's generated answers on the EEG."""
-    wanted = (task.name, "e2llm", EEG, "generation")
+def _generated(evaluation: Evaluation, task: Task, model: EvaluatedModel) -> pd.DataFrame:
+    """A model's generated answers on the EEG."""
+    wanted = (task.name, model.name, EEG, "generation")
     for rows in evaluation.predictions:
         if tuple(rows.iloc[0][list(KEYS)]) == wanted:
             return rows
@@ -242,9 +275,11 @@ def _generated(evaluation: Evaluation, task: Task) -> pd.DataFrame:
 
 def _draw(evaluation: Evaluation, folder: Path) -> None:
     class_topomaps(evaluation.data).write(folder)
-    if single := [task for task in evaluation.tasks if task.num_segments == 1]:
-        generated = _generated(evaluation, single[0])
-        write_examples(folder, three_examples(evaluation.data, generated, evaluation.family))
+    single = [task for task in evaluation.tasks if task.num_segments == 1]
+    if single and evaluation.speakers:
+        shown = next(iter(evaluation.speakers.values()))
+        generated = _generated(evaluation, single[0], shown)
+        write_examples(folder, three_examples(evaluation.data, generated, shown.family))
     curves = {name: parse_metrics(_text(run, METRICS) or "") for name, run in evaluation.plan.stages.items()}
     write_learning_curves(folder, curves)
 
@@ -253,7 +288,10 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
     plan, data = evaluation.plan, evaluation.data
     generated = predictions[(predictions["readout"] == "generation") & (predictions["condition"] == EEG)]
     invalid = {
-        task: invalid_rate(rows["answer"].tolist(), rows["labels"].iloc[0]) for task, rows in generated.groupby("task")
+        task if len(evaluation.models) == 1 else f"{task}, {model}": invalid_rate(
+            rows["answer"].tolist(), rows["labels"].iloc[0]
+        )
+        for (task, model), rows in generated.groupby(["task", "model"])
     }
     sets = predictions[list(KEYS)].drop_duplicates().to_dict("records")
     per_subject = [

@@ -1,7 +1,6 @@
 """Emotion pair comparison: whether two windows express the same state."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,5 +69,5 @@ class PairComparison(Task, CorpusForm):
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.75 else None)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
-        """The classical baseline."""
-        return {"de_svm": partial(inputs.baseline.pairs, self.name, items, self.items)}
+        """The baselines."""
+        return inputs.compared(self.name, items, self.items)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
-from e2llm_core.evaluation.references.controls import SESSION_ONLY, SESSION_POSITION
+from e2llm_core.evaluation.references.controls import NEAREST_TRIAL, SESSION_ONLY, SESSION_POSITION
+from e2llm_core.evaluation.references.fitted_controls import DECODED, PERMUTED_LABELS
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
 from e2llm_core.tasks.items import Items, every_window
 from e2llm_core.tasks.notes import drawn_segment, notes
@@ -33,7 +34,8 @@ class BasicEmotion(Task, CorpusForm):
     text = TextLengths(question=88, answer=84)
     corpus_share = 0.3
     speaks_of_claims = True
-    controls = (SESSION_ONLY, SESSION_POSITION)
+    controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
+    fitted_controls = (PERMUTED_LABELS, *DECODED)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The labels."""
@@ -66,14 +68,13 @@ class BasicEmotion(Task, CorpusForm):
         return Dialogue(self.name, user, label, rationale(claims, label) if rng.random() < 0.5 else None)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
-        """The classical baseline, stage 1's own head and, on the twin, its oracle."""
+        """The baselines, the models' own label heads and, on the twin, its oracle."""
         from e2llm_core.evaluation.references.oracle import oracle_predictions
         from e2llm_core.evaluation.references.probe import probe_predictions
 
-        made: dict[str, Callable[[], pd.DataFrame]] = {
-            "de_svm": partial(inputs.baseline.windows, self.name, items),
-            "probe": partial(probe_predictions, inputs, self.name, items),
-        }
+        made: dict[str, Callable[[], pd.DataFrame]] = inputs.labelled(self.name, items)
+        for name in inputs.probes:
+            made[name] = partial(probe_predictions, inputs, name, self.name, items)
         if inputs.twin is not None:
             made["oracle"] = partial(oracle_predictions, inputs, self.name, items)
         return made

@@ -1,16 +1,13 @@
 """The tasks that there are. Light to import; nothing else spells a task's name."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
-
+from e2llm_core.oneof import OneOf
 from e2llm_core.tasks.description import Description
 from e2llm_core.tasks.epc import PairComparison
 from e2llm_core.tasks.ied import BasicEmotion
+from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.task import Task
 
 DESCRIPTION = Description()
@@ -31,28 +28,24 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     return [TASKS[name] for name in dict.fromkeys(names)]
 
 
-@dataclass(frozen=True)
-class _OneOf:
-    """Has settings refuse a text that is none of some names, and a JSON Schema list them."""
-
-    names: Callable[[], Iterable[str]]
-
-    def _known(self, text: str) -> str:
-        if text not in (names := list(self.names())):
-            raise PydanticCustomError("unknown_name", "is none of {names}", {"names": ", ".join(names)})
-        return text
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self._known, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": list(self.names()), "type": "string"}
-
-
-TaskName = Annotated[str, _OneOf(lambda: TASKS)]
+TaskName = Annotated[str, OneOf(lambda: TASKS)]
 """A registered task's name, for settings."""
 
 MetricName = Annotated[
-    str, _OneOf(lambda: dict.fromkeys(metric.name for task in TASKS.values() for metric in task.metrics))
+    str, OneOf(lambda: dict.fromkeys(metric.name for task in TASKS.values() for metric in task.metrics))
 ]
 """A metric's name, of any task."""
+
+
+def control_names() -> list[str]:
+    """Names of all controls: what is shown in the EEG's place, what sees none, and what is fitted."""
+    names: list[str] = []
+    for task in TASKS.values():
+        names += [condition for condition in task.conditions if condition != EEG]
+        names += [control.name for control in task.controls]
+        names += [control.name for control in task.fitted_controls]
+    return list(dict.fromkeys(names))
+
+
+ControlName = Annotated[str, OneOf(control_names)]
+"""A control's name, of any task."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
 from e2llm_core.evaluation.references.controls import Control
+from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.tasks.dialogue import DialogueForm
 from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
 from e2llm_core.tasks.question import Question, exact_option
@@ -41,6 +42,8 @@ class Task(DialogueForm):
         What the model is shown: the EEG, and what stands in its place as a control.
     controls : tuple of Control
         Predictors that see no EEG.
+    fitted_controls : tuple of FittedControl
+        Predictors that see EEG and are fitted to something else than the labels.
     """
 
     title: ClassVar[str]
@@ -48,6 +51,7 @@ class Task(DialogueForm):
     metrics: ClassVar[tuple[Metric, ...]] = CLOSED_SET
     conditions: ClassVar[tuple[Condition, ...]] = (EEG, RANDOM_EEG)
     controls: ClassVar[tuple[Control, ...]] = ()
+    fitted_controls: ClassVar[tuple[FittedControl, ...]] = ()
     parse = staticmethod(exact_option)
 
     @abstractmethod

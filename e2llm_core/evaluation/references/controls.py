@@ -9,6 +9,7 @@ Balanced accuracy for the published order of SEED-VII (4 sessions of 20 clips, 5
 =====================  ==========  ==========================================================================
 ``session_only``       0.20-0.238  0.20 guessing among the session's emotions, 5/21 with the best one of each
 ``session_position``   1.0         the order is the same for everybody: a shortcut *ceiling*, not chance
+``nearest_trial``      1.0         for a new subject, the nearest training trial is the same clip of somebody else
 uninformative answer   1/7         kappa 0
 =====================  ==========  ==========================================================================
 
@@ -19,6 +20,7 @@ for the position, ``position`` (of the trial in its session). Pairs are items wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +29,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from e2llm_core.evaluation.scores import scores_from_counts
+from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
 from e2llm_core.tasks.items import shown
 from e2llm_core.tasks.pairs import DIFFERENT, SAME
 
@@ -149,6 +151,99 @@ def session_position_pairs(train_trials: pd.DataFrame, pairs: pd.DataFrame) -> N
     return np.where(first == second, SAME, DIFFERENT).astype(object)
 
 
+def nearest_trial(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
+    """Answer with the label of the training trial that is nearest in time, in the same session.
+
+    Trials of the subject's own are looked at where training has any of that session, else those of all training
+    subjects; nearness is the distance of positions. Of several that are equally near, the label that most of them have
+    is taken, and of equally many labels that of the earliest trial, then the first in alphabetical order.
+
+    Parameters
+    ----------
+    train, test
+        Tables with the columns ``subject, session, position, label`` and ``subject, session, position``.
+
+    Returns
+    -------
+    array of str, one per row of `test`
+        A session that training never saw is answered as by `session_only`.
+    """
+    _require(train, ["subject", "session", "position", "label"])
+    _require(test, ["subject", "session", "position"])
+    own, everybody = (_votes(train, keys) for keys in (["subject", "session"], ["session"]))
+    answers, backed_off = [], session_only(train, test)
+    places = zip(test["subject"], test["session"], test["position"], backed_off, strict=True)
+    known: dict[tuple[Any, ...], str] = {}
+    for subject, session, position, other in places:
+        votes = own.get((subject, session), everybody.get((session,)))
+        place = (subject, session, position)
+        if place not in known:
+            known[place] = other if votes is None else _nearest(votes, position)
+        answers.append(known[place])
+    return np.array(answers, dtype=object)
+
+
+def _votes(train: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], dict[int, Counter[str]]]:
+    """How often each label occurs at each position, by the values of these columns."""
+    votes: dict[tuple[Any, ...], dict[int, Counter[str]]] = {}
+    columns = [train[name] for name in (*keys, "position", "label")]
+    for *key, position, label in zip(*columns, strict=True):
+        votes.setdefault(tuple(key), {}).setdefault(position, Counter())[label] += 1
+    return votes
+
+
+def _nearest(votes: dict[int, Counter[str]], position: int) -> str:
+    distance = min(abs(other - position) for other in votes)
+    near = [votes[other] for other in (position - distance, position + distance) if other in votes]
+    total = sum(near, Counter()) if distance else near[0]
+    most = max(total.values())
+    first = next(some for some in near if any(total[label] == most for label in some))
+    return min(label for label in first if total[label] == most)
+
+
+def expected_nearest_trial(trials: pd.DataFrame) -> dict[str, float]:
+    """Scores of `nearest_trial` on a subject that was not trained on; leaves one subject out.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, the table is empty, or it holds one subject only.
+    """
+    _require(trials, ["subject", "session", "position", "label"])
+    if trials["subject"].nunique() < 2:
+        raise ValueError("the order of clips can only be compared between at least two subjects")
+    labels = sorted(trials["label"].unique())
+    counts = np.zeros((len(labels), len(labels) + 1))
+    for subject, own in trials.groupby("subject"):
+        others = trials[trials["subject"] != subject]
+        counts += confusion_counts(own["label"], nearest_trial(others, own), labels)
+    return {name: float(value) for name, value in scores_from_counts(counts).items()}
+
+
+def expected_without_order(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
+    """Scores of `nearest_trial` where the order of a session's trials is left to chance.
+
+    The nearest training trial is then any of those that it is chosen from: the label of an item is answered with as
+    often as it occurs among them. A measured value above this says that neighbours in time share labels.
+
+    Parameters
+    ----------
+    train, test
+        Tables with the columns ``subject, session, label``; one row per trial, and per item.
+    """
+    _require(train, ["subject", "session", "label"])
+    _require(test, ["subject", "session", "label"])
+    labels = sorted({*train["label"], *test["label"]})
+    counts = np.zeros((len(labels), len(labels) + 1))
+    for (subject, session), items in test.groupby(["subject", "session"]):
+        own = train[train["session"] == session]
+        own = own[own["subject"] == subject] if (own["subject"] == subject).any() else own
+        shares = (own if len(own) else train)["label"].value_counts(normalize=True).reindex(labels, fill_value=0.0)
+        truth = items["label"].value_counts().reindex(labels, fill_value=0)
+        counts[:, :-1] += np.outer(truth, shares)
+    return {name: float(value) for name, value in scores_from_counts(counts).items()}
+
+
 def _held_out_hits(trials: pd.DataFrame) -> pd.DataFrame:
     """How surely the majority of the *other* subjects names each label at its session and position."""
     subjects = trials.groupby(["session", "position", "label"])["subject"].nunique()
@@ -241,6 +336,9 @@ class Control:
     expected : callable
         From all trials and a table of items to the scores, by metric, that the order of trials implies for a subject
         that was not trained on, whoever it is.
+    expected_elsewhere : callable
+        From the training trials and a table of items to the scores under splits that do not test new subjects on known
+        clips; none where nothing predicts them.
     """
 
     name: str
@@ -248,6 +346,7 @@ class Control:
     meaning: str
     answers: Callable[[pd.DataFrame, pd.DataFrame], NDArray[np.object_]]
     expected: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
+    expected_elsewhere: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]] = lambda train, items: {}
 
 
 SESSION_ONLY = Control(
@@ -269,3 +368,14 @@ SESSION_POSITION_OF_PAIRS = replace(
     SESSION_POSITION, answers=session_position_pairs, expected=expected_session_position_pairs
 )
 """The same for items of two windows."""
+NEAREST_TRIAL = Control(
+    name="nearest_trial",
+    title="nearest training trial",
+    meaning="answers with the label of the training trial next to it in time, sees no EEG; for a new subject that is "
+    "the same place in the session of others",
+    answers=lambda train, items: nearest_trial(train, shown(items)),
+    expected=lambda trials, items: expected_nearest_trial(trials),
+    expected_elsewhere=lambda train, items: expected_without_order(
+        train, shown(items).assign(label=items["label"].values)
+    ),
+)

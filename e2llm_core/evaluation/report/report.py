@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from e2llm_core.evaluation.config import SINGLE
 from e2llm_core.evaluation.metrics import Answers, TableMetric
 from e2llm_core.evaluation.predictions import read_predictions
+from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.report import eeg_figures, figures
 from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
 from e2llm_core.evaluation.report.probability_section import NAMES, probability_tables
-from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, judge, meanings
+from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, is_judged, judge, meanings
 from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
@@ -27,7 +30,7 @@ METHOD_WORDS = {
     "subject_bootstrap": "subject-clustered bootstrap, expanded percentiles",
     "none": "no interval, one subject only",
 }
-_ORDER = ("oracle", "e2llm", "probe", "de_svm", "random_eeg", "other_class", "text_only", "session_only")
+_ORDER = ("oracle", SINGLE, "probe", "baseline", "random_eeg", "session_only")
 
 
 @dataclass(frozen=True)
@@ -96,19 +99,20 @@ def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[
         "controls": _controls(summary),
         "margin": MARGIN,
         "subjects": _subject_tables(summary, tasks),
-        "confusions": _confusions(predictions, tasks),
+        "confusions": _confusions(predictions, tasks, _speakers(summary)),
         "curves": figures.learning_curves(curves, "curves") if curves else None,
         "scalp": {"picture": picture, "left_out": left_out, "content": scalp} if scalp else None,
         "examples": _examples(folder),
         "interval_words": [METHOD_WORDS.get(name, name) for name in sorted({row.ci_method for row in summary.results})],
         "reproduce": _reproduce(summary),
         "several_adaptations": len({row.adaptation for row in summary.results}) > 1,
-        "several_readouts": len({row.readout for row in summary.results if row.model == "e2llm"}) > 1,
+        "several_readouts": len({row.readout for row in summary.results if _is_model(row)}) > 1,
     }
 
 
 def _rank(row: ResultRow) -> tuple[int, int]:
-    name = control_name(row.model, row.condition) or row.model
+    kind = SINGLE if _is_model(row) else "baseline" if row.model in BASELINES else row.model.partition("-")[0]
+    name = control_name(row.model, row.condition) or kind
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER), 0 if row.readout == "generation" else 1)
 
 
@@ -123,23 +127,29 @@ def _label(summary: Summary, row: ResultRow) -> str:
     return f"{name} ({row.readout})" if len(siblings) > 1 else name
 
 
+def _is_model(row: ResultRow) -> bool:
+    """Whether a language model answered, and no reference."""
+    return row.model == SINGLE or row.prompt is not None
+
+
 def _is_headline(row: ResultRow) -> bool:
     return row.metric == TASKS[row.task].metrics[0].name
 
 
 def _headline(summary: Summary, task: str) -> Headline | None:
     rows = sorted((row for row in summary.results if row.task == task and _is_headline(row)), key=_rank)
-    models = [row for row in rows if row.model == "e2llm" and row.condition == EEG]
-    if not models:
+    answers = [row for row in rows if control_name(row.model, row.condition) is None]
+    models = [row for row in answers if _is_model(row)]
+    if not answers:
         return None
-    main = next((row for row in models if row.primary), models[0])
-    references = [row for row in rows if row.model != "e2llm" and control_name(row.model, row.condition) is None]
+    main = next((row for row in models if row.primary), (models or answers)[0])
+    others = [row for row in answers if row.model != main.model]
     words = TASKS[task].metrics[0].words
     return Headline(
         row=main,
         name=_label(summary, main),
         times_chance=main.value / main.chance if main.chance else None,
-        beside=[(_label(summary, row), row) for row in references],
+        beside=[(_label(summary, row), row) for row in others],
         plot=figures.dot_intervals([_dot(summary, row) for row in rows], f"dots-{task}", words),
     )
 
@@ -152,7 +162,7 @@ def _dot(summary: Summary, row: ResultRow) -> figures.DotRow:
         == (row.task, row.model, row.condition, row.readout, row.metric)
     )
     control = control_name(row.model, row.condition) is not None
-    kind = "control" if control else "model" if row.model == "e2llm" else "reference"
+    kind = "control" if control else "model" if _is_model(row) else "reference"
     return figures.DotRow(_label(summary, row), row.value, row.ci_low, row.ci_high, row.chance, subjects, kind)
 
 
@@ -174,7 +184,7 @@ def _controls(summary: Summary) -> list[dict[str, Any]]:
     for row in summary.results:
         name = control_name(row.model, row.condition)
         if name and _is_headline(row):
-            verdict = None if row.chance is None else judge(row)
+            verdict = judge(row) if row.chance is not None and is_judged(name) else None
             found.append({"row": row, "name": _label(summary, row), "meaning": known[name], "verdict": verdict})
     tasks = list(dict.fromkeys(row.task for row in summary.results))
     return sorted(found, key=lambda item: (tasks.index(item["row"].task), *_rank(item["row"])))
@@ -202,20 +212,26 @@ def _natural(item: tuple[str, Any]) -> list[Any]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", item[0]) if part]
 
 
-def _confusions(predictions: pd.DataFrame, tasks: list[str]) -> list[dict[str, str]]:
+def _speakers(summary: Summary) -> list[str]:
+    """Names of the language models."""
+    return list(dict.fromkeys(row.model for row in summary.results if _is_model(row)))
+
+
+def _confusions(predictions: pd.DataFrame, tasks: list[str], models: list[str]) -> list[dict[str, str]]:
     pictures = []
-    for task in tasks:
+    for task, model in product(tasks, models):
         if not any(isinstance(metric, TableMetric) for metric in TASKS[task].metrics):
             continue
         rows = predictions[
-            (predictions["task"] == task) & (predictions["model"] == "e2llm") & (predictions["condition"] == EEG)
+            (predictions["task"] == task) & (predictions["model"] == model) & (predictions["condition"] == EEG)
         ]
         if rows.empty:
             continue
         readout = "generation" if (rows["readout"] == "generation").any() else "likelihood"
         answers = Answers(rows[rows["readout"] == readout])
-        picture = figures.confusion(answers.counts.sum(axis=0), answers.labels, f"confusion-{task}")
-        pictures.append({"task": task, "readout": readout, "picture": picture})
+        picture = figures.confusion(answers.counts.sum(axis=0), answers.labels, f"confusion-{task}-{model}")
+        name = readout if len(models) == 1 else f"{model}, {readout}"
+        pictures.append({"task": task, "readout": name, "picture": picture})
     return pictures
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from e2llm_core.evaluation.equivalence import MARGIN, equivalence
 from e2llm_core.evaluation.equivalence import Equivalent as AtNull
+from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.references.controls import Control
+from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.repeated import RepeatedRow
 from e2llm_core.evaluation.summary import ResultRow
 from e2llm_core.tasks.items import EEG
@@ -15,25 +17,31 @@ from e2llm_core.tasks.registry import TASKS
 
 MEANINGS: Mapping[str, str] = {
     "random_eeg": "noise in place of the EEG; above its null the answer would not come from the EEG",
-    "other_class": "EEG of another class; above its null the answer would not come from the EEG",
-    "text_only": "the prompt without EEG; above its null the wording would give the answer away",
 }
 """What each condition that is a control shows."""
 
 DISPLAY_NAMES: Mapping[str, str] = {
     "e2llm": "E2-LLM",
-    "de_svm": "DE + linear SVM",
     "oracle": "oracle",
     "probe": "stage-1 probe",
+    "tower": "tower",
     "random_eeg": "random EEG",
-    "other_class": "EEG of another class",
-    "text_only": "text only",
 }
 
 
-def controls_of_tasks() -> dict[str, Control]:
+def controls_of_tasks() -> dict[str, Control | FittedControl]:
     """The controls of all tasks by name."""
-    return {control.name: control for task in TASKS.values() for control in task.controls}
+    found: dict[str, Control | FittedControl] = {}
+    for task in TASKS.values():
+        found |= {control.name: control for control in task.controls}
+        found |= {control.name: control for control in task.fitted_controls}
+    return found
+
+
+def is_judged(name: str) -> bool:
+    """Whether a control is compared with its expected value; some are findings."""
+    control = controls_of_tasks().get(name)
+    return not isinstance(control, FittedControl) or control.judged
 
 
 def meanings() -> dict[str, str]:
@@ -68,7 +76,8 @@ def control_name(model: str, condition: str) -> str | None:
 
 def display_name(model: str, condition: str) -> str:
     """How a model under a condition is called in the report."""
-    names = dict(DISPLAY_NAMES) | {name: control.title for name, control in controls_of_tasks().items()}
+    names = dict(DISPLAY_NAMES) | {name: entry.title for name, entry in BASELINES.items()}
+    names |= {name: control.title for name, control in controls_of_tasks().items()}
     name = names.get(model, model)
     if condition in (EEG, model) or control_name(model, EEG):
         return name

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from e2llm_core.evaluation.predictions import COLUMNS, check_predictions
-from e2llm_core.evaluation.references import de_svm as baseline
+from e2llm_core.evaluation.predictions import COLUMNS, check_predictions, most_probable
+from e2llm_core.evaluation.references import classifiers
 from e2llm_core.evaluation.references import differential_entropy as entropies
+from e2llm_core.evaluation.references.comparisons import ShownPairs, compared_pairs
+from e2llm_core.evaluation.references.features.spectral import RelativePower
 from e2llm_core.evaluation.scores import balanced_accuracy
 
 SFREQ_HZ = 200.0
@@ -114,19 +116,22 @@ def features_of(table, names, strength, column="label", seed=0):
     return (strength * directions[codes] + generator.normal(size=(len(table), 12))).astype(np.float32)
 
 
-def baseline_windows(trials, features, sides, names, seed=0):
+def baseline_windows(trials, features, sides, names, seed=0, make=classifiers.linear_svm):
     """Fitted to the single windows of two sides, and its answers on the third."""
-    classifier = baseline.fit_linear(features, trials["label"].to_numpy(dtype=object), sides, names, seed=seed)
-    tested, items = features[sides["test"]], trials[sides["test"]]
-    return baseline.classified_windows(items, tested, classifier, task="IED", seed=seed), classifier
+    truth = trials["label"].to_numpy(dtype=object)
+    classifier = classifiers.fit_linear(features, truth, sides, names, make=make, seed=seed)
+    scores, items = classifier.scores(features[sides["test"]]), trials[sides["test"]]
+    return most_probable(items, scores, task="IED", model="any", labels=names, seed=seed), classifier
 
 
-def test_the_baseline_finds_a_signal_and_stays_at_chance_without_one(trials, names):
-    rows, _ = baseline_windows(trials, features_of(trials, names, 1.5), sides_of(trials), names)
+@pytest.mark.parametrize("make", [classifiers.linear_svm, classifiers.logistic_regression])
+def test_the_baseline_finds_a_signal_and_stays_at_chance_without_one(trials, names, make):
+    rows, _ = baseline_windows(trials, features_of(trials, names, 1.5), sides_of(trials), names, make=make)
     assert balanced_accuracy(rows["truth"], rows["answer"], names) > 0.7
     values = []
     for seed in range(5):
-        noise, _ = baseline_windows(trials, features_of(trials, names, 0.0, seed=seed), sides_of(trials), names)
+        features = features_of(trials, names, 0.0, seed=seed)
+        noise, _ = baseline_windows(trials, features, sides_of(trials), names, make=make)
         values.append(balanced_accuracy(noise["truth"], noise["answer"], names))
     assert np.mean(values) == pytest.approx(1 / 7, abs=0.04)
 
@@ -140,7 +145,7 @@ def test_baseline_rows_follow_the_table_of_predictions(trials, names):
     probabilities = np.stack(rows["probabilities"].to_list())
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
     assert [names[index] for index in probabilities.argmax(axis=1)] == rows["answer"].to_list()
-    assert classifier.cost in baseline.COST_GRID
+    assert classifier.cost in classifiers.COST_GRID
 
 
 def test_the_same_input_gives_the_same_answers(trials, names):
@@ -158,17 +163,36 @@ def test_test_rows_do_not_reach_the_fit(trials, names):
     assert fits[0].pipeline[-1].coef_ == pytest.approx(fits[1].pipeline[-1].coef_)
 
 
+@pytest.mark.parametrize("make", [classifiers.linear_svm, classifiers.logistic_regression])
+def test_a_label_without_training_rows_is_never_probable(trials, names, make):
+    few = trials[trials["label"] != "anger"].reset_index(drop=True)
+    features = features_of(few, names, 1.0)
+    _, classifier = baseline_windows(few, features, sides_of(few), names, make=make)
+    scores = classifier.scores(features)
+    assert scores.shape == (len(few), 7)
+    assert scores[:, names.index("anger")].max() == 0
+    assert scores.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_shares_of_power_know_nothing_of_the_amplitude():
+    noise = np.random.default_rng(5).normal(0, 5, (3, 2, 800)).astype(np.float32)
+    shares = RelativePower().measure(noise, SFREQ_HZ)
+    assert np.exp(shares).reshape(3, 2, 5).sum(axis=-1) == pytest.approx(1.0, abs=1e-5)
+    assert RelativePower().measure(3 * noise, SFREQ_HZ) == pytest.approx(shares, abs=1e-4)
+
+
+@pytest.mark.parametrize("with_features", [True, False])
 @pytest.mark.parametrize("strength", [0.0, 2.0])
-def test_pairs_are_compared(trials, pairs, names, strength):
+def test_pairs_are_compared(trials, pairs, names, strength, with_features):
     by_trial = dict(zip(zip(trials["subject"], trials["trial"], strict=True), range(len(trials)), strict=True))
     features = features_of(trials, names, strength)
     _, classifier = baseline_windows(trials, features, sides_of(trials), names)
-    first, second = (
-        features[[by_trial[one["subject"], one["trial"]] for one in pairs["segments"].str[place]]] for place in (0, 1)
-    )
-    rows, rule = baseline.baseline_pairs(pairs, first, second, sides_of(pairs), classifier, task="EPC")
+    places = [[by_trial[one["subject"], one["trial"]] for one in segments] for segments in pairs["segments"]]
+    shown = ShownPairs(classifier.scores(features)[places], features[places] if with_features else None)
+    settings = {"task": "EPC", "model": "any", "make": classifiers.linear_svm}
+    rows, rule = compared_pairs(pairs, shown, sides_of(pairs), **settings)
     check_predictions(rows)
-    assert rule in ("difference", "predicted-class")
+    assert rule in (("difference", "predicted-class") if with_features else ("predicted-class",))
     assert set(rows["segments"].map(len)) == {2}
     value = balanced_accuracy(rows["truth"], rows["answer"], ("same", "different"))
     if strength:
@@ -190,4 +214,4 @@ def test_pairs_are_compared(trials, pairs, names, strength):
 )
 def test_bad_splits_are_refused(trials, split, words):
     with pytest.raises(ValueError, match=words):
-        baseline.checked_sides(sides_of(trials, split))
+        classifiers.checked_sides(sides_of(trials, split))

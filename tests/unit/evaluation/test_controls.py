@@ -152,3 +152,48 @@ def test_the_best_label_per_session_reaches_the_upper_end_of_the_range(table):
 def test_refusals(trials, call, words):
     with pytest.raises(ValueError, match=words):
         call(trials)
+
+
+def test_the_nearest_trial_of_a_new_subject_is_the_same_place_of_others(trials, names):
+    train, test = by_subject(trials)
+    answers = controls.nearest_trial(train, test)
+    assert (answers == test["label"]).all()
+    expected = controls.expected_nearest_trial(trials)
+    assert expected == {metric: 1.0 for metric in METRICS}
+    rng, sessions = np.random.default_rng(0), trials.groupby(["subject", "session"])["label"]
+    shuffled = trials.assign(label=sessions.transform(lambda labels: rng.permutation(labels.to_numpy())))
+    train, test = by_subject(shuffled)
+    measured = balanced_accuracy(test["label"], controls.nearest_trial(train, test), names)
+    assert measured == pytest.approx(controls.expected_nearest_trial(shuffled)["balanced_accuracy"], abs=0.12)
+    assert measured < 0.45
+
+
+def test_the_nearest_trial_of_a_known_subject_is_a_neighbour_in_time(trials, names):
+    one = trials[trials["subject"] == "01"]
+    tested = one["position"] % 5 == 2
+    answers = controls.nearest_trial(trials[~trials["position"].isin(one.loc[tested, "position"])], one[tested])
+    before = one.set_index(["session", "position"])["label"]
+    expected = [
+        before[session, position - 1] for session, position in one.loc[tested, ["session", "position"]].to_numpy()
+    ]
+    assert answers.tolist() == expected, "of two neighbours, the earlier one"
+
+
+def test_the_nearest_trial_backs_off_where_the_session_is_new(trials):
+    train = trials[trials["session"] != 4]
+    test = trials[trials["session"] == 4]
+    assert (controls.nearest_trial(train, test) == controls.session_only(train, test)).all()
+
+
+def test_without_an_order_the_nearest_trial_is_any_of_the_session(trials, names):
+    """The mean over random orders of each session."""
+    one, rng = trials[trials["subject"] == "01"], np.random.default_rng(0)
+    tested = (one["trial"] % 4 == 0).to_numpy()
+    expected = controls.expected_without_order(one[~tested], one[tested])
+    scores = []
+    for _ in range(150):
+        position = np.concatenate([rng.permutation(20) for _ in range(4)])
+        mixed = one.assign(position=position)
+        answers = controls.nearest_trial(mixed[~tested], mixed[tested])
+        scores.append(balanced_accuracy(mixed.loc[tested, "label"], answers, names))
+    assert np.mean(scores) == pytest.approx(expected["balanced_accuracy"], abs=0.03)

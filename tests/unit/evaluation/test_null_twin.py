@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from e2llm_core.evaluation.references.de_svm import fit_linear
+from e2llm_core.evaluation.references.classifiers import fit_linear
 from e2llm_core.evaluation.references.differential_entropy import adapt, differential_entropy
 from e2llm_core.evaluation.scores import balanced_accuracy
 from storage.datasets.seed_vii import CLIP_LABELS, SFREQ_HZ, session_of

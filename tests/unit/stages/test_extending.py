@@ -147,7 +147,7 @@ def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
         primary={"task": "OOO", "metric": "answered"},
         num_pairs=31,
     )
-    run.evaluate(plan, tmp_path / "run", lambda: nullcontext(FakeClient(tmp_path / "log", Death(None))), {})
+    run.evaluate(plan, tmp_path / "run", lambda one: nullcontext(FakeClient(tmp_path / "log", Death(None))), {})
     predictions = read_predictions(tmp_path / "run" / "predictions.parquet")
     results = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
     page = (tmp_path / "run" / "report.html").read_text()

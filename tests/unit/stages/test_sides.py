@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from e2llm_core.evaluation.references.baseline import Baseline, with_validation
+from e2llm_core.evaluation.references.inputs import ReferenceInputs
+from e2llm_core.evaluation.references.windows import with_validation
 from e2llm_core.evaluation.run import control_predictions
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
@@ -90,7 +91,7 @@ def test_the_spread_of_very_many_windows_is_a_sample(data, monkeypatch):
 
 def test_the_baseline_takes_any_sides_and_adapts_by_whole_sessions(by_clip):
     items = LABELLING.items(by_clip.windows(by_clip.split.test), 0, 0)
-    rows = Baseline(by_clip, 0).windows(LABELLING.name, items)
+    rows = ReferenceInputs(by_clip, 0).fitted("de_svm").label(LABELLING.name, items)
     assert len(rows) == len(by_clip.windows(by_clip.split.test))
     assert set(shown(rows)["trial"]) == {5, 6}
 

@@ -1,0 +1,63 @@
+"""What an evaluation checks before it starts, besides what other jobs do. Light to import."""
+
+import json
+from dataclasses import dataclass
+
+from e2llm_core.llm.families.table import family_of
+from e2llm_core.plan import Input
+from e2llm_core.stages.config import DataConfig
+from storage.errors import InputError
+from storage.places.location import locate
+from storage.splits import resolve_split
+from storage.splits.checks import listed
+from storage.store import open_store
+
+LANGUAGE = "config.json"
+"""File of a model directory that only one with a language model has."""
+_HEAD = ("probe.json", "probe.safetensors")
+
+
+def speaks(model: str) -> bool:
+    """Whether a model directory has a language model: those of stage 1 have none."""
+    return locate(model).exists(LANGUAGE)
+
+
+@dataclass(frozen=True)
+class Heads(Input):
+    """What a model directory answers with: its label head, and the language model of later stages."""
+
+    model: str
+
+    def digest(self) -> None:
+        """Refuse one that lacks a head."""
+        place, field = locate(self.model), f"{self.field}: {self.model}"
+        if missing := [name for name in _HEAD if not place.exists(name)]:
+            remedy = "Name the `model` folder of a run of stage 1, 2 or 3."
+            raise InputError(field, f"has no label head: no {missing[0]} here", remedy)
+        if not speaks(self.model):
+            return
+        text = json.loads(place.read(LANGUAGE)).get("text_config")
+        if not isinstance(text, dict):
+            raise InputError(
+                field, "has no EEG: a bare language model", "Name the `model` folder of a run of stage 2 or 3."
+            )
+        family_of(str(text.get("model_type", "")), field)
+
+
+@dataclass(frozen=True)
+class TrainedLabels(Input):
+    """Labels of the test side, of which a fold trains each."""
+
+    data: DataConfig
+    who: str
+
+    def digest(self) -> None:
+        """Refuse a fold in which nothing of a class is trained."""
+        split = resolve_split(self.data.split, open_store(self.data.store).trials)
+        if split.labels_missing_in_train:
+            fold = "" if split.fold is None else f", fold {split.fold}"
+            raise InputError(
+                f"data.split ({split.name}{fold})",
+                f"tests {listed(split.labels_missing_in_train)}, of which {self.who} see no training trial",
+                "Take another fold, or set missing_labels: accept.",
+            )

@@ -1,0 +1,63 @@
+"""The models of an evaluation, by the names that results have for them."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.inputs import LANGUAGE
+from e2llm_core.llm.families.base import Family
+from e2llm_core.llm.families.table import family_of
+from e2llm_core.model.model_io import model_digest
+from storage.places.fetching import fetched
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model directory that is evaluated.
+
+    Attributes
+    ----------
+    name : str
+        As results have it.
+    place : str
+        Folder or URL.
+    alone : bool
+        Whether it is the only one.
+    """
+
+    name: str
+    place: str
+    alone: bool
+
+    @cached_property
+    def folder(self) -> Path:
+        """The directory on this node."""
+        return fetched(self.place)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it has a language model."""
+        return (self.folder / LANGUAGE).exists()
+
+    @cached_property
+    def family(self) -> Family:
+        """Family of its language model, which says how its texts are read."""
+        content = json.loads((self.folder / LANGUAGE).read_text(encoding="utf-8"))
+        return family_of(content["text_config"]["model_type"], self.place)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its settings and weights."""
+        return model_digest(self.folder)
+
+    def part(self, what: str) -> str:
+        """What results call a part of it: ``probe``, or ``probe-NAME`` beside other models."""
+        return what if self.alone else f"{what}-{self.name}"
+
+
+def models_of(plan: EvaluationPlan) -> list[EvaluatedModel]:
+    """The models of a plan, in its order."""
+    named = plan.named_models
+    return [EvaluatedModel(name, place, len(named) == 1) for name, place in named.items()]

@@ -1,0 +1,1 @@
+"""Baselines: each one file, listed in `table`."""

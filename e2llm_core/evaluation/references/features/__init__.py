@@ -1,0 +1,1 @@
+"""Features of single windows, for classifiers."""
