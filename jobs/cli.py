@@ -200,6 +200,60 @@ def compare(
 
 @app.command()
 @disciplined
+def reproduce(
+    table: Annotated[str, typer.Argument(help="A published table, such as docs/results.md#fresh-twin.")],
+    write: Annotated[
+        bool, typer.Option("--write", help="For maintainers: put the numbers in the page instead of comparing.")
+    ] = False,
+) -> None:
+    """Make a published table again; status 1 when a number lies outside the published interval."""
+    from rich.console import Console
+
+    from jobs.reproduction.reproduce import reproduce as compare
+    from jobs.reproduction.reproduce import rewrite
+
+    if write:
+        rewrite(table)
+    elif not compare(table, Console(highlight=False)):
+        raise typer.Exit(1)
+
+
+@app.command()
+@disciplined
+def rate(
+    given: Annotated[
+        list[str],
+        typer.Argument(metavar="EVALUATION|ANSWERS...", help="An evaluation's run; with --read, raters' files."),
+    ],
+    other: Annotated[
+        str | None, typer.Option(help="A second evaluation to compare with. Default: the same words, another window.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The raters' page; its key is written beside it.")] = Path("rating.html"),
+    examples: Annotated[int, typer.Option(min=2, max=200, help="Windows to show.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the order.")] = 0,
+    read: Annotated[bool, typer.Option("--read", help="Say what raters answered.")] = False,
+    key: Annotated[Path | None, typer.Option(help="With --read: the page's .key.json.")] = None,
+) -> None:
+    """Write a page on which people judge blinded rationales, or read what they answered."""
+    from jobs.rate import read_answers, shown, write_page
+
+    if read:
+        from rich.console import Console
+
+        if key is None:
+            raise InputError("--key", "is missing", "Name the .key.json file that was written beside the raters' page.")
+        Console(highlight=False).print(shown(read_answers([Path(name) for name in given], key)))
+        return
+    if len(given) > 1:
+        raise InputError(
+            given[1], "a page shows one evaluation", "Name the second one in --other; answers need --read."
+        )
+    written = write_page(given[0], other, output, examples, seed)
+    print(f"{written.page}: {written.num_examples} examples, for raters\n{written.key}: keep it from them")
+
+
+@app.command()
+@disciplined
 def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or s3:// place for data and runs. [runs/]")] = None,
 ) -> None:

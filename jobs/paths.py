@@ -26,3 +26,8 @@ def root_folder() -> Path:
             f"Name the folder for data and runs in {ROOT_VARIABLE}, by `env_vars` of --runtime-env-json.",
         )
     return root
+
+
+def spec_file(name: str) -> Path:
+    """File of a job spec that another spec names: from the current folder, else from the repository."""
+    return Path(name) if Path(name).exists() else CODE / name

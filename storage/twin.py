@@ -9,6 +9,9 @@ seven scalp regions over a 1/f background, with residual line noise and blinks::
 Two pairs of emotions (fear/anger, happy/surprise) share one power signature and differ only in time: in anger
 and surprise the beta and gamma sources come in bursts, about one a second, at unchanged mean power. Features
 averaged over a window, such as differential entropy, cannot see that.
+
+Three variants check a result. *Fresh* subjects come from another seed: nobody has seen them while designing. The
+*permuted* twin gives each emotion the signature of another one. The *null* twin has no emotions at all.
 """
 
 import hashlib
@@ -16,9 +19,10 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.datasets.seed_vii import (
     CLIP_LABELS,
@@ -57,8 +61,22 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, synthetic twin of SEED-VII".ljust(116)
 _STAND_IN_POSITIONS = {"CB1": "PO9", "CB2": "PO10"}
 
 
+def _is_absent(value: object) -> bool:
+    """Whether a variant is not asked for; a card or digest of the plain twin then does not name it."""
+    return value is None
+
+
+class FreshSubjects(BaseModel):
+    """Subjects of a twin of another seed, numbered after the first ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(ge=0)
+    num_subjects: int = Field(20, ge=1, le=20)
+
+
 class TwinConfig(BaseModel):
-    """The twin's size and its difficulty, which `effect` alone sets; 0 is the null twin."""
+    """The twin's size, its variant and its difficulty, which `effect` alone sets; 0 is the null twin."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,6 +84,58 @@ class TwinConfig(BaseModel):
     num_subjects: int = Field(20, ge=1, le=20)
     clip_seconds: int = Field(8, ge=4, le=300)
     seed: int = Field(7, ge=0)
+    permutation: int | None = Field(
+        None, ge=0, exclude_if=_is_absent, description="seed of another assignment of signatures to emotions"
+    )
+    fresh: FreshSubjects | None = Field(None, exclude_if=_is_absent)
+
+    @model_validator(mode="after")
+    def _fresh_is_another(self) -> "TwinConfig":
+        if self.fresh is not None and self.fresh.seed == self.seed:
+            raise ValueError(f"fresh.seed is the twin's own seed {self.seed}, so its subjects would be the first ones")
+        return self
+
+    @property
+    def subjects(self) -> range:
+        """Numbers of all subjects, the fresh ones last."""
+        return range(1, self.num_subjects + (self.fresh.num_subjects if self.fresh else 0) + 1)
+
+    @property
+    def fresh_twin(self) -> "TwinConfig | None":
+        """The twin whose subjects 1, 2, ... the fresh subjects are."""
+        if self.fresh is None:
+            return None
+        return self.model_copy(update={"fresh": None, "seed": self.fresh.seed, "num_subjects": self.fresh.num_subjects})
+
+    def origin_of(self, subject: int) -> tuple[int, int]:
+        """Seed and number by which the generator draws a subject.
+
+        Raises
+        ------
+        ValueError
+            When the twin has no such subject.
+        """
+        if subject not in self.subjects:
+            raise ValueError(f"subject {subject} of a twin with the subjects 1 to {self.subjects[-1]}")
+        if self.fresh is None or subject <= self.num_subjects:
+            return self.seed, subject
+        return self.fresh.seed, subject - self.num_subjects
+
+    @property
+    def assignment(self) -> dict[str, str]:
+        """Emotion -> emotion of `SIGNATURES` and `BURST_LABELS` whose signature it has.
+
+        In the permuted twin no emotion keeps its power signature, be it its own or that of the emotion it shares
+        one with.
+        """
+        names = SEED_VII.names
+        if self.permutation is None:
+            return dict(zip(names, names, strict=True))
+        rng = np.random.default_rng(self.permutation)
+        while True:
+            given = [names[place] for place in rng.permutation(len(names))]
+            if all(SIGNATURES[name] != SIGNATURES[other] for name, other in zip(names, given, strict=True)):
+                return dict(zip(names, given, strict=True))
 
 
 class Latents(BaseModel):
@@ -112,8 +182,14 @@ def signature_matrix(label: str) -> np.ndarray:
 
 
 def subject_latents(config: TwinConfig, subject: int) -> Latents:
-    """Draw the latent gains of one subject's 80 clips; a function of the seed and the subject alone."""
-    rng = np.random.default_rng([config.seed, subject, 0])
+    """Draw the latent gains of one subject's 80 clips; a function of the subject's seed and number alone.
+
+    Raises
+    ------
+    ValueError
+        When the twin has no such subject.
+    """
+    rng, assignment = np.random.default_rng([*config.origin_of(subject), 0]), config.assignment
     shape = (len(REGIONS), len(BANDS))
     num_clips = NUM_SESSIONS * TRIALS_PER_SESSION
     num_values = int(config.clip_seconds // CONTINUOUS_LABEL_SECONDS)
@@ -131,11 +207,11 @@ def subject_latents(config: TwinConfig, subject: int) -> Latents:
             level = rng.beta(2, 5) if label == "neutral" else rng.beta(5, 2)
             intensity[index] = np.clip(level + rng.normal(0, 0.05, num_values), 0, 1)
             strength = 1.0 if label == "neutral" else 0.5 + 0.5 * level
-            signature = config.effect * signature_matrix(label) + own[SEED_VII.id_of(label)]
+            signature = config.effect * signature_matrix(assignment[label]) + own[SEED_VII.id_of(label)]
             log_gain[index] = strength * signature + rng.normal(0, 0.3, shape)
             along = (position - 1) / (TRIALS_PER_SESSION - 1) - 0.5
             offset[index] = subject_gain + session_gain[session - 1] + drift[session - 1] * along
-            wanted = min(1.0, config.effect) if label in BURST_LABELS else 0.0
+            wanted = min(1.0, config.effect) if assignment[label] in BURST_LABELS else 0.0
             burst_depth[index] = np.clip(wanted * 1.4 * strength + rng.normal(0, 0.1), 0, 1)
     return Latents(log_gain=log_gain, offset=offset, burst_depth=burst_depth, burst_hz=burst_hz, intensity=intensity)
 
@@ -175,9 +251,9 @@ class SubjectSynthesiser:
     """Turns one subject's latents into signals; clip after clip, each from its own seed."""
 
     def __init__(self, config: TwinConfig, subject: int) -> None:
-        self.config, self.subject = config, subject
+        self.config, self._origin = config, config.origin_of(subject)
         self.latents = subject_latents(config, subject)
-        rng = np.random.default_rng([config.seed, subject, 1])
+        rng = np.random.default_rng([*self._origin, 1])
         topography, self._smooth = _geometry()
         n_chans = len(SEED_CHANNELS)
         mixing = np.eye(n_chans) + rng.normal(0, 0.04, (n_chans, n_chans))
@@ -190,7 +266,7 @@ class SubjectSynthesiser:
 
     def clip(self, clip: int) -> np.ndarray:
         """(62, n_times) float64 µV at 200 Hz for clip 1..80."""
-        rng = np.random.default_rng([self.config.seed, self.subject, 2, clip])
+        rng = np.random.default_rng([*self._origin, 2, clip])
         n_times = int(self.config.clip_seconds * SFREQ_HZ)
         seconds = np.arange(n_times) / SFREQ_HZ
         index, session = clip - 1, (clip - 1) // TRIALS_PER_SESSION
@@ -217,11 +293,19 @@ def twin_digest(config: TwinConfig) -> str:
         "amplitudes_uv": [SOURCE_UV, BACKGROUND_UV, LINE_UV, BLINK_UV],
     }
     digest = hashlib.sha256(json.dumps(constants, sort_keys=True).encode())
-    for subject in range(1, config.num_subjects + 1):
+    for subject in config.subjects:
         latents = subject_latents(config, subject)
         for part in (latents.log_gain, latents.offset, latents.burst_depth, latents.intensity):
             digest.update(np.rint(part * 1e6).astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def identity_card(config: TwinConfig) -> dict[str, Any]:
+    """What `twin.json` says: the configuration, its digest, and the digest of the fresh subjects' own twin."""
+    card: dict[str, Any] = {"config": config.model_dump(), "digest": twin_digest(config)}
+    if config.fresh_twin is not None:
+        card["fresh_digest"] = twin_digest(config.fresh_twin)
+    return card
 
 
 def write_subject(root: Path, config: TwinConfig, subject: int) -> None:
@@ -292,5 +376,4 @@ def _claim(root: Path, config: TwinConfig) -> None:
             raise InputError(str(root), f"holds another twin ({found})", "Choose another folder or delete this one.")
         return
     root.mkdir(parents=True, exist_ok=True)
-    card = {"config": config.model_dump(), "digest": twin_digest(config)}
-    write_json(path, card)
+    write_json(path, identity_card(config))

@@ -62,7 +62,7 @@ def make_twin(root: Path, config: TwinConfig) -> None:
 
     write_tables(root, config)
     task = ray.remote(num_cpus=1)(write_subject)
-    gather("twin", [task.remote(root, config, subject) for subject in range(1, config.num_subjects + 1)])
+    gather("twin", [task.remote(root, config, subject) for subject in config.subjects])
 
 
 def ingest(plan: IngestPlan, resources: Resources, run: str | Path) -> Store:

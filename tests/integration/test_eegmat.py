@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cluster.ray_log import RAY_LOG
 from cluster.start.local import ClusterInfo
 from e2llm_core.evaluation.summary import ResultRow
+from jobs.cli import app
 from jobs.load import load_spec
 from jobs.run import run
 from jobs.spec import SPECS as JOBS
@@ -96,6 +98,18 @@ def test_every_job_is_marked_done_and_a_second_run_does_nothing(root, capsys):
     run_job("stage3", *STAGES["stage3"])
     assert "already done" in capsys.readouterr().out
     assert (runs / "stage3/DONE.json").read_bytes() == before
+
+
+def test_a_published_table_of_a_finished_run_comes_out_again(root, tmp_path):
+    page = tmp_path / "results.md"
+    comment = (
+        "specs: [jobs/examples/eegmat/evaluate.yaml]\nwhere: {metric: accuracy}\nrows: [model, condition, readout]"
+    )
+    page.write_text(f"# Results\n\n<!-- table: eegmat\n{comment}\n-->\n")
+    assert CliRunner().invoke(app, ["reproduce", f"{page}#eegmat", "--write"]).exit_code == 0
+    assert CliRunner().invoke(app, ["reproduce", f"{page}#eegmat"]).exit_code == 0
+    page.write_text(re.sub(r"\b1\.000\b", "0.999", page.read_text(), count=1))
+    assert CliRunner().invoke(app, ["reproduce", f"{page}#eegmat"]).exit_code == 1
 
 
 def test_kept_answers_go_when_the_run_is_done(root):

@@ -38,16 +38,20 @@ def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
 
 def three_examples(data: EEGData, predictions: pd.DataFrame, family: Family) -> list[Example]:
     """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
-    plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
-    source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
     right = predictions[predictions["answer"] == predictions["truth"]]
     wrong = predictions[predictions["answer"] != predictions["truth"]]
-    chosen = pd.concat([right.drop_duplicates("truth").head(2), wrong.head(1)]).head(3)
+    return examples_of(data, pd.concat([right.drop_duplicates("truth").head(2), wrong.head(1)]).head(3), family)
+
+
+def examples_of(data: EEGData, predictions: pd.DataFrame, family: Family) -> list[Example]:
+    """Generated answers about one window each, with its signal in microvolts."""
+    plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
+    source = Windows(data.store, plain, data.split.test.rows(data.store.trials))
     places = {
         key: number for number, key in enumerate(zip(source.table["recording_id"], source.table["start"], strict=True))
     }
     examples = []
-    for row in chosen.itertuples():
+    for row in predictions.itertuples():
         (segment,) = row.segments
         window = places[(segment["recording_id"], segment["start"])]
         title = f"subject {row.subject}, session {row.session}, trial {segment['trial']}"

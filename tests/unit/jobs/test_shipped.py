@@ -1,9 +1,13 @@
 """The specs that come with the repository are valid, executable, and fail for nothing but absent data."""
 
 import os
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.stage1.plan import Stage1Plan
@@ -13,6 +17,8 @@ from jobs.__main__ import main
 from jobs.load import load_spec
 from jobs.spec import SPECS, FeaturesSpec
 from storage.signal import SEED_CHANNELS
+from storage.splits import SplitConfig, resolve_split
+from storage.twin import TwinConfig, twin_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "jobs").rglob("*.yaml"))
@@ -32,7 +38,7 @@ def test_it_is_valid_and_executable(path):
     launch = str(path.relative_to(ROOT))
     assert any(f"{before}{launch}" in loaded.text for before in ("#   ray job submit ", "#   ./"))
     assert os.access(path, os.X_OK)
-    assert loaded.spec.model_dump(mode="json")["kind"] == path.stem
+    assert loaded.spec.model_dump(mode="json")["kind"] == path.stem.split("_")[0]
 
 
 @pytest.mark.parametrize("folder", [ROOT / "jobs", *sorted({path.parent for path in SHIPPED} - {ROOT / "jobs"})])
@@ -40,9 +46,34 @@ def test_all_stages_of_a_set_see_the_same_data(folder):
     """Another window, channel or split in one stage would be a silent leak or a refusal hours later."""
     specs = [load_spec(path, [], SPECS).spec for path in sorted(folder.glob("*.yaml"))]
     staged = [spec for spec in specs if isinstance(spec, Stage1Plan | Stage2Plan | Stage3Plan | EvaluationPlan)]
-    assert len({(spec.data.store, spec.data.windows, spec.data.split) for spec in staged}) == 1
+    assert len({(spec.data.store, spec.data.windows, spec.data.split) for spec in staged}) == bool(staged)
     cached = [spec for spec in specs if isinstance(spec, FeaturesSpec)]
     assert all((spec.store, spec.windows) == (staged[0].data.store, staged[0].data.windows) for spec in cached)
+
+
+def test_the_twins_variants_differ_in_what_their_names_say_alone():
+    folder = ROOT / "jobs" / "examples" / "twin"
+    names = ("fresh", "permuted", "null")
+    fresh, permuted, null = (load_spec(folder / f"ingest_{name}.yaml", [], SPECS).spec.twin for name in names)
+    demo = load_spec(ROOT / "jobs" / "demo" / "ingest.yaml", [], SPECS).spec.twin
+    assert fresh.model_copy(update={"fresh": None}) == demo == TwinConfig()
+    assert permuted.model_copy(update={"permutation": None}) == fresh
+    assert null.model_copy(update={"effect": demo.effect}) == fresh
+
+
+def test_the_page_on_the_twin_names_the_subjects_of_the_demo():
+    page = (ROOT / "docs" / "twin.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(split:.*?)```", page, re.DOTALL)
+    data = load_spec(ROOT / "jobs" / "demo" / "stage1.yaml", [], SPECS).spec.data.model_dump(mode="json")
+    given = TypeAdapter(SplitConfig).validate_python(yaml.safe_load(block)["split"])
+    trials = pd.DataFrame({"subject": [f"{number:02d}" for number in range(1, 41)], "session": "1", "clip": 1})
+    trials = trials.assign(recording_id=trials["subject"], label="sad", start=0, stop=1)
+    demo = resolve_split(TypeAdapter(SplitConfig).validate_python(data["split"]), trials[:20])
+    split = resolve_split(given, trials)
+    assert (split.train, split.validation, split.reserved) == (demo.train, demo.validation, demo.reserved)
+    assert split.test.subjects == tuple(trials["subject"][20:])
+    fresh = load_spec(ROOT / "jobs" / "examples" / "twin" / "ingest_fresh.yaml", [], SPECS).spec.twin.fresh_twin
+    assert f"it begins with `{twin_digest(fresh)[:12]}`" in page
 
 
 def test_the_real_size_is_eegpt_large_on_its_own_channels():

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpyxl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.io import loadmat
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import balanced_accuracy_score
@@ -18,8 +22,12 @@ from storage.signal.bands import BANDS
 from storage.twin import (
     BURST_LABELS,
     SIGNATURES,
+    FreshSubjects,
+    Latents,
     SubjectSynthesiser,
     TwinConfig,
+    identity_card,
+    signature_matrix,
     subject_latents,
     twin_digest,
     write_subject,
@@ -44,7 +52,17 @@ def test_its_signals_are_frozen(case: dict) -> None:
     assert np.allclose(signal[:, 777], case["sample_777_uv"], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [{"effect": 0.71}, {"seed": 8}, {"num_subjects": 19}, {"clip_seconds": 12}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"effect": 0.71},
+        {"seed": 8},
+        {"num_subjects": 19},
+        {"clip_seconds": 12},
+        {"permutation": 0},
+        {"fresh": {"seed": 19, "num_subjects": 1}},
+    ],
+)
 def test_the_digest_tells_twins_apart(change: dict) -> None:
     assert twin_digest(TwinConfig(**change)) != FROZEN["digest"]
 
@@ -60,10 +78,10 @@ def test_subjects_and_clips_do_not_depend_on_each_other() -> None:
     assert np.array_equal(few.log_gain, subject_latents(TwinConfig(), 5).log_gain)
 
 
-def across_subjects(effect: float) -> float:
+def across_subjects(**variant: Any) -> float:
     """Balanced accuracy of a linear classifier of the latents themselves, 12 subjects fitted, 8 held out."""
-    config = TwinConfig(effect=effect)
-    latents = [subject_latents(config, subject) for subject in range(1, 21)]
+    config = TwinConfig(**variant)
+    latents = [subject_latents(config, subject) for subject in (*range(1, 13), *config.subjects[-8:])]
     features = [
         np.column_stack([each.log_gain.reshape(80, -1), each.offset.reshape(80, -1), each.burst_depth])
         for each in latents
@@ -74,8 +92,83 @@ def across_subjects(effect: float) -> float:
 
 
 def test_the_null_twin_knows_no_emotion() -> None:
-    assert abs(across_subjects(0.0) - 1 / 7) < 0.05
-    assert across_subjects(0.7) > 0.7
+    assert abs(across_subjects(effect=0.0) - 1 / 7) < 0.05
+    assert across_subjects(effect=0.7) > 0.7
+
+
+def test_fresh_and_permuted_twins_are_as_difficult() -> None:
+    plain, fresh, permuted = across_subjects(), across_subjects(fresh={"seed": 19}), across_subjects(permutation=1)
+    assert fresh == pytest.approx(plain, abs=0.06)
+    assert permuted == pytest.approx(plain, abs=0.06)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_subjects=st.integers(1, 20),
+    fresh=st.builds(FreshSubjects, seed=st.integers(10**6 + 1, 10**9), num_subjects=st.integers(1, 20)),
+)
+def test_fresh_subjects_are_those_of_the_other_seed(seed: int, num_subjects: int, fresh: FreshSubjects) -> None:
+    config = TwinConfig(seed=seed, num_subjects=num_subjects, fresh=fresh)
+    assert len(config.subjects) == num_subjects + fresh.num_subjects
+    plain, other = TwinConfig(seed=seed, num_subjects=num_subjects), config.fresh_twin
+    assert other == TwinConfig(seed=fresh.seed, num_subjects=fresh.num_subjects)
+    for twin, subject, number in (
+        (plain, num_subjects, num_subjects),
+        (other, num_subjects + 1, 1),
+        (other, config.subjects[-1], fresh.num_subjects),
+    ):
+        assert_same_latents(subject_latents(config, subject), subject_latents(twin, number))
+
+
+def assert_same_latents(latents: Latents, others: Latents) -> None:
+    for name, value in others:
+        assert np.array_equal(getattr(latents, name), value), name
+
+
+def test_signals_of_the_first_subjects_do_not_know_the_fresh_ones() -> None:
+    joined = TwinConfig(clip_seconds=4, fresh=FreshSubjects(seed=19))
+    plain, other = TwinConfig(clip_seconds=4), TwinConfig(clip_seconds=4, seed=19)
+    for subject, twin, number in ((1, plain, 1), (20, plain, 20), (21, other, 1), (40, other, 20)):
+        expected = SubjectSynthesiser(twin, number).clip(7)
+        assert np.array_equal(SubjectSynthesiser(joined, subject).clip(7), expected)
+
+
+def test_the_card_names_the_fresh_twin() -> None:
+    config = TwinConfig(fresh=FreshSubjects(seed=19))
+    card = identity_card(config)
+    assert card["fresh_digest"] == twin_digest(TwinConfig(seed=19))
+    assert TwinConfig.model_validate(card["config"]) == config
+    assert identity_card(TwinConfig()) == {"config": FROZEN["config"], "digest": FROZEN["digest"]}
+
+
+def test_subjects_that_the_twin_has_not() -> None:
+    with pytest.raises(ValueError, match="subject 26 of a twin with the subjects 1 to 25"):
+        subject_latents(TwinConfig(fresh=FreshSubjects(seed=1, num_subjects=5)), 26)
+    with pytest.raises(ValidationError, match="is the twin's own seed 7"):
+        TwinConfig(fresh=FreshSubjects(seed=7))
+
+
+@given(seed=st.integers(0, 10**9))
+def test_a_permuted_twin_leaves_no_emotion_its_signature(seed: int) -> None:
+    assignment = TwinConfig(permutation=seed).assignment
+    assert sorted(assignment) == sorted(assignment.values()) == sorted(SEED_VII.names)
+    assert all(SIGNATURES[label] != SIGNATURES[other] for label, other in assignment.items())
+
+
+def test_a_permuted_twin_changes_nothing_but_the_assignment() -> None:
+    config, permuted = TwinConfig(), TwinConfig(permutation=1)
+    before, after = subject_latents(config, 4), subject_latents(permuted, 4)
+    for name in ("offset", "burst_hz", "intensity"):
+        assert np.array_equal(getattr(before, name), getattr(after, name))
+    for clip, label in enumerate(CLIP_LABELS):
+        change = signature_matrix(permuted.assignment[label]) - signature_matrix(label)
+        strength = (after.log_gain - before.log_gain)[clip][change != 0] / (0.7 * change[change != 0])
+        assert np.ptp(strength) < 1e-9
+        assert 0.5 <= strength[0] <= 1
+    moved = np.array([permuted.assignment[label] in BURST_LABELS for label in CLIP_LABELS])
+    assert after.burst_depth[moved].mean() > 0.5
+    assert after.burst_depth[~moved].mean() < 0.1
 
 
 def test_two_pairs_differ_in_time_alone() -> None:

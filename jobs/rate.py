@@ -1,0 +1,161 @@
+"""``e2llm rate``: a page of blinded examples for raters, and what their answers say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from storage.errors import InputError
+from storage.places.location import locate
+
+if TYPE_CHECKING:
+    from e2llm_core.evaluation.config import EvaluationPlan
+    from e2llm_core.evaluation.intervals import Interval
+    from e2llm_core.evaluation.rating.pairs import System
+    from e2llm_core.evaluation.rating.results import RatingResults
+
+_MODEL = "e2llm"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_page` wrote.
+
+    Attributes
+    ----------
+    page, key
+        The page for raters, and the key that is kept from them.
+    num_examples
+        Examples on the page.
+    """
+
+    page: Path
+    key: Path
+    num_examples: int
+
+
+def write_page(run: str, other: str | None, output: Path, number: int, seed: int) -> Written:
+    """Write the raters' page of an evaluation, and its key beside it.
+
+    Parameters
+    ----------
+    run, other : str
+        Folders or URLs of evaluations; without `other`, the second system is the first one's words on another window.
+    output : Path
+        The page; its key is ``<name>.key.json`` beside it.
+    number : int
+        Of examples.
+    seed : int
+        Of the draw and of all orders.
+
+    Raises
+    ------
+    InputError
+        When a run is no evaluation with rationales, the two share no window, or the page or key is there already.
+    """
+    from e2llm_core.evaluation.rating.page import rating_page
+    from e2llm_core.evaluation.rating.pairs import OTHER_WINDOW, chosen_pairs
+    from e2llm_core.evaluation.rating.study import blinded
+    from e2llm_core.stages.data import EEGData
+    from storage.places.files import write_bytes
+
+    key_path = output.with_suffix(".key.json")
+    for path in (output, key_path):
+        if path.exists():
+            raise InputError(str(path), "is there already, perhaps at raters", "Name another --output.")
+    plan = plan_of(run)
+    first, second = system(run, plan), system(other, plan_of(other)) if other is not None else None
+    pairs = chosen_pairs(EEGData.open(plan.data), first, second, number, seed)
+    examples, key = blinded(pairs, (first.name, second.name if second else OTHER_WINDOW), seed)
+    write_bytes(output, rating_page(examples, key).encode())
+    key.write(key_path)
+    return Written(output, key_path, len(examples))
+
+
+def plan_of(run: str) -> EvaluationPlan:
+    """The settings of a finished evaluation, their paths absolute.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    import yaml
+
+    from jobs.paths import root_folder
+    from jobs.run_folder import SPEC
+    from jobs.spec import SPECS, EvaluateSpec, absolute
+
+    place, remedy = locate(run), "Name the run of a finished evaluation."
+    if not (place.exists(SPEC) and place.exists("predictions.parquet")):
+        raise InputError(run, "no answers of an evaluation here", remedy)
+    content = yaml.safe_load(place.read(SPEC))
+    if content.get("kind") != next(kind for kind, spec in SPECS.items() if spec is EvaluateSpec):
+        raise InputError(run, f"is a run of kind {content.get('kind')}", remedy)
+    plan: EvaluationPlan = absolute(EvaluateSpec.model_validate(content), root_folder())
+    return plan
+
+
+def system(run: str, plan: EvaluationPlan) -> System:
+    """The model of an evaluation, with its answers."""
+    from e2llm_core.evaluation.predictions import from_parquet
+    from e2llm_core.evaluation.rating.pairs import System
+    from e2llm_core.llm.families.table import family_of
+    from storage.places.fetching import SETTINGS, fetched
+
+    content = json.loads((fetched(plan.model, SETTINGS) / "config.json").read_text(encoding="utf-8"))
+    family = family_of(content["text_config"]["model_type"], str(plan.model))
+    return System(run, from_parquet(locate(run).read("predictions.parquet")), _MODEL, family)
+
+
+def read_answers(files: Sequence[Path], key: Path) -> RatingResults:
+    """Read what raters saved, and unblind it.
+
+    Raises
+    ------
+    InputError
+        When a file is no rater's, belongs to another page, or a rater answers twice.
+    """
+    from e2llm_core.evaluation.rating.results import rating_results
+    from e2llm_core.evaluation.rating.study import RaterAnswers, StudyKey
+
+    study = StudyKey.read(key)
+    return rating_results(study, [RaterAnswers.read(path, study) for path in files])
+
+
+def shown(results: RatingResults) -> Group:
+    """The results for a terminal."""
+    first, second = results.systems
+    head = f"{len(results.raters)} raters, {results.num_examples} examples; A: {first}; B: {second}"
+    agreement = Table(title="Agreement of raters", title_justify="left")
+    for name in ("question", "judged twice or more", "kappa", "alpha"):
+        agreement.add_column(name, justify="left" if name == "question" else "right")
+    for one in results.agreement:
+        agreement.add_row(one.question, str(one.units), _number(one.kappa), _number(one.alpha))
+    differences = Table(title="A against B", title_justify="left")
+    for name in ("question", "A", "B", "difference", "95 % over examples", "95 % over raters"):
+        differences.add_column(name, justify="left" if name == "question" else "right")
+    for row in results.differences:
+        means = results.means.get(row.question, (row.value, 1 - row.value))
+        cells = [_number(value) for value in (*means, means[0] - means[1] if row.question in results.means else None)]
+        differences.add_row(row.question, *cells, _interval(row.over_examples), _interval(row.over_raters))
+    words = (
+        "Intervals of the preference are of the share that prefers A; 0.5 is neither. Those of scales are of A less B."
+    )
+    return Group(Text(head, style="bold"), agreement, differences, Text(words, style="dim"))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(interval: Interval) -> str:
+    return "–" if math.isnan(interval.low) else f"{interval.low:.3f} to {interval.high:.3f}"

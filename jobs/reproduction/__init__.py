@@ -1,0 +1,1 @@
+"""Published tables: what makes each, whether it has changed since, and whether the numbers come out again."""

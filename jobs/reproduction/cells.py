@@ -1,0 +1,119 @@
+"""Cells of a published table: a number with its interval, as text and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.errors import InputError
+
+DIGITS = 3
+ABSENT = "–"
+"""Stands for a number that there is none of."""
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_CELL = re.compile(rf"(?P<value>{_NUMBER})(?: \((?P<low>{_NUMBER}) to (?P<high>{_NUMBER})\))?")
+
+Verdict = Literal["agrees", "differs", "is gone", "is new"]
+Place = tuple[str, ...]
+"""Where a cell stands: the words that head its row, then that of its column if columns have names."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as it is printed, with the 95 % interval if it has one.
+
+    Attributes
+    ----------
+    value, low, high
+        Rounded to `DIGITS`; both ends are None where there is no interval.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float, low: float | None, high: float | None) -> Cell:
+        """Round a result as it will be printed."""
+        if low is None or high is None:
+            return cls(round(value, DIGITS))
+        return cls(round(value, DIGITS), round(low, DIGITS), round(high, DIGITS))
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Read what `str` gave.
+
+        Raises
+        ------
+        ValueError
+            When the text is something else.
+        """
+        match = _CELL.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a number with or without an interval, such as 0.512 (0.480 to 0.550)")
+        low, high = match["low"], match["high"]
+        return cls(float(match["value"]), None if low is None else float(low), None if high is None else float(high))
+
+    def __str__(self) -> str:
+        value = f"{self.value:.{DIGITS}f}"
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} ({self.low:.{DIGITS}f} to {self.high:.{DIGITS}f})"
+
+    def agrees_with(self, value: float) -> bool:
+        """Whether a number that came out again lies in this interval; without one, whether it prints the same."""
+        if self.low is None or self.high is None:
+            return value == self.value
+        return self.low <= value <= self.high
+
+
+class Number(BaseModel):
+    """One row of a summary's ``results``, of an evaluation or a cross-validation; its other keys name the number."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+    def key(self, name: str, place: str) -> Any:
+        """One of the keys.
+
+        Raises
+        ------
+        InputError
+            When results have no such key.
+        """
+        keys = {**dict(self), **(self.model_extra or {})}
+        if name not in keys:
+            raise InputError(place, f"names {name}, which no result has", f"Results have {', '.join(keys)}.")
+        return keys[name]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of one cell."""
+
+    place: Place
+    published: Cell | None
+    now: Cell | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the number that came out lies in the published interval."""
+        if self.published is None:
+            return "is new"
+        if self.now is None:
+            return "is gone"
+        return "agrees" if self.published.agrees_with(self.now.value) else "differs"
+
+
+def judged(published: Mapping[Place, Cell], now: Mapping[Place, Cell]) -> list[Judgement]:
+    """Put the cells of a page and of a summary side by side, in the page's order, then those that it lacks."""
+    places: Sequence[Place] = list(dict.fromkeys((*published, *now)))
+    return [Judgement(place, published.get(place), now.get(place)) for place in places]

@@ -1,0 +1,158 @@
+"""``e2llm reproduce page.md#name``: make a published table again, and say which of its cells agree."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from jobs.load import load_spec
+from jobs.paths import root_folder, spec_file
+from jobs.reproduction.cells import Cell, Judgement, Number, judged
+from jobs.reproduction.page import Table, digest_of, tables_of
+from jobs.spec import SPECS, Job, absolute
+from storage.errors import InputError
+from storage.places.files import write_bytes
+from storage.places.location import locate
+from storage.twin import TwinConfig, identity_card
+
+SUMMARY = "summary.json"
+_DIGITS = 12
+_STYLES = {"agrees": "green", "differs": "red", "is gone": "red", "is new": "yellow"}
+
+
+def reproduce(target: str, console: Console) -> bool:
+    """Run what makes a published table, unless it is done, and compare.
+
+    Parameters
+    ----------
+    target : str
+        ``page.md#name``.
+    console : Console
+        Where the comparison is printed.
+
+    Returns
+    -------
+    bool
+        Whether every cell agrees: the new number lies in the published interval.
+
+    Raises
+    ------
+    InputError
+        Before anything runs: when there is no such table, a spec is refused, the specs have changed since the table
+        was written, or it cannot be read. Afterwards: when the run gives no results.
+    """
+    table = table_of(target)
+    jobs, digest, published = jobs_of(table), digest_of(table.spec.specs), table.cells()
+    if table.spec.digest is None:
+        raise InputError(table.place, "does not say from which specs it was made", "Write it with --write.")
+    if digest != table.spec.digest:
+        raise InputError(
+            table.place,
+            f"was made from other specs ({table.spec.digest[:12]}) than there are now ({digest[:12]})",
+            "Take the version of the specs that made it, or write the table again with --write.",
+        )
+    results = computed(table, run := str(jobs[-1].run))
+    now = {place: Cell.of(n.value, n.ci_low, n.ci_high) for place, n in table.numbers(results).items()}
+    found = judged(published, now)
+    console.print(judgements_table(table, found))
+    agree = sum(one.verdict == "agrees" for one in found)
+    console.print(f"{table.place}: {agree} of {len(found)} cells agree; results: {run}")
+    return agree == len(found)
+
+
+def rewrite(target: str) -> None:
+    """Run what makes a published table, unless it is done, and put its numbers and the digest of its specs in the page.
+
+    Raises
+    ------
+    InputError
+        As `reproduce`, but for a table that is not there or is not of these specs.
+    """
+    table = table_of(target)
+    jobs, digest = jobs_of(table), digest_of(table.spec.specs)
+    results = computed(table, str(jobs[-1].run))
+    twins = [twin for job in jobs if isinstance(twin := getattr(job, "twin", None), TwinConfig)]
+    table = table_of(target)  # the page may have changed during the run
+    write_bytes(table.page, table.written(results, digest, "; ".join(map(twin_words, twins))).encode())
+
+
+def table_of(target: str) -> Table:
+    """The table that ``page.md#name`` names."""
+    page, _, name = target.partition("#")
+    tables = tables_of(Path(page))
+    if name not in tables:
+        known = f"It has {', '.join(tables)}." if tables else "It has none: a table follows a comment `table: name`."
+        raise InputError(target, f"there is no table {name}" if name else "names no table", known)
+    return tables[name]
+
+
+def jobs_of(table: Table) -> list[Job]:
+    """A table's specs, their paths absolute; the last one's run has the results."""
+    jobs = []
+    for name in table.spec.specs:
+        job = load_spec(spec_file(name), [], SPECS).spec
+        assert isinstance(job, Job)
+        jobs.append(absolute(job, root_folder()))
+    return jobs
+
+
+def twin_words(config: TwinConfig) -> str:
+    """Which synthetic subjects a table is about, and the digests that hold them."""
+    card = identity_card(config)
+    words = [f"effect {config.effect:g}", f"seed {config.seed}, digest `{card['digest'][:_DIGITS]}`"]
+    if config.permutation is not None:
+        words.insert(1, f"signatures permuted by seed {config.permutation}")
+    if config.fresh is not None:
+        first, last = config.num_subjects + 1, config.subjects[-1]
+        digest = card["fresh_digest"][:_DIGITS]
+        words.append(f"subjects {first} to {last} those of seed {config.fresh.seed}, digest `{digest}`")
+    return "; ".join(words)
+
+
+def computed(table: Table, run: str) -> list[Number]:
+    """Run a table's specs, on the cluster of ``RAY_ADDRESS`` or on this machine, and read what the last one found."""
+    from jobs.__main__ import execute
+
+    for name in table.spec.specs:
+        execute(spec_file(name), [], local=not os.environ.get("RAY_ADDRESS"), check=False)
+    return results_of(run)
+
+
+def results_of(run: str) -> list[Number]:
+    """Rows of a run's summary.
+
+    Raises
+    ------
+    InputError
+        When the run has none.
+    """
+    place, remedy = locate(run), "Name a spec of kind evaluate or cross-validate last."
+    if not place.exists(SUMMARY):
+        raise InputError(run, f"no {SUMMARY} here", remedy)
+    content: Any = json.loads(place.read(SUMMARY))
+    try:
+        return [Number.model_validate(row) for row in content["results"]]
+    except (KeyError, TypeError, ValidationError):
+        raise InputError(f"{run}/{SUMMARY}", "has no results with values", remedy) from None
+
+
+def judgements_table(table: Table, found: Sequence[Judgement]) -> RichTable:
+    """A row for each cell."""
+    spec = table.spec
+    shown = RichTable(title=table.place, title_justify="left")
+    for name in (*spec.rows, *([] if spec.columns is None else [spec.columns])):
+        shown.add_column(name, overflow="fold")
+    for name in ("published", "now"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("verdict", no_wrap=True)
+    for one in found:
+        cells = ["" if cell is None else str(cell) for cell in (one.published, one.now)]
+        shown.add_row(*one.place, *cells, one.verdict, style=_STYLES[one.verdict])
+    return shown
