@@ -5,14 +5,14 @@ A table follows a comment that only machines and maintainers read::
     <!-- table: fresh-twin
     specs: [jobs/examples/twin/ingest_fresh.yaml, jobs/examples/twin/cross_validate.yaml]
     where: {metric: balanced_accuracy, condition: eeg}
-    rows: [model, readout]
-    columns: task
+    rows: [model]
+    columns: readout
     digest: 0123...
     -->
 
-    | model | readout | IED | EPC |
-    |---|---|---|---|
-    | e2llm | generation | 0.512 (0.480 to 0.550) | ... |
+    | model | generation | likelihood |
+    |---|---|---|
+    | e2llm | 0.512 (0.480 to 0.550) | ... |
 """
 
 from __future__ import annotations

@@ -93,24 +93,24 @@ class Page(HTMLParser):
 
 @pytest.mark.usefixtures("evaluations")
 def test_the_page_is_whole_and_blind(root: Path) -> None:
-    status, output = rate("ours", "--other", "theirs", "--output", "page.html", "--examples", "6")
-    assert (status, output) == (0, "page.html: 6 examples, for raters page.key.json: keep it from them")
+    status, output = rate("ours", "--other", "theirs", "--output", "page.html", "--examples", "4")
+    assert (status, output) == (0, "page.html: 4 examples, for raters page.key.json: keep it from them")
     text, key = (root / "page.html").read_text(), StudyKey.read(root / "page.key.json")
     page = Page(text)
-    names = [f"example-0{number}" for number in range(1, 7)]
+    names = [f"example-0{number}" for number in range(1, 5)]
     questions = ["preference", *(f"{scale}.{place}" for scale in ("faithfulness", "plausibility") for place in (1, 2))]
     assert set(page.choices) == {f"{name}.{question}" for name in names for question in questions}
     assert {page.choices[f"{name}.{question}"] for name in names for question in questions[1:]} == {5}
     assert all(not address or address.startswith("#") for address in page.addresses)
-    assert page.elements["svg"] == 6
+    assert page.elements["svg"] == 4
     assert page.elements["link"] == page.elements["img"] == page.elements["iframe"] == 0
     digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page.policy
     assert page.policy.startswith("default-src 'none'; ")
     assert key.systems == ("ours", "theirs")
     assert list(key.examples) == names
-    assert Counter(entry.truth for entry in key.examples.values()) == {"rest": 3, "task": 3}
-    assert Counter(entry.order for entry in key.examples.values()) == {(0, 1): 3, (1, 0): 3}
+    assert Counter(entry.truth for entry in key.examples.values()) == {"rest": 2, "task": 2}
+    assert Counter(entry.order for entry in key.examples.values()) == {(0, 1): 2, (1, 0): 2}
     wanted = [
         f"Alpha power over {key.systems[place]} is <b>above</b> the session average. {entry.item_id}"
         for entry in key.examples.values()
@@ -138,7 +138,7 @@ def test_without_another_system_the_words_are_of_another_window(root: Path) -> N
 @pytest.mark.usefixtures("evaluations")
 def test_the_seed_makes_the_page(root: Path) -> None:
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
-        assert rate("ours", "--other", "theirs", "--output", f"{name}.html", "--seed", seed)[0] == 0
+        assert rate("ours", "--other", "theirs", "--output", f"{name}.html", "--seed", seed, "--examples", "2")[0] == 0
     a, b, c = ((root / f"{name}.html").read_text() for name in "abc")
     assert a == b
     assert StudyKey.read(root / "a.key.json").study != StudyKey.read(root / "c.key.json").study
@@ -149,7 +149,7 @@ def test_the_seed_makes_the_page(root: Path) -> None:
     ("words", "said"),
     [
         (("gone",), "gone: no answers of an evaluation here. Name the run"),
-        (("ours", "theirs"), "theirs: a page is of one run. Name the second run in --other"),
+        (("ours", "theirs"), "theirs: a page shows one evaluation. Name the second one in --other"),
         (("ours", "--output", "model/config.json"), "model/config.json: is there already, perhaps at raters."),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),
         (("--read", "a.json", "--key", "gone.json"), "gone.json: cannot be read (No such file or directory)."),
