@@ -85,7 +85,7 @@ def require_resources(resources: Resources | TrainingResources) -> None:
                 f"asks for {amount:g} {name}s, the cluster has {there.get(name, 0):g}",
                 f"Lower resources.workers or resources.{name.lower()}s_per_worker, or add nodes.",
             )
-    room = fitting(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    room = fitting(resources, alive_nodes())
     if room < resources.fewest_workers:
         raise InputError(
             "resources",
@@ -93,6 +93,13 @@ def require_resources(resources: Resources | TrainingResources) -> None:
             f"{resources.gpus_per_worker:g} GPUs; the cluster's nodes have room for {room}",
             "Each worker is on one node: lower resources.workers or what each asks for, or add nodes.",
         )
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Amounts of ``CPU`` and ``GPU`` of each node of the connected cluster."""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def fitting(resources: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:

@@ -63,6 +63,18 @@ def ray_session(root: Path, *, local: bool) -> Iterator[None]:
         yield
 
 
+def session_address() -> str:
+    """Where another process of this machine finds the Ray that this one is connected to, as ``RAY_ADDRESS``."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def ray_stops_children() -> bool:
+    """Whether ``ray job stop`` signals this process's children itself, as it does for a submitted job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 @contextmanager
 def own_sigterm() -> Iterator[None]:
     """Keep this process's SIGTERM handler, which `ray.init` would replace."""

@@ -53,12 +53,16 @@ def execute(path: Path, overrides: Sequence[str], *, local: bool, check: bool) -
     check : bool
         Stop after validation and print the digest.
     """
+    from jobs.job import Job, absolute
     from jobs.load import load_spec
+    from jobs.paths import root_folder
     from jobs.spec import SPECS
 
     loaded = load_spec(path, overrides, SPECS)
     if check:
         print(f"{path}: valid; digest {loaded.digest}")
+        if isinstance(loaded.spec, Job):
+            absolute(loaded.spec, root_folder()).preview()
         return
     from jobs.run import run
 

@@ -159,15 +159,17 @@ def score(
 @app.command()
 @disciplined
 def report(run: Annotated[str, typer.Argument(help="A run's folder or URL.")]) -> None:
-    """Rewrite the report of an evaluation from its stored results."""
+    """Rewrite the report of an evaluation or a cross-validation from its stored results."""
     if not locate(run).exists("summary.json"):
         raise InputError(run, "no results of an evaluation here", "Check the path.")
     from e2llm_core.evaluation.report.report import write_report
+    from jobs.cross_validation.page import written_again
     from storage.places.workspace import Workspace
 
     workspace = Workspace(run, "report")
     workspace.fetch("*")
-    written = write_report(workspace.folder)
+    several = (workspace.folder / "results.parquet").exists()
+    written = written_again(workspace.folder) if several else write_report(workspace.folder)
     workspace.send(written.name)
     workspace.discard()
     print(f"{workspace.place}/{written.name}")

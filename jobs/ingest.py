@@ -35,9 +35,10 @@ def ingest_plan(path: Path, overrides: Sequence[str]) -> IngestPlan:
     InputError
         When the spec cannot be read, or is one of another kind.
     """
+    from jobs.job import absolute
     from jobs.load import load_spec
     from jobs.paths import root_folder
-    from jobs.spec import SPECS, IngestSpec, absolute
+    from jobs.spec import SPECS, IngestSpec
 
     spec = load_spec(path, overrides, SPECS).spec
     if not isinstance(spec, IngestSpec):

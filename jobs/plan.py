@@ -13,9 +13,10 @@ from cluster.planning.gpus import gpu_of
 from cluster.planning.plan import JobPlan, Setting, plan_job
 from cluster.planning.units import count, duration, gigabytes, of_nodes
 from e2llm_core.stages.config import StagePlan
+from jobs.job import absolute
 from jobs.load import load_spec
 from jobs.paths import root_folder
-from jobs.spec import SPECS, absolute
+from jobs.spec import SPECS
 from storage.errors import InputError
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from e2llm_core.evaluation.intervals import Interval
     from e2llm_core.evaluation.rating.pairs import System
     from e2llm_core.evaluation.rating.results import RatingResults
-
-_MODEL = "e2llm"
 
 
 @dataclass(frozen=True)
@@ -90,9 +87,10 @@ def plan_of(run: str) -> EvaluationPlan:
     """
     import yaml
 
+    from jobs.job import absolute
     from jobs.paths import root_folder
     from jobs.run_folder import SPEC
-    from jobs.spec import SPECS, EvaluateSpec, absolute
+    from jobs.spec import SPECS, EvaluateSpec
 
     place, remedy = locate(run), "Name the run of a finished evaluation."
     if not (place.exists(SPEC) and place.exists("predictions.parquet")):
@@ -105,15 +103,23 @@ def plan_of(run: str) -> EvaluationPlan:
 
 
 def system(run: str, plan: EvaluationPlan) -> System:
-    """The model of an evaluation, with its answers."""
+    """The language model of an evaluation, with its answers.
+
+    Raises
+    ------
+    InputError
+        When the evaluation has none, or several.
+    """
+    from e2llm_core.evaluation.models import models_of
     from e2llm_core.evaluation.predictions import from_parquet
     from e2llm_core.evaluation.rating.pairs import System
-    from e2llm_core.llm.families.table import family_of
-    from storage.places.fetching import SETTINGS, fetched
 
-    content = json.loads((fetched(plan.model, SETTINGS) / "config.json").read_text(encoding="utf-8"))
-    family = family_of(content["text_config"]["model_type"], str(plan.model))
-    return System(run, from_parquet(locate(run).read("predictions.parquet")), _MODEL, family)
+    speaking = [model for model in models_of(plan) if model.speaks]
+    if len(speaking) != 1:
+        found = ", ".join(model.name for model in speaking) or "none"
+        raise InputError(run, f"has {len(speaking)} language models ({found})", "Name an evaluation of one model.")
+    (model,) = speaking
+    return System(run, from_parquet(locate(run).read("predictions.parquet")), model.name, model.family)
 
 
 def read_answers(files: Sequence[Path], key: Path) -> RatingResults:

@@ -7,10 +7,10 @@ import os
 from pydantic import BaseModel
 
 from e2llm_core.plan import check_inputs, split_digest
+from jobs.job import Job, absolute
 from jobs.load import LoadedSpec
 from jobs.paths import CODE, root_folder
 from jobs.run_folder import RunFolder, chained_digest
-from jobs.spec import Job, absolute
 from storage.places.lock import only_job
 
 

@@ -8,16 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.resources import WorkerResources
+from cluster.resources import Resources, TrainingResources, WorkerResources
 from cluster.slurm.allocation import Allocation, with_task
 from cluster.slurm.submission import SCRIPT, Request, submit
 from e2llm_core.stages.config import StagePlan
 from jobs.console import exit_discipline
+from jobs.job import ClusterJob
 from jobs.load import LoadedSpec, load_spec
 from jobs.paths import CODE, root_folder
 from jobs.plan import show_plan
 from jobs.source import parse_override
-from jobs.spec import SPECS, ClusterJob, TrainingJob
+from jobs.spec import SPECS, CrossValidateSpec, TrainingJob
 from storage.errors import InputError
 
 _STATE = Path("runs/.slurm")
@@ -41,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loaded = load_spec(options.spec, overrides, SPECS)
         from cluster.slurm.launcher import Work, launch
 
-        assert isinstance(loaded.spec, ClusterJob | TrainingJob)
         command = (sys.executable, "-m", "jobs", str(options.spec), *overrides)
-        work = Work(command, loaded.spec.resources, fills=takes_all(loaded))
+        work = Work(command, _resources(loaded), fills=takes_all(loaded))
         raise SystemExit(launch(allocation, work, root_folder() / _STATE))
 
 
@@ -87,8 +87,7 @@ def submit_job(path: Path, overrides: Sequence[str], request: Request, gpu: str,
 
 def _check_room(loaded: LoadedSpec, request: Request) -> None:
     """Refuse workers that wait for GPUs which the allocation will not have."""
-    assert isinstance(loaded.spec, ClusterJob | TrainingJob)
-    resources = loaded.spec.resources
+    resources = _resources(loaded)
     if not resources.gpus_per_worker:
         return
     asked = f"each worker asks for {resources.gpus_per_worker:g} GPUs"
@@ -100,6 +99,14 @@ def _check_room(loaded: LoadedSpec, request: Request) -> None:
         there = f"{request.nodes} nodes with {request.gpus_per_node} GPUs each have room for {room}"
         remedy = "Raise --nodes or --gpus-per-node, or lower resources.workers or resources.gpus_per_worker."
         raise InputError("resources.workers", f"{workers} are needed and {asked}; {there}", remedy)
+
+
+def _resources(loaded: LoadedSpec) -> Resources | TrainingResources:
+    """What a job asks of the cluster; of a cross-validation, its largest step."""
+    if isinstance(loaded.spec, CrossValidateSpec):
+        return loaded.spec.largest_resources()
+    assert isinstance(loaded.spec, ClusterJob | TrainingJob)
+    return loaded.spec.resources
 
 
 def _room(resources: WorkerResources, request: Request) -> int:

@@ -3,58 +3,27 @@
 Relative paths are relative to the repository (or to ``E2LLM_ROOT``). Nothing heavy is imported here.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from cluster.batch.plans import FeaturesPlan
 from cluster.resources import Resources, TrainingResources
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.inference.config import ScoringPlan
-from e2llm_core.plan import Input, Plan
-from e2llm_core.stages.config import FolderOrHub, StagePlan
+from e2llm_core.plan import Input
+from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.table import STAGES
+from jobs.cross_validation.config import CrossValidationPlan
+from jobs.job import ClusterJob, Job
 from storage.layout import LayoutConfig
-from storage.places.base import Place, StoreURL, is_url
+from storage.places.base import StoreURL
 from storage.places.location import locate
 from storage.readers import AnySource
 from storage.signal import SignalConfig
 from storage.twin import TwinConfig
-
-
-class Job(Plan):
-    """What every spec holds, and what its job does. Its paths are absolute before anything but `kind` is asked."""
-
-    kind: str
-    run: Place = Field(description="of the run: spec, metrics, checkpoints, model, results")
-
-    @property
-    def looks_for_more(self) -> bool:
-        """Whether a finished run looks for more to do."""
-        return False
-
-    @abstractmethod
-    def work(self, facts: dict[str, Any]) -> None:
-        """Do the job on the connected cluster.
-
-        Parameters
-        ----------
-        facts : dict
-            The run's environment, for reports.
-        """
-
-    def tidy(self) -> None:
-        """Remove what nobody needs once the run is marked done."""
-
-
-class ClusterJob(Job):
-    """What the spec of a job holds that is spread over a fixed number of workers."""
-
-    resources: Resources = Field(default_factory=Resources)
 
 
 class TrainingJob(Job):
@@ -166,24 +135,35 @@ class ScoreSpec(ClusterJob, ScoringPlan):
         print(f"[score] rows: {score(self, self.run, self.resources)}", flush=True)
 
 
-def absolute(value: Any, root: Path) -> Any:
-    """A copy of a spec, or a part of one, in which every path is absolute; URLs stay as they are."""
-    if isinstance(value, Path):
-        return root / value
-    if isinstance(value, Place):
-        return value if is_url(value) else Place(root / value)
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        changes = {name: absolute(getattr(value, name), root) for name in fields}
-        for name in [name for name, field in fields.items() if FolderOrHub in field.metadata]:
-            folder = root / (changes[name] or "")
-            changes[name] = str(folder) if changes[name] and folder.is_dir() else changes[name]
-        return value.model_copy(update=changes)
-    if isinstance(value, tuple):
-        return tuple(absolute(item, root) for item in value)
-    if isinstance(value, Mapping):
-        return {key: absolute(item, root) for key, item in value.items()}
-    return value
+class CrossValidateSpec(Job, CrossValidationPlan):
+    """An experiment over folds, seeds and variants: a chain of other specs, with one table and one page at the end."""
+
+    kind: Literal["cross-validate"]
+
+    def inputs(self) -> tuple[Input, ...]:
+        """Everything that its steps read and do not make themselves."""
+        from jobs.cross_validation.checks import CellsInput
+
+        return (CellsInput("chain", self, self.run, steps()),)
+
+    def preview(self) -> None:
+        """Check all steps, and list the cells and how many runs they are."""
+        from jobs.cross_validation.checks import show_cells
+
+        show_cells(self, self.run, steps())
+
+    def largest_resources(self) -> Resources | TrainingResources:
+        """What the largest step asks of the cluster."""
+        from jobs.cross_validation.grid import largest_resources
+
+        largest: Resources | TrainingResources = largest_resources(self, steps())
+        return largest
+
+    def work(self, facts: dict[str, Any]) -> None:
+        """Run the steps, and write the table and the page."""
+        from jobs.cross_validation.work import cross_validate
+
+        print(f"[{self.kind}] report: {cross_validate(self, self.run, steps(), facts)}", flush=True)
 
 
 def spec_of(plan: type[StagePlan]) -> type[Job]:
@@ -201,5 +181,11 @@ SPECS: dict[str, type[Job]] = {
     "features": FeaturesSpec,
     "evaluate": EvaluateSpec,
     "score": ScoreSpec,
+    "cross-validate": CrossValidateSpec,
 }
 """Kind -> model of its spec."""
+
+
+def steps() -> Mapping[str, type[Job]]:
+    """Kinds that can be a step of a cross-validation: all whose results lie in their run's folder."""
+    return {kind: spec for kind, spec in SPECS.items() if spec not in (IngestSpec, CrossValidateSpec)}

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from jobs.job import Job, absolute
 from jobs.load import load_spec
 from jobs.paths import root_folder, spec_file
 from jobs.reproduction.cells import Cell, Judgement, Number, judged
 from jobs.reproduction.page import Table, digest_of, tables_of
-from jobs.spec import SPECS, Job, absolute
+from jobs.spec import SPECS
 from storage.errors import InputError
 from storage.places.files import write_bytes
 from storage.places.location import locate

@@ -11,6 +11,7 @@ from storage.splits.config import (
     SplitConfig,
     SubjectAndClip,
 )
+from storage.splits.folds import Fold, FoldsConfig, folds_of
 from storage.splits.resolve import resolve_split
 from storage.splits.sides import AXES, Axis, Side, Split
 
@@ -19,6 +20,8 @@ __all__ = [
     "Axis",
     "BySubject",
     "Custom",
+    "Fold",
+    "FoldsConfig",
     "HeldOutSession",
     "KFoldBySubject",
     "LeaveOneSubjectOut",
@@ -28,5 +31,6 @@ __all__ = [
     "Split",
     "SplitConfig",
     "SubjectAndClip",
+    "folds_of",
     "resolve_split",
 ]

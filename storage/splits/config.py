@@ -120,7 +120,8 @@ class Custom(_Protocol):
     disjoint_on: tuple[Axis, ...] = Field(description="no two sides may share a value of these")
 
 
-def _named(value: Any) -> Any:
+def by_subject_unless_named(value: Any) -> Any:
+    """Take keys without a protocol as those of by-subject."""
     return {"protocol": "by-subject"} | value if isinstance(value, dict) else value
 
 
@@ -129,6 +130,6 @@ SplitConfig = Annotated[
         BySubject | KFoldBySubject | LeaveOneSubjectOut | OfficialFolds | HeldOutSession | SubjectAndClip | Custom,
         Field(discriminator="protocol"),
     ],
-    BeforeValidator(_named),
+    BeforeValidator(by_subject_unless_named),
 ]
 """Any protocol; by-subject where none is named."""

@@ -254,7 +254,7 @@ def training_spec(store: str, folder: Path) -> Path:
 
 
 def test_a_training_spec_names_it(remote: Store, local: Store, tmp_path: Path) -> None:
-    from jobs.spec import absolute
+    from jobs.job import absolute
 
     loaded = load_spec(training_spec(str(remote.root), tmp_path), [], SPECS)
     spec = absolute(loaded.spec, tmp_path)

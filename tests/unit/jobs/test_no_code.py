@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.job import absolute
 from jobs.load import json_schema, load_spec
-from jobs.spec import SPECS, absolute
+from jobs.spec import SPECS
 from storage.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from e2llm_core.stages.config import FolderOrHub
+from jobs.job import absolute
 from jobs.load import load_spec
 from jobs.paths import root_folder
-from jobs.spec import SPECS, absolute
+from jobs.spec import SPECS
 from storage.places.base import Place
 
 ROOT = Path("/somewhere")

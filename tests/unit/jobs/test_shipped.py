@@ -22,12 +22,17 @@ from storage.twin import TwinConfig, twin_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "jobs").rglob("*.yaml"))
-REAL = ("ingest", "stage1", "features", "stage2", "stage3", "evaluate", "score")
+REAL = ("ingest", "stage1", "features", "stage2", "stage3", "evaluate", "score", "cross_validate")
 
 
 def test_there_is_one_for_every_kind():
     assert {path.stem for path in (ROOT / "jobs").glob("*.yaml")} == set(REAL)
-    assert {path.stem for path in (ROOT / "jobs" / "demo").glob("*.yaml")} == set(SPECS)
+    assert {kind_of(path) for path in (ROOT / "jobs" / "demo").glob("*.yaml")} == set(SPECS)
+
+
+def kind_of(path):
+    """The kind that a file is named for: `ingest_fresh.yaml` is an ingest."""
+    return next(kind for kind in SPECS if path.stem.replace("_", "-").startswith(kind))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT / "jobs")))
@@ -38,7 +43,7 @@ def test_it_is_valid_and_executable(path):
     launch = str(path.relative_to(ROOT))
     assert any(f"{before}{launch}" in loaded.text for before in ("#   ray job submit ", "#   ./"))
     assert os.access(path, os.X_OK)
-    assert loaded.spec.model_dump(mode="json")["kind"] == path.stem.split("_")[0]
+    assert loaded.spec.model_dump(mode="json")["kind"] == kind_of(path)
 
 
 @pytest.mark.parametrize("folder", [ROOT / "jobs", *sorted({path.parent for path in SHIPPED} - {ROOT / "jobs"})])
@@ -93,6 +98,7 @@ def test_the_real_size_is_eegpt_large_on_its_own_channels():
         ("stage3", "model.start: ROOT/runs/seed-vii/stage2/model: no model here."),
         ("evaluate", "stages.stage1: ROOT/runs/seed-vii/stage1: no finished run here."),
         ("score", "data/seed-vii.zarr: no EEG store here."),
+        ("cross_validate", "data/seed-vii.zarr: no EEG store here."),
     ],
 )
 def test_without_data_it_says_what_is_absent(root, capsys, name, place):

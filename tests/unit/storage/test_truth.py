@@ -619,7 +619,7 @@ def test_a_file_that_is_part_of_another_is_not_read_by_itself(tmp_path: Path) ->
 
 
 def test_a_label_table_lies_below_the_root(tmp_path: Path) -> None:
-    from jobs.spec import absolute
+    from jobs.job import absolute
 
     (tmp_path / "data").mkdir()
     edf(tmp_path / "data")

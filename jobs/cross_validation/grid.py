@@ -1,0 +1,299 @@
+"""From a plan to the runs it takes: cells of fold, seed and variant, and the steps that they share. Pure."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from e2llm_core.stages.config import DataConfig, StagePlan
+from jobs.cross_validation.config import ChainStep, CrossValidationPlan, Variant
+from jobs.job import Job
+from jobs.load import LoadedSpec, load_spec
+from jobs.paths import spec_file
+from jobs.run import identity
+from jobs.source import Keys, parse_override, show
+from storage.errors import InputError
+from storage.places.base import Place
+from storage.splits import Fold, FoldsConfig, SplitConfig, folds_of
+
+_DIGITS = 12
+_SET_HERE: Mapping[Keys, str] = {
+    ("run",): "the run's folder follows from the cell",
+    ("data", "split"): "`folds` says who is tested",
+    ("split",): "`folds` says who is tested",
+    ("train", "seed"): "`seeds` says which",
+    ("seed",): "`seeds` says which",
+}
+"""What no override may set, and why."""
+
+Kinds = Mapping[str, type[Job]]
+TrialsOf = Callable[[str], pd.DataFrame]
+"""Trials of a store, by its place as the spec has it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run.
+
+    Attributes
+    ----------
+    key
+        The step's name in the chain with the run's identity, which names its folder. Equal keys are the same run.
+    name
+        In the chain.
+    spec, overrides
+        The file, and what replaces its settings.
+    job
+        The spec so made; its paths are as written.
+    needs
+        Keys of the steps whose results it reads.
+    """
+
+    key: str
+    name: str
+    spec: str
+    overrides: tuple[str, ...]
+    job: Job
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fold, seed and variant, with the keys of its steps in the order of the chain."""
+
+    fold: Fold
+    seed: int
+    variant: str
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"fold {self.fold.name}, seed {self.seed}, {self.variant}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells, and the steps by their keys, each after those that it needs."""
+
+    cells: tuple[Cell, ...]
+    steps: Mapping[str, Step]
+
+    def first_cell(self, key: str) -> Cell:
+        """The first cell that has a step."""
+        return next(cell for cell in self.cells if key in cell.steps)
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A step of a variant, before fold and seed."""
+
+    name: str
+    loaded: LoadedSpec
+    job: Job
+
+    def placed(self, split: SplitConfig, seed: int, before: Mapping[str, Step], folder: str) -> Step:
+        """Make the step of a cell; `before` has the cell's earlier steps by the runs that their specs name."""
+        content = self.job.model_dump(mode="json")
+        changes: dict[Keys, Any] = {}
+        if seed_keys := _seed_keys(self.job):
+            changes[seed_keys] = seed
+        if split_keys := _split_keys(self.job):
+            changes[split_keys] = split.model_dump(mode="json")
+        needs = []
+        for keys, place in places_in(content):
+            if (step := _owner(place, before)) is not None:
+                changes[keys] = moved(place, _plain(str(step[0])), str(step[1].job.run))
+                needs.append(step[1].key)
+        for keys, value in changes.items():
+            _put(content, keys, value)
+        job = type(self.job).model_validate(content)
+        key = f"{self.name}-{identity(job)[:_DIGITS]}"
+        run = Place(f"{folder}/{key}")
+        more = [f"{show(keys)}={json.dumps(value)}" for keys, value in {**changes, ("run",): run}.items()]
+        return Step(
+            key,
+            self.name,
+            str(self.loaded.path),
+            (*self.loaded.overrides, *more),
+            job.model_copy(update={"run": run}),
+            tuple(dict.fromkeys(needs)),
+        )
+
+
+def grid_of(plan: CrossValidationPlan, folder: str, kinds: Kinds, trials_of: TrialsOf) -> Grid:
+    """Work out the cells of a plan, and which runs they take.
+
+    A step's settings are those of its spec with the overrides of chain and variant, the fold's split, the seed, and,
+    wherever it names the run of an earlier step, that step's run in the same cell. Steps that come out equal are one.
+
+    Parameters
+    ----------
+    plan : CrossValidationPlan
+        The experiment.
+    folder : str
+        Where the steps' runs go.
+    kinds : mapping of str to model class
+        Kinds of jobs that can be steps.
+    trials_of : callable
+        Gives the trials of a store.
+
+    Raises
+    ------
+    InputError
+        When a step's spec is refused, sets what the cells set, or names the run of a later step; when a fold does not
+        exist; when a variant changes nothing or is the same as another.
+    """
+    plain = [_template(step, Variant(name="as-is"), kinds) for step in plan.chain]
+    _check_chain(plain)
+    templates = {v.name: [_template(step, v, kinds) for step in plan.chain] for v in plan.variants}
+    folds = _folds(plan.folds, templates, trials_of)
+    steps: dict[str, Step] = {}
+    cells = []
+    for fold, seed, variant in product(folds, plan.seeds, plan.variants):
+        made = _chained(templates[variant.name], fold, seed, folder)
+        for step in made:
+            steps.setdefault(step.key, step)
+        cells.append(Cell(fold, seed, variant.name, tuple(step.key for step in made)))
+    unchanged = _chained(plain, folds[0], plan.seeds[0], folder)
+    _check_variants(plan, cells, unchanged[-1].key)
+    return Grid(tuple(cells), steps)
+
+
+def largest_resources(plan: CrossValidationPlan, kinds: Kinds) -> Any:
+    """Resources of the step that asks for most: who has room for it has room for each."""
+    jobs = [_template(step, variant, kinds).job for variant in plan.variants for step in plan.chain]
+    asked = [resources for job in jobs if (resources := getattr(job, "resources", None)) is not None]
+    return max(
+        asked, key=lambda one: (one.fewest_workers * one.gpus_per_worker, one.fewest_workers * one.cpus_per_worker)
+    )
+
+
+def places_in(content: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
+    """Yield every text of a spec's content that may name a place, with its key path; not the spec's own run."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            if keys or name not in ("run", "kind"):
+                yield from places_in(value, (*keys, name))
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            yield from places_in(value, (*keys, number))
+    elif isinstance(content, str):
+        yield keys, content
+
+
+def data_of(job: Job) -> DataConfig | None:
+    """What a job reads windows from, if it splits them."""
+    data = getattr(job, "data", None)
+    return data if isinstance(data, DataConfig) else None
+
+
+def moved(place: str, run: str, to: str) -> str:
+    """A place at or below a run, in another run."""
+    return to + _plain(place).removeprefix(run)
+
+
+def _chained(templates: list[_Template], fold: Fold, seed: int, folder: str) -> list[Step]:
+    before: dict[str, Step] = {}
+    for template in templates:
+        before[str(template.job.run)] = template.placed(fold.split, seed, before, folder)
+    return list(before.values())
+
+
+def _template(step: ChainStep, variant: Variant, kinds: Kinds) -> _Template:
+    overrides = (*step.overrides, *variant.of(step.called))
+    for text in overrides:
+        keys = parse_override(text).keys
+        for known, why in _SET_HERE.items():
+            if keys[: len(known)] == known:
+                raise InputError(f"override '{text}' of {step.called}", f"cannot be set here: {why}", "Leave it out.")
+    loaded = load_spec(spec_file(step.spec), overrides, kinds)
+    assert isinstance(loaded.spec, Job)
+    return _Template(step.called, loaded, loaded.spec)
+
+
+def _check_chain(templates: list[_Template]) -> None:
+    """Refuse two steps with one run, one that reads what a later one makes, and a chain that ends without results."""
+    places: dict[str, str] = {}
+    for template in templates:
+        run = str(template.job.run)
+        if run in places:
+            problem = f"{places[run]} and {template.name} have the same run, {run}"
+            raise InputError("chain", problem, "Give one of them another spec.")
+        places[run] = template.name
+    for number, template in enumerate(templates):
+        later = {str(other.job.run): other.name for other in templates[number:]}
+        for keys, place in places_in(template.job.model_dump(mode="json")):
+            if (held := _holder(place, later)) is not None:
+                problem = f"{template.name} reads {place} ({show(keys)}), which {later[held]} makes"
+                raise InputError("chain", problem, "Name the steps in the order in which they run.")
+    kinds = [template.job.kind for template in templates]
+    if kinds.count("evaluate") != 1 or kinds[-1] != "evaluate":
+        given = ", ".join(kinds)
+        raise InputError("chain", f"is {given}", "End it with one step of kind evaluate: it gives the results.")
+
+
+def _folds(config: FoldsConfig, templates: Mapping[str, list[_Template]], trials_of: TrialsOf) -> tuple[Fold, ...]:
+    """List the folds, which are the same on the stores of all steps and variants."""
+    stores = dict.fromkeys(
+        str(data.store)
+        for steps in templates.values()
+        for template in steps
+        if (data := data_of(template.job)) is not None
+    )
+    found = {store: folds_of(config, trials_of(store)) for store in stores}
+    first = next(iter(found.values()))
+    for store, folds in found.items():
+        if folds != first:
+            problem = f"{store} has other folds than {next(iter(found))}"
+            raise InputError("folds", problem, "Use stores of the same subjects and sessions.")
+    return first
+
+
+def _check_variants(plan: CrossValidationPlan, cells: list[Cell], unchanged: str) -> None:
+    """Refuse variants that are the same run: what differs only in resources or pieces is no variant."""
+    results: dict[str, str] = {}
+    for cell in cells[: len(plan.variants)]:
+        result = cell.steps[-1]
+        changes = next(variant.overrides for variant in plan.variants if variant.name == cell.variant)
+        if result in results:
+            problem = f"{results[result]} and {cell.variant} compute the same"
+            raise InputError("variants", problem, "Remove one of them, or correct its overrides.")
+        if changes and result == unchanged:
+            raise InputError("variants", f"{cell.variant} changes nothing", "Correct its overrides, or leave them out.")
+        results[result] = cell.variant
+
+
+def _seed_keys(job: Job) -> Keys | None:
+    if isinstance(job, StagePlan):
+        return ("train", "seed")
+    return ("seed",) if "seed" in type(job).model_fields else None
+
+
+def _split_keys(job: Job) -> Keys | None:
+    if data_of(job) is not None:
+        return ("data", "split")
+    return ("split",) if getattr(job, "split", None) is not None else None
+
+
+def _plain(place: str) -> str:
+    """A place as a spec's fields have it: without a leading ``./`` and a closing slash."""
+    return place.removeprefix("./").rstrip("/")
+
+
+def _holder(place: str, runs: Mapping[str, Any]) -> str | None:
+    """The run at or below which a place is."""
+    plain = _plain(place)
+    return next((run for run in runs if plain == _plain(run) or plain.startswith(f"{_plain(run)}/")), None)
+
+
+def _owner(place: str, before: Mapping[str, Step]) -> tuple[str, Step] | None:
+    run = _holder(place, before)
+    return None if run is None else (run, before[run])
+
+
+def _put(content: Any, keys: Keys, value: Any) -> None:
+    for key in keys[:-1]:
+        content = content[key]
+    content[keys[-1]] = value

@@ -1,0 +1,141 @@
+"""The table and the page of a cross-validation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from e2llm_core.evaluation.comparison import Answerer
+from e2llm_core.evaluation.report.figures import DotRow, dot_intervals
+from e2llm_core.evaluation.report.verdicts import display_name
+from e2llm_core.tasks.items import EEG
+from jobs.cross_validation.results import RESULTS, CrossValidationSummary, VariantDifference, VariantRow, subject_means
+from storage.pages import templates
+from storage.places.files import write_bytes
+
+PAGE, SUMMARY = "report.html", "summary.json"
+_SYSTEM = "e2llm"
+
+
+def write_page(folder: Path, summary: CrossValidationSummary) -> Path:
+    """Write summary.json and report.html beside results.parquet.
+
+    Returns
+    -------
+    Path
+        Of the page.
+    """
+    summary.write(folder / SUMMARY)
+    scores = pd.read_parquet(folder / RESULTS)
+    environment = templates(Path(__file__).parent)
+    environment.filters["number"] = number
+    environment.filters["interval"] = interval
+    page = environment.get_template("page.html.jinja").render(
+        summary=summary,
+        tables={task: shown_rows(summary, task) for task in summary.metrics},
+        others=[row for row in summary.results if row.condition != EEG and row.metric == summary.metrics[row.task]],
+        pictures={task: _picture(shown_rows(summary, task), scores, task) for task in summary.metrics},
+        name=row_name,
+        answerer=answerer_name,
+        seeds=sorted({cell.seed for cell in summary.cells}),
+        folds=list(dict.fromkeys(cell.fold for cell in summary.cells)),
+        variants=list(dict.fromkeys(cell.variant for cell in summary.cells)),
+        facts=facts(summary.environment),
+    )
+    write_bytes(folder / PAGE, page.encode())
+    return folder / PAGE
+
+
+def written_again(folder: Path) -> Path:
+    """Write the page of a finished cross-validation again."""
+    text = (folder / SUMMARY).read_text(encoding="utf-8")
+    return write_page(folder, CrossValidationSummary.model_validate_json(text))
+
+
+def shown_rows(summary: CrossValidationSummary, task: str) -> list[VariantRow]:
+    """Answers from the EEG to one task, by the metric that counts."""
+    metric = summary.metrics[task]
+    return [row for row in summary.results if (row.task, row.metric, row.condition) == (task, metric, EEG)]
+
+
+def results_table(summary: CrossValidationSummary) -> Group:
+    """The results in 80 columns."""
+    parts: list[Table | Text] = [Text(summary.notice, style="bold")]
+    for task, metric in summary.metrics.items():
+        table = Table(title=f"{task}: {metric.replace('_', ' ')}", title_justify="left", pad_edge=False)
+        table.add_column("variant", overflow="fold")
+        table.add_column("model", overflow="fold")
+        for name in ("value", "95 % over subjects", "seeds' SD", "chance"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in shown_rows(summary, task):
+            cells = (number(row.value), interval(row.ci_low, row.ci_high), number(row.seed_sd), number(row.chance))
+            table.add_row(row.variant, row_name(row), *cells, style="bold" if row.primary else None)
+        parts.append(table)
+    if summary.differences:
+        table = Table(title="Paired differences on the same items", title_justify="left", pad_edge=False)
+        for name in ("task", "difference of", "from"):
+            table.add_column(name, overflow="fold")
+        for name in ("difference", "95 % over subjects"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for one in summary.differences:
+            ends = interval(one.row.ci_low, one.row.ci_high)
+            table.add_row(one.row.task, *_sides(one), number(one.row.difference), ends)
+        parts.append(table)
+    parts += [Text(f"not compared: {reason}", style="dim") for reason in summary.not_compared]
+    return Group(*parts)
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash for what there is none of."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Both ends."""
+    return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def row_name(row: VariantRow) -> str:
+    """Who answered, how it was read where both ways are shown, and from what if not from the EEG."""
+    return answerer_name(Answerer(model=row.model, condition=row.condition, readout=row.readout))
+
+
+def answerer_name(who: Answerer) -> str:
+    """The same of one side of a comparison."""
+    name = display_name(who.model, who.condition)
+    return f"{name}, {who.readout}" if who.readout == "generation" else name
+
+
+def facts(environment: dict[str, Any]) -> dict[str, str]:
+    """Digests and versions of the run."""
+    digests = environment.get("digests", {})
+    named = {"spec": digests.get("spec"), "run": digests.get("run")}
+    return {f"digest of the {name}": str(value) for name, value in named.items() if value}
+
+
+def _sides(one: VariantDifference) -> tuple[str, str]:
+    """What is compared with what: variants of one model, or models of one variant."""
+    if one.variant_a != one.variant_b:
+        return f"{one.variant_a}: {answerer_name(one.row.a)}", one.variant_b
+    return f"{one.variant_a}: {answerer_name(one.row.a)}", answerer_name(one.row.b)
+
+
+def _picture(rows: Sequence[VariantRow], scores: pd.DataFrame, task: str) -> str:
+    several = len({row.variant for row in rows}) > 1
+    dots = [
+        DotRow(
+            name=f"{row.variant}: {row_name(row)}" if several else row_name(row),
+            value=row.value,
+            low=row.ci_low,
+            high=row.ci_high,
+            chance=row.chance,
+            subjects=subject_means(scores, row),
+            kind="model" if row.model == _SYSTEM else "reference",
+        )
+        for row in rows
+    ]
+    return dot_intervals(dots, f"{task}-subjects", rows[0].metric.replace("_", " ")) if dots else ""

@@ -1,0 +1,265 @@
+"""What all cells found: their scores as they come, and the summary over folds and seeds, with paired differences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from e2llm_core.evaluation.comparison import SUMMARY, Answerer, EvaluatedRun, PairedRow, compare
+from e2llm_core.evaluation.metrics import Metric
+from e2llm_core.evaluation.repeated import RepeatedRow, repeated_rows, run_scores
+from e2llm_core.evaluation.summary import ResultRow, Summary
+from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.registry import TASKS
+from jobs.cross_validation.grid import Cell
+from storage.errors import InputError
+from storage.places.files import write_bytes
+from storage.places.location import locate
+
+RESULTS = "results.parquet"
+_NOT_COMPARED = ["text", "probabilities"]
+
+
+class CellFacts(BaseModel):
+    """What a cell was: names, and digests of what its numbers were made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variant: str
+    fold: str
+    seed: int
+    run: str
+    split_digest: str
+    spec_digest: str
+    model_digest: str | None
+
+
+class VariantRow(RepeatedRow):
+    """One number of a variant over its folds and seeds."""
+
+    variant: str
+    primary: bool
+
+
+class VariantDifference(BaseModel):
+    """A paired difference: of a variant from the first one, or of two models within a variant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variant_a: str
+    variant_b: str
+    row: PairedRow
+
+
+class CrossValidationSummary(BaseModel):
+    """What summary.json of a cross-validation holds.
+
+    Attributes
+    ----------
+    notice
+        What a reader must know before the first number.
+    metrics
+        The metric of each task that tables show and comparisons use: the declared one, else the task's first.
+    results
+        One row per number and variant.
+    differences
+        Paired differences on the same items.
+    not_compared
+        Why some have none.
+    cells
+        What each cell was.
+    environment
+        Versions, machine, digests.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notice: str
+    metrics: dict[str, str]
+    results: list[VariantRow]
+    differences: list[VariantDifference]
+    not_compared: list[str]
+    cells: list[CellFacts]
+    environment: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_bytes(path, (self.model_dump_json(indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """A cell that is done.
+
+    Attributes
+    ----------
+    cell
+        Which.
+    fold_number
+        Of its fold in the protocol, from 1.
+    run
+        Of its last step.
+    summary
+        That run's, its rows with the number of the fold.
+    """
+
+    cell: Cell
+    fold_number: int
+    run: str
+    summary: Summary
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for every subject and number: those of a run, with variant, fold and folder."""
+        names = {"variant": self.cell.variant, "fold_name": self.cell.fold.name, "run": self.run}
+        return run_scores([self.summary]).assign(**names)
+
+    @property
+    def evaluated(self) -> EvaluatedRun:
+        """The run with its answers on the EEG, without what no comparison reads."""
+        run = EvaluatedRun.read(self.run)
+        rows = run.predictions[run.predictions["condition"] == EEG].drop(columns=_NOT_COMPARED)
+        return replace(run, summary=self.summary, predictions=rows)
+
+    @property
+    def facts(self) -> CellFacts:
+        """Names and digests."""
+        digests = self.summary.environment.get("digests", {})
+        inputs = digests.get("inputs", {})
+        models = [row.model_digest for row in self.summary.results if row.model_digest is not None]
+        models += [digest for key, digest in inputs.items() if key.split(".")[0] in ("model", "models")]
+        return CellFacts(
+            variant=self.cell.variant,
+            fold=self.cell.fold.name,
+            seed=self.cell.seed,
+            run=self.run,
+            split_digest=self.summary.results[0].split_digest,
+            spec_digest=digests.get("spec", ""),
+            model_digest=models[0] if models else None,
+        )
+
+
+def cell_scores(cell: Cell, fold_number: int, run: str) -> CellScores:
+    """Read what a cell's last step found."""
+    summary = Summary.model_validate_json(locate(run).read(SUMMARY))
+    rows = [row.model_copy(update={"fold": fold_number}) for row in summary.results]
+    return CellScores(cell, fold_number, run, summary.model_copy(update={"results": rows}))
+
+
+def write_scores(cells: Sequence[CellScores], path: Path) -> None:
+    """Write the scores of all cells so far, atomically."""
+    temporary = path.with_name(f".{path.name}.partial")
+    pd.concat([cell.table for cell in cells], ignore_index=True).to_parquet(temporary, index=False)
+    temporary.replace(path)
+
+
+def summarised(
+    cells: Sequence[CellScores], variants: Sequence[str], environment: Mapping[str, Any]
+) -> CrossValidationSummary:
+    """Sum up all cells: intervals over subjects, the spread over seeds, and paired differences.
+
+    Parameters
+    ----------
+    cells
+        All of them.
+    variants
+        Names in their order; the others are compared with the first.
+    environment
+        For the record.
+
+    Raises
+    ------
+    InputError
+        When the cells of a variant cannot be summed up, such as for different adaptation rules.
+    """
+    of_variant = {name: [cell for cell in cells if cell.cell.variant == name] for name in variants}
+    metrics = _metrics(cells)
+    runs = {name: [cell.evaluated for cell in found] for name, found in of_variant.items()}
+    differences: list[VariantDifference] = []
+    reasons: list[str] = []
+    for variant_a, variant_b, task, a, b in chain(
+        _between_variants(of_variant, metrics), _between_models(of_variant, metrics)
+    ):
+        try:
+            row = compare(runs[variant_a], runs[variant_b], task=task, metric=metrics[task], a=a, b=b)
+        except InputError as error:
+            reasons.append(f"{task}, {_words(a)} of {variant_a} and {_words(b)} of {variant_b}: {error}")
+            continue
+        differences.append(VariantDifference(variant_a=variant_a, variant_b=variant_b, row=row))
+    return CrossValidationSummary(
+        notice=cells[0].summary.notice,
+        metrics={task: metric.name for task, metric in metrics.items()},
+        results=[row for name, found in of_variant.items() for row in _rows(name, found)],
+        differences=differences,
+        not_compared=reasons,
+        cells=[cell.facts for cell in cells],
+        environment=dict(environment),
+    )
+
+
+def subject_means(scores: pd.DataFrame, row: VariantRow) -> tuple[float, ...]:
+    """Each subject's mean over folds and seeds, of one number of results.parquet."""
+    wanted = {name: getattr(row, name) for name in ("variant", "task", "model", "condition", "readout", "metric")}
+    rows = scores[(scores[list(wanted)] == list(wanted.values())).all(axis=1)]
+    return tuple(rows.groupby("subject")["value"].mean())
+
+
+def _rows(variant: str, cells: Sequence[CellScores]) -> list[VariantRow]:
+    primary = {_number(row) for row in cells[0].summary.results if row.primary}
+    rows = repeated_rows(pd.concat([cell.table for cell in cells], ignore_index=True))
+    return [VariantRow(**row.model_dump(), variant=variant, primary=_number(row) in primary) for row in rows]
+
+
+def _number(row: ResultRow | RepeatedRow) -> tuple[str, ...]:
+    return row.task, row.model, row.condition, row.readout, row.metric
+
+
+def _metrics(cells: Sequence[CellScores]) -> dict[str, Metric]:
+    """The metric of each task that was declared, else the task's first."""
+    results = cells[0].summary.results
+    declared = {row.task: row.metric for row in results if row.primary}
+    found = {}
+    for task in dict.fromkeys(row.task for row in results):
+        known = {metric.name: metric for metric in TASKS[task].metrics}
+        found[task] = known.get(declared.get(task, ""), TASKS[task].metrics[0])
+    return found
+
+
+def _answerers(cells: Sequence[CellScores], task: str, metric: str) -> list[Answerer]:
+    """Who answered a task from the EEG; the primary one first."""
+    rows = [row for row in cells[0].summary.results if (row.task, row.condition, row.metric) == (task, EEG, metric)]
+    rows.sort(key=lambda row: not row.primary)
+    return [Answerer(model=row.model, condition=row.condition, readout=row.readout) for row in rows]
+
+
+_Comparison = tuple[str, str, str, Answerer, Answerer]
+
+
+def _between_variants(
+    of_variant: Mapping[str, Sequence[CellScores]], metrics: Mapping[str, Metric]
+) -> Iterator[_Comparison]:
+    first, *others = of_variant
+    for task, metric in metrics.items():
+        for other in others:
+            there = _answerers(of_variant[other], task, metric.name)
+            for who in _answerers(of_variant[first], task, metric.name):
+                if who in there:
+                    yield other, first, task, who, who
+
+
+def _between_models(
+    of_variant: Mapping[str, Sequence[CellScores]], metrics: Mapping[str, Metric]
+) -> Iterator[_Comparison]:
+    for variant, cells in of_variant.items():
+        for task, metric in metrics.items():
+            answerers = _answerers(cells, task, metric.name)
+            for who in answerers[1:]:
+                yield variant, variant, task, who, answerers[0]
+
+
+def _words(who: Answerer) -> str:
+    return f"{who.model} ({who.readout})"

@@ -1,0 +1,305 @@
+"""Running the steps of all cells: side by side where there is room, each once, and the rest of them after a stop."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from cluster.resources import Resources, TrainingResources, alive_nodes, require_resources
+from cluster.room import Room, Taken
+from cluster.session import ray_stops_children, session_address
+from cluster.train.stopping import Stopped, first_signal
+from e2llm_core.inputs import DONE
+from e2llm_core.plan import check_inputs
+from jobs.cross_validation.checks import planned
+from jobs.cross_validation.config import CrossValidationPlan
+from jobs.cross_validation.grid import Cell, Grid, Kinds, Step
+from jobs.cross_validation.page import results_table, write_page
+from jobs.cross_validation.results import RESULTS, CellScores, cell_scores, summarised, write_scores
+from jobs.cross_validation.step import variables
+from jobs.job import absolute
+from jobs.paths import root_folder
+from jobs.run import identity
+from jobs.run_folder import RunFolder, chained_digest
+from storage.errors import InputError
+from storage.places.location import locate
+from storage.places.workspace import Workspace
+from storage.progress import Progress, clock
+
+LOGS = "logs"
+_LOOK_SECONDS = 0.2
+_END_SECONDS = 30.0
+_REFUSED = 2
+_STOPPED = (os.EX_TEMPFAIL, 128 + signal.SIGTERM, -signal.SIGTERM)
+_REFUSAL = re.compile(r"^error: (.*)$", re.MULTILINE)
+
+
+class Process(Protocol):
+    """A step at work."""
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it works."""
+
+    def terminate(self) -> None:
+        """Ask it to stop, with a checkpoint if it trains."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+Start = Callable[[Step, Path], Process]
+"""Starts a step that writes what it prints to a file."""
+
+
+def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dict[str, Any]) -> str:
+    """Run all steps on the connected cluster, and write results.parquet, summary.json and report.html.
+
+    Parameters
+    ----------
+    plan : CrossValidationPlan
+        Absolute paths.
+    run : str
+        Folder or URL of the run.
+    kinds : mapping of str to model class
+        Kinds of jobs that can be steps.
+    facts : dict
+        The run's environment, for the page.
+
+    Returns
+    -------
+    str
+        Path or URL of the page.
+
+    Raises
+    ------
+    InputError
+        When the cluster has no room for a step, or steps were refused or failed: what does not depend on them is done.
+    Stopped
+        When a SIGTERM or SIGUSR1 asked for the end; started again, finished steps are not run again.
+    """
+    grid, _ = planned(plan, run, kinds)
+    asked = [resources for step in grid.steps.values() if (resources := _resources(step)) is not None]
+    for resources in {repr(each): each for each in asked}.values():
+        require_resources(resources)
+    workspace = Workspace(run)
+    (workspace.folder / LOGS).mkdir(parents=True, exist_ok=True)
+    with workspace.kept(f"{LOGS}/*", RESULTS):
+        work = Work(grid, root_folder(), workspace.folder, Room(alive_nodes()), plan.resources.side_by_side)
+        work.run()
+        summary = summarised(work.scores, [variant.name for variant in plan.variants], facts)
+        page = write_page(workspace.folder, summary)
+        Console().print(results_table(summary))
+    workspace.send("*")
+    workspace.discard()
+    return f"{run}/{page.name}"
+
+
+def start_process(step: Step, log: Path) -> Process:
+    """Run a step as a job of its own on this process's cluster; it hears of signals from here, or from Ray, alone."""
+    command = [sys.executable, "-m", "jobs.cross_validation.step", step.spec, *step.overrides]
+    environment = os.environ | variables() | {"RAY_ADDRESS": session_address()}
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+
+
+@dataclass
+class _Running:
+    step: Step
+    process: Process
+    taken: Taken | None
+    started: float
+
+
+@dataclass
+class Work:
+    """The steps of a grid at work.
+
+    Attributes
+    ----------
+    grid
+        What is to run.
+    root
+        Where relative paths start.
+    folder
+        Where logs and the results so far are written.
+    room
+        What the cluster has.
+    most
+        Steps at a time, at most; None: as there is room.
+    scores
+        Of the cells that are done, in their order.
+    """
+
+    grid: Grid
+    root: Path
+    folder: Path
+    room: Room
+    most: int | None = None
+    scores: list[CellScores] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._done = self._finished_before()
+        self._progress = Progress("cross-validate", len(self.grid.steps), len(self._done))
+        self._waiting = [step for step in self._in_order() if step.key not in self._done]
+        self._running: list[_Running] = []
+        self._failed: dict[str, str] = {}
+        self._asked, self._stopping = threading.Event(), False
+
+    def run(self) -> None:
+        """Run what is not done yet; see `cross_validate`."""
+        total, found = len(self.grid.steps), len(self._done)
+        print(f"[cross-validate] {len(self.grid.cells)} cells, {total} steps, {found} of them done before", flush=True)
+        self._collect()
+        with first_signal(self._asked.set), self._ended():
+            while self._running or (self._waiting and not self._stopping):
+                if self._asked.is_set():
+                    self._stop()
+                else:
+                    self._start_what_fits()
+                self._look()
+                time.sleep(_LOOK_SECONDS)
+        if self._stopping:
+            raise Stopped(str(self.folder))
+        if self._failed:
+            raise self._failure()
+
+    def _in_order(self) -> list[Step]:
+        """Cell by cell, so that results come early."""
+        keys = dict.fromkeys(key for cell in self.grid.cells for key in cell.steps)
+        return [self.grid.steps[key] for key in keys]
+
+    def _finished_before(self) -> set[str]:
+        done: set[str] = set()
+        for step in self._in_order():
+            if done.issuperset(step.needs) and is_done(step, self.root):
+                done.add(step.key)
+        return done
+
+    def _start_what_fits(self) -> None:
+        for step in list(self._waiting):
+            if self.most is not None and len(self._running) >= self.most:
+                return
+            if not self._done.issuperset(step.needs):
+                continue
+            taken = None
+            if (resources := _resources(step)) is not None and (taken := self.room.take(resources)) is None:
+                continue
+            self._waiting.remove(step)
+            process = start(step, self.folder / LOGS / f"{step.key}.log")
+            self._running.append(_Running(step, process, taken, time.monotonic()))
+
+    def _look(self) -> None:
+        for one in list(self._running):
+            if (status := one.process.poll()) is None:
+                continue
+            self._running.remove(one)
+            if one.taken is not None:
+                self.room.give_back(one.taken)
+            if status == 0:
+                self._done.add(one.step.key)
+                self._collect()
+                self._say(one, f"done in {clock(time.monotonic() - one.started)}")
+            elif status in _STOPPED and self._stopping:
+                continue
+            else:
+                self._fail(one.step, status)
+                self._say(one, "failed")
+
+    def _fail(self, step: Step, status: int) -> None:
+        log = self.folder / LOGS / f"{step.key}.log"
+        said = _REFUSAL.findall(log.read_text(errors="replace")) if status == _REFUSED and log.exists() else []
+        self._failed[step.key] = said[-1] if said else f"ended with status {status}; its log is {log}"
+        lost = {step.key}
+        for other in list(self._waiting):  # in an order in which needs come first
+            if lost.intersection(other.needs):
+                lost.add(other.key)
+                self._waiting.remove(other)
+
+    def _failure(self) -> InputError:
+        first, why = next(iter(self._failed.items()))
+        problem = f"{len(self._failed)} of {len(self.grid.steps)} steps failed, first {first}: {why.rstrip('.')}"
+        remedy = "Correct the cause and start the job again; finished steps are not run again."
+        return InputError(str(self.folder), problem, remedy)
+
+    def _collect(self) -> None:
+        """Keep the scores of every cell that is done."""
+        have = {(scores.cell.fold.name, scores.cell.seed, scores.cell.variant) for scores in self.scores}
+        new = [
+            cell_scores(cell, self._fold_number(cell), self._run_of(cell))
+            for cell in self.grid.cells
+            if cell.steps[-1] in self._done and (cell.fold.name, cell.seed, cell.variant) not in have
+        ]
+        if new:
+            place = {id(cell): number for number, cell in enumerate(self.grid.cells)}
+            self.scores = sorted([*self.scores, *new], key=lambda scores: place[id(scores.cell)])
+            write_scores(self.scores, self.folder / RESULTS)
+
+    def _run_of(self, cell: Cell) -> str:
+        """Where the results of a cell are."""
+        return str(absolute(self.grid.steps[cell.steps[-1]].job, self.root).run)
+
+    def _fold_number(self, cell: Cell) -> int:
+        folds = dict.fromkeys(cell.fold.name for cell in self.grid.cells)
+        return 1 + list(folds).index(cell.fold.name)
+
+    def _say(self, one: _Running, words: str) -> None:
+        cell = self.grid.first_cell(one.step.key)
+        done = len(self._done) + len(self._failed)
+        print(self._progress.line(done, f"{one.step.name} of {cell}: {words}"), flush=True)
+
+    def _stop(self) -> None:
+        """Pass the request on, once: a second one would end a step without its checkpoint."""
+        if not self._stopping and not ray_stops_children():
+            for one in self._running:
+                one.process.terminate()
+        self._stopping = True
+
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        """However the block ends, no step goes on."""
+        try:
+            yield
+        finally:
+            for one in self._running:
+                one.process.terminate()
+            deadline = time.monotonic() + _END_SECONDS
+            while any(one.process.poll() is None for one in self._running) and time.monotonic() < deadline:
+                time.sleep(_LOOK_SECONDS)
+            for one in self._running:
+                if one.process.poll() is None:
+                    one.process.kill()
+
+
+start: Start = start_process
+"""Tests put another in its place."""
+
+
+def is_done(step: Step, root: Path) -> bool:
+    """Whether a step has finished on what there is to read now; what it needs must be done.
+
+    Raises
+    ------
+    InputError
+        When it has finished on other data.
+    """
+    job = absolute(step.job, root)
+    if not locate(job.run).exists(DONE):
+        return False
+    return RunFolder(job.run, chained_digest(identity(step.job), list(check_inputs(job.inputs()).values()))).is_done()
+
+
+def _resources(step: Step) -> Resources | TrainingResources | None:
+    resources: Resources | TrainingResources | None = getattr(step.job, "resources", None)
+    return resources

@@ -1,0 +1,236 @@
+"""Whole protocols: the folds that each has, by name. What takes one fold takes a `SplitConfig` of these."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from storage.errors import InputError
+from storage.splits.checks import listed
+from storage.splits.config import (
+    BySubject,
+    Clips,
+    Count,
+    Custom,
+    HeldOutSession,
+    KFoldBySubject,
+    LeaveOneSubjectOut,
+    Names,
+    OfficialFolds,
+    SideConfig,
+    SplitConfig,
+    SubjectAndClip,
+    by_subject_unless_named,
+)
+from storage.splits.sides import Axis
+
+NUM_OFFICIAL_FOLDS = 4
+_FEWEST_SUBJECTS, _FEWEST_SESSIONS = 2, 2
+
+
+class Fold(BaseModel):
+    """One fold of a protocol.
+
+    Attributes
+    ----------
+    name
+        Of the fold within its protocol.
+    split
+        The same protocol with this fold alone, as the spec of a stage takes it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    split: SplitConfig
+
+
+class _Folds(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reserved: int = Field(0, ge=0, description="training subjects that stage 1 does not fit; stages 2-3 see them")
+    seed: int = Field(0, ge=0)
+
+    def shared(self) -> dict[str, Any]:
+        """Keys that every fold's split takes over."""
+        return {"reserved": self.reserved, "seed": self.seed}
+
+
+class _Numbered(_Folds):
+    """A protocol whose folds have numbers."""
+
+    only: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, min_length=1, description="these folds alone; null: all"
+    )
+
+
+class _Draws(_Folds):
+    """A protocol that draws its sides, and can do so several times."""
+
+    train: Names = 12
+    validation: Names = 3
+    test: Names = 5
+    draws: int = Field(1, ge=1, description="draws with the seeds from `seed` on, each a fold")
+
+    @model_validator(mode="after")
+    def _drawn_if_repeated(self) -> "_Draws":
+        if self.draws > 1 and not isinstance(self.test, int):
+            raise ValueError(f"{self.draws} draws of subjects that are named; give numbers of subjects, or one draw")
+        return self
+
+
+class BySubjectDraws(_Draws):
+    """Whole subjects by role, drawn once or several times."""
+
+    protocol: Literal["by-subject"] = "by-subject"
+
+
+class SubjectAndClipDraws(_Draws):
+    """Neither the person nor the film was seen, drawn once or several times."""
+
+    protocol: Literal["subject-and-clip"]
+    test_clips: Clips = 20
+    validation_clips: Clips = 14
+
+
+class KFolds(_Numbered):
+    """Subjects dealt into folds with `seed`, each tested in turn."""
+
+    protocol: Literal["k-fold-by-subject"]
+    num_folds: int = Field(5, ge=2)
+    validation: Count = 3
+
+
+class EverySubjectOut(_Numbered):
+    """Each subject tested in turn; folds count them in sorted order."""
+
+    protocol: Literal["leave-one-subject-out"]
+    validation: Count = 3
+
+
+class AllOfficialFolds(_Numbered):
+    """SEED-VII's four folds of clips, each tested in turn."""
+
+    protocol: Literal["official-folds"]
+    subjects: tuple[str, ...] | None = None
+    validation: Clips = 7
+
+
+class EverySessionOut(_Folds):
+    """Each session, by name over all subjects, tested in turn."""
+
+    protocol: Literal["held-out-session"]
+    only: tuple[str, ...] | None = Field(None, min_length=1, description="these sessions alone; null: all")
+    validation: Count = 0
+
+
+class CustomSides(_Folds):
+    """Sides given one by one: one fold."""
+
+    protocol: Literal["custom"]
+    train: SideConfig
+    validation: SideConfig | None = None
+    test: SideConfig
+    disjoint_on: tuple[Axis, ...] = Field(description="no two sides may share a value of these")
+
+
+FoldsConfig = Annotated[
+    Annotated[
+        BySubjectDraws
+        | KFolds
+        | EverySubjectOut
+        | AllOfficialFolds
+        | EverySessionOut
+        | SubjectAndClipDraws
+        | CustomSides,
+        Field(discriminator="protocol"),
+    ],
+    BeforeValidator(by_subject_unless_named),
+]
+"""Any protocol with all of its folds; by-subject where none is named."""
+
+
+def folds_of(config: FoldsConfig, trials: pd.DataFrame, place: str = "folds") -> tuple[Fold, ...]:
+    """List the folds of a protocol on a store.
+
+    Parameters
+    ----------
+    config : FoldsConfig
+        The protocol.
+    trials : pandas.DataFrame
+        `Store.trials`: how many subjects and sessions there are.
+    place : str
+        Key of the spec that messages name.
+
+    Returns
+    -------
+    tuple of Fold
+        In the protocol's order. Each split is resolved, and so checked, by `resolve_split`.
+
+    Raises
+    ------
+    InputError
+        When a fold that is asked for does not exist, or there are too few subjects or sessions to leave one out.
+    """
+    match config:
+        case KFolds():
+            numbers = _numbers(config.only, config.num_folds, f"{place}.only")
+            keys = config.shared() | {"num_folds": config.num_folds, "validation": config.validation}
+            return tuple(
+                Fold(name=str(n), split=KFoldBySubject(protocol=config.protocol, fold=n, **keys)) for n in numbers
+            )
+        case EverySubjectOut():
+            subjects = sorted(trials["subject"].unique())
+            if len(subjects) < _FEWEST_SUBJECTS:
+                there = f"leave-one-subject-out of {len(subjects)} subject ({listed(subjects)})"
+                raise InputError(f"{place}.protocol", there, "Use official-folds or held-out-session for one subject.")
+            keys = config.shared() | {"validation": config.validation}
+            return tuple(
+                Fold(
+                    name=f"{n} ({subjects[n - 1]})", split=LeaveOneSubjectOut(protocol=config.protocol, fold=n, **keys)
+                )
+                for n in _numbers(config.only, len(subjects), f"{place}.only")
+            )
+        case AllOfficialFolds():
+            numbers = _numbers(config.only, NUM_OFFICIAL_FOLDS, f"{place}.only")
+            keys = config.shared() | {"subjects": config.subjects, "validation": config.validation}
+            return tuple(
+                Fold(name=str(n), split=OfficialFolds(protocol=config.protocol, fold=n, **keys)) for n in numbers
+            )
+        case EverySessionOut():
+            return _sessions(config, sorted(map(str, trials["session"].unique())), place)
+        case BySubjectDraws() | SubjectAndClipDraws():
+            return _draws(config)
+        case CustomSides():
+            return (Fold(name="custom", split=Custom.model_validate(config.model_dump())),)
+
+
+def _numbers(only: tuple[int, ...] | None, count: int, place: str) -> tuple[int, ...]:
+    """Folds that are asked for, of those from 1 to `count`."""
+    every = tuple(range(1, count + 1))
+    return every if only is None else _existing(only, every, place)
+
+
+def _existing(only: tuple[Any, ...], every: tuple[Any, ...], place: str) -> tuple[Any, ...]:
+    if unknown := [name for name in only if name not in every]:
+        raise InputError(place, f"there is no fold {listed(unknown)}", f"The protocol has {listed(every, 20)}.")
+    if double := sorted({name for name in only if only.count(name) > 1}):
+        raise InputError(place, f"fold {listed(double)} is given twice", "Name every fold once.")
+    return only
+
+
+def _sessions(config: EverySessionOut, sessions: list[str], place: str) -> tuple[Fold, ...]:
+    if len(sessions) < _FEWEST_SESSIONS:
+        there = f"held-out-session of {len(sessions)} session ({listed(sessions)})"
+        raise InputError(f"{place}.protocol", there, "Use a protocol by subject or clip.")
+    chosen = tuple(sessions) if config.only is None else _existing(config.only, tuple(sessions), f"{place}.only")
+    keys = config.shared() | {"protocol": config.protocol, "validation": config.validation}
+    return tuple(Fold(name=f"session {one}", split=HeldOutSession(test=(one,), **keys)) for one in chosen)
+
+
+def _draws(config: BySubjectDraws | SubjectAndClipDraws) -> tuple[Fold, ...]:
+    content: Mapping[str, Any] = config.model_dump(exclude={"draws"})
+    kind: type[BySubject] | type[SubjectAndClip] = BySubject if isinstance(config, BySubjectDraws) else SubjectAndClip
+    seeds = range(config.seed, config.seed + config.draws)
+    return tuple(Fold(name=f"draw {seed}", split=kind.model_validate({**content, "seed": seed})) for seed in seeds)
