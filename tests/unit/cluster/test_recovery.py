@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_with_where_to_go_on(tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_more_is_found_when_nobody_says_so(tmp_path: Path) -> None:
     found = refusal(on_a_worker(RuntimeError("PytorchStreamWriter failed")), tmp_path / "missing")
     assert "missing: cannot be written" in str(found)
-    assert "from its beginning" in str(found)
+    assert "from the beginning" in str(found)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("cuda"), MemoryError(), OutOfMemoryError("host")])
