@@ -64,7 +64,7 @@ def reproduce(target: str, console: Console) -> bool:
     found = judged(published, now)
     console.print(judgements_table(table, found))
     agree = sum(one.verdict == "agrees" for one in found)
-    console.print(f"{table.place}: {agree} of {len(found)} cells agree; results: {run}")
+    console.print(f"{table.place}: {agree} of {len(found)} cells agree; results: {run}", soft_wrap=True)
     return agree == len(found)
 
 
