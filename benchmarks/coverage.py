@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from cluster.environment import environment
 from e2llm_core.evaluation.intervals import Interval, Statistic, bootstrap_interval, t_interval
 from e2llm_core.evaluation.scores import scores_from_counts
 
-SUBJECTS = (5, 9, 20)
-RESAMPLES = 500
+SUBJECTS = (5, 9, 10, 20)
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class Population:
     def label(self) -> np.ndarray:
         """Of each clip."""
         return np.repeat(np.arange(len(self.clips)), self.clips)
+
+
+FEW_CLIPS = Population(clips=(3, 3, 3, 2, 3, 3, 3))
+"""As many clips as a fold of the official ones tests."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,24 @@ def scored(counts: np.ndarray) -> np.ndarray:
     return scores_from_counts(counts)["balanced_accuracy"]
 
 
+@dataclass
+class Kept:
+    """A statistic that keeps what it gave, so that plain percentiles are those of the same resamples."""
+
+    statistic: Statistic
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __call__(self, draws: np.ndarray) -> np.ndarray:
+        """Values of resamples."""
+        self.values = self.statistic(draws)
+        return self.values
+
+    @property
+    def percentiles(self) -> Interval:
+        """Of 95 %."""
+        return Interval(*(float(end) for end in np.quantile(self.values, [0.025, 0.975])), "percentile")
+
+
 def of_resamples(*tables: np.ndarray) -> Statistic:
     """Balanced accuracy of resamples of the first axis; of two tables the difference."""
     flat = [table.astype(np.float64) for table in tables]
@@ -138,8 +160,9 @@ def intervals(a: Drawn, b: Drawn, seed: int) -> Iterator[tuple[str, str, Interva
         yield name, "t_subjects", t_interval(values), truth
         count = len(values)
         mean_of_values: Statistic = lambda draws, values=values: draws @ values / len(values)  # noqa: E731
-        statistic = of_resamples(*of_subject) if len(tables) == 1 else mean_of_values
-        yield name, "subject_bootstrap", bootstrap_interval(statistic, count, n_resamples=RESAMPLES, seed=seed), truth
+        kept = Kept(of_resamples(*of_subject) if len(tables) == 1 else mean_of_values)
+        yield name, "subject_bootstrap", bootstrap_interval(kept, count, n_resamples=RESAMPLES, seed=seed), truth
+        yield name, "percentile", kept.percentiles, truth
         of_clip = [one.counts.sum(axis=0) for one in tables]
         over_clips = bootstrap_interval(of_resamples(*of_clip), len(of_clip[0]), n_resamples=RESAMPLES, seed=seed)
         yield name, "clip_bootstrap", over_clips, truth
@@ -158,7 +181,13 @@ def measured(people: Population, subjects: int, repeats: int) -> list[dict[str, 
             hits.setdefault((name, method), []).append(found)
             widths.setdefault((name, method), []).append(interval.high - interval.low)
     return [
-        {"subjects": subjects, "of": name, "method": method, "width": round(float(np.mean(widths[name, method])), 4)}
+        {
+            "subjects": subjects,
+            "clips": len(people.label),
+            "of": name,
+            "method": method,
+            "width": round(float(np.mean(widths[name, method])), 4),
+        }
         | dict(zip((f"covers_{target}" for target in targets), np.mean(found, axis=0).round(4).tolist(), strict=True))
         for (name, method), found in hits.items()
     ]
@@ -173,7 +202,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1000, help="evaluations of each size")
     repeats = parser.parse_args().repeats
     people = Population()
-    rows = [row for subjects in SUBJECTS for row in measured(people, subjects, repeats)]
+    simulated = [*((people, subjects) for subjects in SUBJECTS), (FEW_CLIPS, SUBJECTS[-1])]
+    rows = [row for given, subjects in simulated for row in measured(given, subjects, repeats)]
     table = Table(title=f"Coverage of 95 % intervals, {repeats} simulated evaluations of each size")
     for column in rows[0]:
         table.add_column(column)

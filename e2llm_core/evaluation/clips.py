@@ -55,9 +55,19 @@ class ClipClusters:
         return () not in self._units
 
     def statistic(self, metric: Metric) -> Statistic:
-        """The metric of resamples: from how often each of `clips` was drawn (n_resamples, n_clips)."""
+        """The metric of resamples: from how often each of `clips` was drawn (n_resamples, n_clips).
+
+        A resample in which no item is left, such as of pairs of which each has a clip that was not drawn, is NaN.
+        """
         resampled, members = metric.score(self._answers).resampled, self._members
-        return lambda draws: resampled(_weights(draws, members))
+
+        def found(draws: NDArray[np.int64]) -> NDArray[np.float64]:
+            weights = _weights(draws, members)
+            values, filled = np.full(len(draws), np.nan), weights.any(axis=1)
+            values[filled] = resampled(weights[filled])
+            return values
+
+        return found
 
     @cached_property
     def _answers(self) -> Answers:
@@ -76,7 +86,9 @@ class ClipClusters:
         return padded
 
     def interval(self, metric: Metric, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0) -> Interval:
-        """Clip-clustered bootstrap; none below `MIN_CLIPS_FOR_BOOTSTRAP` clips, or where no clip is known.
+        """Clip-clustered bootstrap.
+
+        There is none below `MIN_CLIPS_FOR_BOOTSTRAP` clips, where no clip is known, or where a resample is empty.
 
         Parameters
         ----------

@@ -95,7 +95,7 @@ def bootstrap_interval(
     """Expanded percentile interval of a statistic over clusters (subjects, clips) drawn with replacement.
 
     Plain percentiles of few clusters are too narrow, by the factor by which Student's t is wider than the normal and by
-    sqrt(1 - 1/n). The percentiles are moved out to make up for both (Hesterberg, 2015, section 4.3.3).
+    sqrt(1 - 1/n). The percentiles are moved out to make up for both (Hesterberg, 2015).
 
     Parameters
     ----------
@@ -111,12 +111,20 @@ def bootstrap_interval(
         The same seed gives the same interval.
     method
         Name of the interval's method.
+
+    Returns
+    -------
+    Interval
+        None (NaN ends) where a resample has no value: NaN for it says that nothing was left to score.
     """
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=n_resamples)
     widened = math.sqrt(n_clusters / (n_clusters - 1)) * stats.t.ppf((1.0 - level) / 2, n_clusters - 1)
     tail = float(stats.norm.cdf(widened))
-    low, high = np.quantile(statistic(draws.astype(np.int64)), [tail, 1.0 - tail])
+    values = statistic(draws.astype(np.int64))
+    if np.isnan(values).any():
+        return NO_INTERVAL
+    low, high = np.quantile(values, [tail, 1.0 - tail])
     return Interval(float(low), float(high), method)
 
 

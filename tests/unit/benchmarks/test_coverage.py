@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.coverage import FEW_CLIPS as FEW
 from benchmarks.coverage import Population, draw, expected, intervals, scored
 from benchmarks.coverage import measured as simulated
 
@@ -27,8 +28,17 @@ def test_balanced_accuracy_of_many_people_is_what_an_interval_over_people_should
 
 def test_every_interval_is_made_of_both_kinds():
     made = list(intervals(*draw(np.random.default_rng(1), Population(), 5), 0))
-    assert len({(name, method) for name, method, _, _ in made}) == len(made) == 6
+    assert len({(name, method) for name, method, _, _ in made}) == len(made) == 8
     assert all(interval.low < interval.high for _, _, interval, _ in made)
+
+
+def test_plain_percentiles_are_narrower_than_those_that_are_used():
+    made = {
+        (name, method): interval for name, method, interval, _ in intervals(*draw(np.random.default_rng(1), FEW, 10), 0)
+    }
+    for name in ("one model", "paired difference"):
+        used, plain = made[name, "subject_bootstrap"], made[name, "percentile"]
+        assert used.low < plain.low < plain.high < used.high
 
 
 def test_t_covers_at_five_subjects():
@@ -39,7 +49,14 @@ def test_t_covers_at_five_subjects():
 def test_the_page_shows_what_was_measured():
     stored = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())
     page = (ROOT / "docs/evaluation.md").read_text()
+    assert {(row["subjects"], row["clips"]) for row in stored["rows"]} == {
+        (5, 80),
+        (9, 80),
+        (10, 80),
+        (20, 80),
+        (20, 20),
+    }
     for row in stored["rows"]:
         values = " | ".join(f"{row[key]:.3f}" for key in ("width", "covers_subjects", "covers_clips", "covers_both"))
-        assert f"| {row['subjects']} | {row['of']} | `{row['method']}` | {values} |" in page
+        assert f"| {row['subjects']} | {row['clips']} | {row['of']} | `{row['method']}` | {values} |" in page
     assert f"{stored['repeats']:,} evaluations of each size" in page

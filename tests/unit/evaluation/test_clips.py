@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.evaluation.clips import ClipClusters, _weights
+from e2llm_core.evaluation.intervals import NO_INTERVAL
 from e2llm_core.evaluation.metrics import CLOSED_SET
 from e2llm_core.evaluation.scores import balanced_accuracy
 from e2llm_core.evaluation.summary import Provenance, rows_for
@@ -68,6 +69,23 @@ def test_items_without_a_clip_have_no_interval(trials, names):
     rows["segments"] = [[]] * len(rows)
     row = rows_for(rows, **WHICH, provenance=PROVENANCE)[0]
     assert (row.n_clips, row.clip_ci_low, row.clip_ci_high) == (None, None, None)
+
+
+def test_a_resample_without_any_item_leaves_no_interval(pairs):
+    """Six pairs of twelve clips, all right: about one resample in 25 has no pair of which both clips were drawn."""
+    shows = pairs["segments"].map(lambda segments: {one["clip"] for one in segments})
+    chosen, seen = [], set()
+    for row, clips in shows.items():
+        if len(chosen) < 6 and not clips & seen:
+            chosen.append(row)
+            seen |= clips
+    rows = answered(pairs.loc[chosen], ("same", "different"), right=1.0, invalid=0.0, task="any")
+    clusters = ClipClusters(rows)
+    assert len(clusters.clips) == 12
+    only_firsts = np.array([[2, 0] * 6, [1, 1] * 6])
+    order = np.argsort([clusters.clips.index(clip) for one in clusters._units for clip in one])
+    assert clusters.statistic(BALANCED)(only_firsts[:, order]).tolist() == [pytest.approx(np.nan, nan_ok=True), 1.0]
+    assert clusters.interval(BALANCED) == NO_INTERVAL
 
 
 @settings(max_examples=10, deadline=None)
