@@ -52,7 +52,7 @@ def compare_runs(runs_a: Sequence[str], runs_b: Sequence[str], wanted: Wanted) -
     Raises
     ------
     InputError
-        When a run, a model or a metric is not there, or the runs differ in their items, the truth or the split.
+        When a run, a model or a metric is not there, or the runs differ in their store, items, truth or split.
     """
     from e2llm_core.evaluation.comparison import EvaluatedRun, compare
     from e2llm_core.tasks.registry import TASKS
@@ -95,6 +95,7 @@ def show_comparison(row: PairedRow) -> None:
     if row.clip_ci_low is not None:
         over = _interval(row.clip_ci_low, row.clip_ci_high)
         console.print(f"95 % over {row.n_clips} clips, these subjects: {over} (of all items together)")
+    console.print(f"adaptation: A {row.adaptation_a}, B {row.adaptation_b}", markup=False)
     console.print(row.verdict, markup=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from e2llm_core.evaluation.clips import ClipClusters
-from e2llm_core.evaluation.equivalence import MARGIN, Equivalent, equivalence
+from e2llm_core.evaluation.equivalence import MARGIN, Equivalent, Unit, equivalence, judged_over
 from e2llm_core.evaluation.intervals import (
     MIN_CLIPS_FOR_BOOTSTRAP,
     NO_INTERVAL,
     Interval,
+    Statistic,
     bootstrap_interval,
     subject_interval,
 )
@@ -60,13 +61,16 @@ class PairedRow(BaseModel):
     Attributes
     ----------
     value_a, value_b, difference
-        Means over subjects of each subject's mean over its runs.
+        Means over subjects of each subject's mean over folds of its mean over the runs of a fold.
     ci_low, ci_high, ci_method
         95 % interval of the difference over subjects.
     n_clips, clip_ci_low, clip_ci_high
         The same over clips, with these subjects; null where there are too few.
-    margin, equivalent
-        Whether the interval over subjects lies within the margin of no difference.
+    margin, equivalent, judged_over
+        Whether the interval lies within the margin of no difference: that over subjects, or over clips where the split
+        tests known subjects on new clips.
+    adaptation_a, adaptation_b
+        What of a tested session's own signal each side used.
     is_itself
         Whether A and B are one model: nothing was compared.
     per_subject
@@ -90,6 +94,9 @@ class PairedRow(BaseModel):
     clip_ci_high: float | None
     margin: float
     equivalent: Equivalent
+    judged_over: Unit
+    adaptation_a: str
+    adaptation_b: str
     is_itself: bool
     n_items: int = Field(gt=0)
     n_subjects: int = Field(gt=0)
@@ -102,7 +109,10 @@ class PairedRow(BaseModel):
         """``equivalent within 0.05: yes ([-0.012, 0.020])``."""
         if self.is_itself:
             return ITSELF
-        interval = "no interval" if self.ci_low is None else f"[{self.ci_low:.3f}, {self.ci_high:.3f}]"
+        over_clips = self.judged_over == "clips"
+        low, high = (self.clip_ci_low, self.clip_ci_high) if over_clips else (self.ci_low, self.ci_high)
+        interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
+        interval += " over clips" if over_clips else ""
         return f"equivalent within {self.margin:g}: {self.equivalent} ({interval})"
 
 
@@ -189,7 +199,17 @@ class EvaluatedRun:
             asked = f"{who.model} {who.condition} {who.readout}"
             raise InputError(self.place, f"has no answers of {asked} to {task}", f"There is: {there}.")
         fields = set(Provenance.model_fields)
-        return AnsweredItems(self.place, Provenance(**numbers[0].model_dump(include=fields)), rows)
+        return AnsweredItems(self.place, Provenance(**numbers[0].model_dump(include=fields)), rows, self.store)
+
+    @property
+    def store(self) -> str | None:
+        """Digest of the store whose items were answered; None where the run does not say.
+
+        Windows that are left out as damaged are no part of it: items show them.
+        """
+        inputs = self.summary.environment.get("digests", {}).get("inputs", {})
+        digest: str = inputs.get("data.store", "")
+        return digest.partition(" ")[0] or None
 
 
 @dataclass(frozen=True)
@@ -199,6 +219,7 @@ class AnsweredItems:
     place: str
     provenance: Provenance
     rows: pd.DataFrame
+    store: str | None = None
 
     @property
     def seed_and_fold(self) -> tuple[int, int | None]:
@@ -210,6 +231,14 @@ class AnsweredItems:
         """Subject and true answer of each item."""
         columns = (self.rows["item_id"], self.rows["subject"].astype(str), self.rows["truth"])
         return {item: (subject, truth) for item, subject, truth in zip(*columns, strict=True)}
+
+    @property
+    def shown(self) -> dict[str, tuple[tuple[str, int, int], ...]]:
+        """Recording and samples of each item's segments."""
+        return {
+            item: tuple((str(one["recording_id"]), int(one["start"]), int(one["stop"])) for one in segments)
+            for item, segments in zip(self.rows["item_id"], self.rows["segments"], strict=True)
+        }
 
     def says_the_same(self, other: AnsweredItems) -> bool:
         """Whether the other set is this one: of the same model, with the same answers."""
@@ -235,7 +264,8 @@ def compare(
     """Compare two models on the same items of the same subjects.
 
     Where both sides have runs of the same seeds and folds, run is held against run; else all runs of a fold must have
-    the same items. Each subject's values are means over its runs, and the interval is over subjects.
+    the same items. Each subject's values are means over the runs of a fold, and then over folds; the interval is over
+    subjects.
 
     Parameters
     ----------
@@ -253,7 +283,7 @@ def compare(
     Raises
     ------
     InputError
-        When a run lacks the answers, or the runs differ in their items, the truth or the split.
+        When a run lacks the answers, or the runs differ in their store, their items, the truth or the split.
     """
     sets_a, sets_b = [run.answers(task, a) for run in runs_a], [run.answers(task, b) for run in runs_b]
     for sets in (sets_a, sets_b):
@@ -264,6 +294,7 @@ def compare(
     differences = np.array([one.difference for one in subjects])
     interval = subject_interval(differences, n_resamples=n_resamples, seed=seed)
     clips, over_clips = _over_clips(sets_a, sets_b, metric, n_resamples, seed)
+    unit = judged_over(sets_a[0].provenance.disjoint_on)
     return PairedRow(
         task=task,
         metric=metric.name,
@@ -279,8 +310,11 @@ def compare(
         clip_ci_low=over_clips.ends[0],
         clip_ci_high=over_clips.ends[1],
         margin=margin,
-        equivalent=equivalence(*interval.ends, 0.0, margin),
-        is_itself=a == b and len(sets_a) == len(sets_b) and all(map(AnsweredItems.says_the_same, sets_a, sets_b)),
+        equivalent=equivalence(*(over_clips if unit == "clips" else interval).ends, 0.0, margin),
+        judged_over=unit,
+        adaptation_a=_adaptation(sets_a),
+        adaptation_b=_adaptation(sets_b),
+        is_itself=a == b and _are_the_same(sets_a, sets_b),
         n_items=len({item for one in sets_a for item in one.truth}),
         n_subjects=len(subjects),
         n_runs=max(len(sets_a), len(sets_b)),
@@ -298,6 +332,18 @@ def _require_different_runs(sets: Sequence[AnsweredItems]) -> None:
             remedy = "Name one run for each seed and fold on a side."
             raise InputError(one.place, f"is of {where}, as {found[one.seed_and_fold]}", remedy)
         found[one.seed_and_fold] = one.place
+
+
+def _are_the_same(sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems]) -> bool:
+    """Whether both sides are the same runs, in any order."""
+    others = {one.seed_and_fold: one for one in sets_b}
+    return {one.seed_and_fold for one in sets_a} == others.keys() and all(
+        one.says_the_same(others[one.seed_and_fold]) for one in sets_a
+    )
+
+
+def _adaptation(sets: Sequence[AnsweredItems]) -> str:
+    return ", ".join(dict.fromkeys(one.provenance.adaptation for one in sets))
 
 
 def _matched(
@@ -325,6 +371,9 @@ def _require_same_items(one: AnsweredItems, other: AnsweredItems, task: str) -> 
         if here != there:
             problem = f"has another {words} ({there}) than {one.place} ({here})"
             raise InputError(place, problem, "Evaluate both on one split.")
+    if one.store and other.store and one.store != other.store:
+        problem = f"answers about another store ({other.store}) than {one.place} ({one.store})"
+        raise InputError(place, problem, "Evaluate both on one store.")
     mine, theirs = one.truth, other.truth
     if not (common := mine.keys() & theirs.keys()):
         raise InputError(place, f"shares no item of {task} with {one.place}", "Evaluate both on the same windows.")
@@ -334,6 +383,10 @@ def _require_same_items(one: AnsweredItems, other: AnsweredItems, task: str) -> 
     if unlike := sorted(item for item in common if mine[item] != theirs[item]):
         problem = f"and {one.place} differ in the truth of {len(unlike)} items of {task}, such as {unlike[0]}"
         raise InputError(place, problem, "Evaluate both on one store.")
+    here, there = one.shown, other.shown
+    if unlike := sorted(item for item in common if here[item] != there[item]):
+        problem = f"and {one.place} show other samples in {len(unlike)} items of {task}, such as {unlike[0]}"
+        raise InputError(place, problem, "Evaluate both on one store, with the same windows.")
 
 
 def _differences(
@@ -352,26 +405,37 @@ def _differences(
 
 
 def _subject_means(sets: Sequence[AnsweredItems], metric: Metric) -> Mapping[str, float]:
-    values: dict[str, list[float]] = {}
+    """Each subject's mean over folds: folds weigh the same, however many runs they have."""
+    values: dict[str, dict[int | None, list[float]]] = {}
     for one in sets:
         answers = Answers(one.rows)
         for subject, value in zip(answers.subjects, metric.score(answers).by_subject, strict=True):
-            values.setdefault(str(subject), []).append(float(value))
-    return {subject: float(np.mean(found)) for subject, found in values.items()}
+            values.setdefault(str(subject), {}).setdefault(one.provenance.fold, []).append(float(value))
+    return {subject: float(np.mean([np.mean(fold) for fold in found.values()])) for subject, found in values.items()}
 
 
 def _over_clips(
     sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems], metric: Metric, n_resamples: int, seed: int
 ) -> tuple[int, Interval]:
-    """Number of clips, and the interval over clips of the difference of the metric over all items, mean over runs."""
+    """Number of clips, and the interval over clips of the difference of the metric over all items.
+
+    It is the mean over folds of the mean over the runs of a fold.
+    """
     clusters = [[ClipClusters(one.rows) for one in sets] for sets in (sets_a, sets_b)]
     clips = sorted({clip for side in clusters for one in side for clip in one.clips})
     if len(clips) < MIN_CLIPS_FOR_BOOTSTRAP or not all(one.are_known for side in clusters for one in side):
         return len(clips), NO_INTERVAL
-    side_a, side_b = ([_resampled(one, metric, clips) for one in side] for side in clusters)
+    sides = []
+    for sets, side in zip((sets_a, sets_b), clusters, strict=True):
+        folds: dict[int | None, list[Statistic]] = {}
+        for one, cluster in zip(sets, side, strict=True):
+            folds.setdefault(one.provenance.fold, []).append(_resampled(cluster, metric, clips))
+        sides.append(list(folds.values()))
 
     def difference(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        mean_a, mean_b = (np.mean([run(draws) for run in side], axis=0) for side in (side_a, side_b))
+        mean_a, mean_b = (
+            np.mean([np.mean([run(draws) for run in fold], axis=0) for fold in folds], axis=0) for folds in sides
+        )
         return np.asarray(mean_a - mean_b, dtype=np.float64)
 
     return len(clips), bootstrap_interval(
@@ -379,9 +443,7 @@ def _over_clips(
     )
 
 
-def _resampled(
-    clusters: ClipClusters, metric: Metric, clips: Sequence[int]
-) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+def _resampled(clusters: ClipClusters, metric: Metric, clips: Sequence[int]) -> Statistic:
     """The metric of one run's resamples, of draws of the clips of all runs."""
     places = [clips.index(clip) for clip in clusters.clips]
     statistic = clusters.statistic(metric)

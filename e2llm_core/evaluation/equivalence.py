@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Literal
 
 MARGIN = 0.05
 """What counts as equal, of a score between 0 and 1."""
@@ -15,8 +17,24 @@ class Equivalent(StrEnum):
     """The whole interval lies within the margin."""
     NO = "no"
     """The whole interval lies outside of the margin."""
-    CANNOT_TELL = "cannot tell: too few subjects"
+    CANNOT_TELL = "cannot tell"
     """It lies partly inside, or there is none."""
+
+
+Unit = Literal["subjects", "clips"]
+"""What an interval treats as the sample."""
+
+
+def judged_over(disjoint_on: Iterable[str]) -> Unit:
+    """What a verdict's interval is over: clips where a split tests known subjects on new clips, else subjects.
+
+    Parameters
+    ----------
+    disjoint_on
+        Axes on which the split's sides are disjoint.
+    """
+    axes = set(disjoint_on)
+    return "clips" if "clip" in axes and "subject" not in axes else "subjects"
 
 
 def equivalence(low: float | None, high: float | None, centre: float, margin: float = MARGIN) -> Equivalent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e2llm_core.evaluation.equivalence import MARGIN, equivalence
+from e2llm_core.evaluation.equivalence import MARGIN, equivalence, judged_over
 from e2llm_core.evaluation.equivalence import Equivalent as AtNull
 from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.references.controls import Control
@@ -87,6 +87,8 @@ def display_name(model: str, condition: str) -> str:
 def judge(row: ResultRow | RepeatedRow) -> Verdict:
     """Test whether a control is equivalent to its expected value; a wide interval shows nothing.
 
+    The interval is over subjects; that of one run whose split tests known subjects on new clips is over clips.
+
     Raises
     ------
     ValueError
@@ -95,6 +97,9 @@ def judge(row: ResultRow | RepeatedRow) -> Verdict:
     if row.chance is None:
         raise ValueError(f"the control {row.model}, {row.condition} on {row.task} states no expected value")
     expected = f"expected {row.chance:.3f} ± {MARGIN}"
-    at_null = equivalence(row.ci_low, row.ci_high, row.chance)
-    interval = "no interval" if row.ci_low is None else f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    low, high, over = row.ci_low, row.ci_high, ""
+    if isinstance(row, ResultRow) and judged_over(row.disjoint_on) == "clips":
+        low, high, over = row.clip_ci_low, row.clip_ci_high, " over clips"
+    at_null = equivalence(low, high, row.chance)
+    interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]{over}"
     return Verdict(at_null, MARGIN, f"at its null: {at_null} ({interval}, {expected})")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.evaluation.comparison import ITSELF, Answerer, EvaluatedRun, compare
-from e2llm_core.evaluation.equivalence import Equivalent
+from e2llm_core.evaluation.equivalence import Equivalent, equivalence
 from e2llm_core.evaluation.intervals import t_interval
 from e2llm_core.evaluation.metrics import CLOSED_SET
 from e2llm_core.evaluation.predictions import write_predictions
@@ -21,7 +21,9 @@ BASELINE = OURS.model_copy(update={"model": "de_svm"})
 BALANCED = CLOSED_SET[0]
 
 
-def evaluated(items, labels, *, right=(0.6, 0.5), seed=0, task="IED", place="run", **changes) -> EvaluatedRun:
+def evaluated(
+    items, labels, *, right=(0.6, 0.5), seed=0, task="IED", place="run", store="7", **changes
+) -> EvaluatedRun:
     """A run with our model and the baseline."""
     provenance = Provenance(
         **{"split": "by-subject", "split_digest": "0", "seed": seed, "model_digest": place} | changes
@@ -33,7 +35,8 @@ def evaluated(items, labels, *, right=(0.6, 0.5), seed=0, task="IED", place="run
         parts.append(rows)
         results += rows_for(rows, **keys, provenance=provenance, n_resamples=50)
         subjects += subject_scores_for(rows, **keys)
-    summary = Summary(notice="", results=results, per_subject=subjects)
+    environment = {"digests": {"inputs": {"data.store": store}}}
+    summary = Summary(notice="", results=results, per_subject=subjects, environment=environment)
     return EvaluatedRun(place, summary, pd.concat(parts, ignore_index=True))
 
 
@@ -128,6 +131,60 @@ def test_ten_subjects_are_bootstrapped(trials, names):
     assert row.ci_low < row.difference < row.ci_high
 
 
+def moved(items: pd.DataFrame) -> pd.DataFrame:
+    """The same with one item a sample later."""
+    shown = [[{**one, "start": one["start"] + (row == 1)} for one in of] for row, of in enumerate(items["segments"])]
+    return items.assign(segments=shown)
+
+
+def test_damaged_windows_that_are_left_out_make_no_other_store(trials, names):
+    one, other = evaluated(trials, names, store="7"), evaluated(trials, names, place="b", store="7 without 1")
+    assert paired([one], [other]).n_items == 480
+
+
+def test_folds_weigh_the_same_however_many_seeds_they_have(trials, names):
+    """One model, right in 0.8 and 0.4 of two folds: more seeds in one of them are no difference."""
+    parts = [trials[trials["clip"] % 2 == odd] for odd in (0, 1)]
+
+    def run(seed: int, fold: int, side: str) -> EvaluatedRun:
+        made = evaluated(parts[fold], names, fold=fold, split_digest=str(fold), place=f"{side}-{seed}-{fold}")
+        rows = made.predictions
+        wrong = np.arange(len(rows)) % 5 >= (4, 2)[fold]
+        rows["answer"] = rows["truth"].where(~wrong, None)
+        results = [row.model_copy(update={"seed": seed}) for row in made.summary.results]
+        return EvaluatedRun(made.place, made.summary.model_copy(update={"results": results}), rows)
+
+    a = [run(*cell, "a") for cell in ((0, 0), (1, 0), (0, 1))]
+    b = [run(*cell, "b") for cell in ((0, 0), (0, 1), (1, 1))]
+    row = paired(a, b, b=OURS)
+    assert row.difference == pytest.approx(0, abs=1e-12)
+    assert (row.clip_ci_low, row.clip_ci_high) == pytest.approx((0, 0), abs=1e-12)
+    assert row.value_a == pytest.approx(0.6, abs=0.02)
+
+
+def test_the_order_of_runs_says_nothing_about_being_itself(trials, names):
+    runs = [evaluated(trials, names, seed=seed, place=f"run-{seed}") for seed in (0, 1)]
+    assert paired(runs, runs[::-1], b=OURS).is_itself
+    assert not paired(runs, runs[:1], b=OURS).is_itself
+
+
+def test_the_adaptation_of_both_sides_is_said(trials, names):
+    one, other = evaluated(trials, names, adaptation="causal"), evaluated(trials, names, place="b")
+    row = paired([one], [other])
+    assert (row.adaptation_a, row.adaptation_b) == ("causal", "none")
+
+
+@pytest.mark.parametrize(("axes", "unit"), [(("subject",), "subjects"), (("clip",), "clips")])
+def test_known_subjects_on_new_clips_are_judged_by_the_interval_over_clips(trials, names, axes, unit):
+    run = evaluated(trials, names, disjoint_on=axes)
+    row = paired([run], [run])
+    ends = (row.clip_ci_low, row.clip_ci_high) if unit == "clips" else (row.ci_low, row.ci_high)
+    assert row.judged_over == unit
+    assert row.equivalent is equivalence(*ends, 0.0)
+    assert f"[{ends[0]:.3f}, {ends[1]:.3f}]" in row.verdict
+    assert ("over clips" in row.verdict) == (unit == "clips")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -136,6 +193,8 @@ def test_ten_subjects_are_bootstrapped(trials, names):
         (lambda t: {"items": t.iloc[1:]}, "^b: has other items of IED than a: 1 are in one alone, such as 1-1"),
         (lambda t: {"items": t.assign(label=["sad", *t["label"][1:]])}, "^b: and a differ in the truth of 1 items"),
         (lambda t: {"fold": 2}, "^b: and a have different folds: 2, None"),
+        (lambda t: {"store": "null"}, r"^b: answers about another store \(null\) than a \(7\)"),
+        (lambda t: {"items": moved(t)}, "^b: and a show other samples in 1 items of IED, such as 1-2"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(trials, names, change, words):

@@ -285,6 +285,8 @@ def result(**changes) -> ResultRow:
         ({"value": 0.18, "ci_low": 0.16, "ci_high": 0.20}, AtNull.CANNOT_TELL),
         ({"value": 0.2, "ci_low": None, "ci_high": None}, AtNull.CANNOT_TELL),
         ({"value": 1.0, "ci_low": 1.0, "ci_high": 1.0, "chance": 1.0}, AtNull.YES),
+        ({"disjoint_on": ("clip",), "clip_ci_low": 0.0, "clip_ci_high": 0.3}, AtNull.CANNOT_TELL),
+        ({"disjoint_on": ("subject", "clip"), "clip_ci_low": 0.0, "clip_ci_high": 0.3}, AtNull.YES),
     ],
 )
 def test_verdicts(changes, at_null):

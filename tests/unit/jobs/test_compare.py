@@ -40,6 +40,7 @@ def test_two_models_of_one_evaluation_over_seeds(runs, tmp_path):
     for words in ("balanced accuracy", "means over 2 runs", f"{row.difference:+.3f}", "t_subjects", "80 clips"):
         assert words in " ".join(ended.output.split())
     assert "equivalent within 0.05: " in ended.output
+    assert "adaptation: A none, B none" in ended.output
 
 
 def test_a_run_with_itself_says_so(runs):
