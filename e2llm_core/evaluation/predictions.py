@@ -63,6 +63,8 @@ def prediction_rows(
     ------
     ValueError
         If a column is missing or the lengths disagree.
+    InputError
+        If a probability is not finite: no answer can be read from it.
     """
     missing = [name for name in (*ITEM_COLUMNS, "label") if name not in items]
     if missing:
@@ -71,6 +73,9 @@ def prediction_rows(
     for name, given in (("answers", answers), ("probabilities", probabilities), ("texts", texts)):
         if given is not None and len(given) != n_items:
             raise ValueError(f"{n_items} items but {len(given)} {name}")
+    if probabilities is not None and not np.isfinite(np.asarray(probabilities, float)).all():
+        remedy = "Its weights, or the signal that it reads, are not finite: see its training's losses."
+        raise InputError(f"{model} on {task}", "a probability is not finite", remedy)
     rows = items.reset_index(drop=True).reindex(columns=list(ITEM_COLUMNS))
     rows["item_id"] = rows["item_id"].astype(str)
     rows["truth"] = items["label"].astype(str).to_numpy()

@@ -53,6 +53,13 @@ DESIGN_COLUMNS = {
 }
 
 
+def test_a_probability_that_is_not_finite_is_no_answer(trials, names):
+    given = np.full((len(trials), 7), 1 / 7)
+    given[3, 2] = np.nan
+    with pytest.raises(InputError, match=r"^4b on IED: a probability is not finite\."):
+        tables.most_probable(trials, given, task="IED", model="4b", labels=names, seed=0)
+
+
 def answered(items: pd.DataFrame, names, *, right=0.5, invalid=0.05, seed=0, **keys) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     draws = generator.random((len(items), 2))
