@@ -88,7 +88,8 @@ def read_calibration(folder: Path) -> Calibration:
 def tempered(nll: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """Probabilities of options from their negative log-likelihoods, (items, options) both.
 
-    The order of an item's options never changes, nor which of them is the first of the most probable ones.
+    No option overtakes another. Options whose likelihoods differ by less than float64 resolves (about 1e-16 times the
+    temperature, in nats) become equally probable; of the most probable ones the first is then the answer.
 
     Parameters
     ----------
@@ -109,10 +110,21 @@ def mean_nll(nll: NDArray[np.floating], truth: NDArray[np.integer], temperature:
     return float((normaliser - scaled[np.arange(len(scaled)), truth]).mean())
 
 
-def fit_temperature(nll: NDArray[np.floating], truth: NDArray[np.integer]) -> tuple[float, float, float]:
-    """Fit the temperature that makes the true options most likely (Guo et al., 2017, equation 9).
+def smoothed_nll(nll: NDArray[np.floating], truth: NDArray[np.integer], temperature: float) -> float:
+    """Mean cross-entropy (nats) with the smoothed shares of `fit_temperature`, which it minimises."""
+    scaled = -np.asarray(nll, dtype=np.float64) / temperature
+    items, options = scaled.shape
+    share = 1 / (items + options)
+    others = options * np.logaddexp.reduce(scaled, axis=1) - scaled.sum(axis=1)
+    return (1 - options * share) * mean_nll(nll, truth, temperature) + share * float(others.mean())
 
-    The mean negative log-likelihood is convex in the inverse temperature, so that there is one minimum in `RANGE`.
+
+def fit_temperature(nll: NDArray[np.floating], truth: NDArray[np.integer]) -> tuple[float, float, float]:
+    """Fit the temperature that makes the true options most likely (Guo et al., 2017, equation 9), smoothed.
+
+    The share of the true option is not 1 but (n + 1) / (n + K), and 1 / (n + K) of each other one, with n items and K
+    options (Platt, 1999): that few items are all right does not show that a model is never wrong. The mean
+    cross-entropy with these shares is convex in the inverse temperature, so that there is one minimum in `RANGE`.
 
     Parameters
     ----------
@@ -124,7 +136,8 @@ def fit_temperature(nll: NDArray[np.floating], truth: NDArray[np.integer]) -> tu
     Returns
     -------
     temperature, nll_before, nll_after : float
-        The last two are means over items, in nats.
+        The last two are means over items of the true options' negative log-likelihood, not smoothed, in nats. Smoothing
+        may leave the last one slightly above the one before it.
 
     Raises
     ------
@@ -133,13 +146,12 @@ def fit_temperature(nll: NDArray[np.floating], truth: NDArray[np.integer]) -> tu
     """
     if not len(nll) or not np.isfinite(nll).all():
         raise ValueError(f"temperature: needs finite likelihoods of at least one item, got shape {np.shape(nll)}")
-    before = mean_nll(nll, truth, 1.0)
     found = minimize_scalar(
-        lambda log_temperature: mean_nll(nll, truth, float(np.exp(log_temperature))),
+        lambda log_temperature: smoothed_nll(nll, truth, float(np.exp(log_temperature))),
         bounds=tuple(np.log(RANGE)),
         method="bounded",
         options={"xatol": 1e-6},
     )
     candidates = (1.0, float(np.clip(np.exp(found.x), *RANGE)), *RANGE)
-    after, place = min((mean_nll(nll, truth, one), number) for number, one in enumerate(candidates))
-    return candidates[place], before, after
+    temperature = min(candidates, key=lambda one: smoothed_nll(nll, truth, one))
+    return temperature, mean_nll(nll, truth, 1.0), mean_nll(nll, truth, temperature)

@@ -67,32 +67,30 @@ class OptionScorer:
         windows : np.ndarray
             int64 (items, segments): the windows that each item shows.
         world : World
-            This rank's place; each rank scores its residue class.
+            This rank's place; each rank scores its residue class of the pairs of item and option.
 
         Returns
         -------
         np.ndarray
             float64 (items, options), the same on every rank.
         """
-        options = self._tokens
-        mine = np.arange(world.rank, len(windows), world.size)
-        room = max(1, self.train.micro_batch // len(options))
-        length = sum(len(tokens) for tokens in options)
-        rows = pack([length] * len(mine), self.train.micro_tokens, room, 1)[0] if len(mine) else []
+        found = np.zeros(len(windows) * len(self._tokens))
+        mine = np.arange(world.rank, len(found), world.size)
+        lengths = [len(self._tokens[number % len(self._tokens)]) for number in mine]
+        rows = pack(lengths, self.train.micro_tokens, self.train.micro_batch, 1)[0] if len(mine) else []
         passes = max(world.exchange(len(rows)))
-        found = np.zeros((len(windows), len(options)))
         for row in [*rows, *[[]] * (passes - len(rows))]:
-            items = mine[row] if row else np.zeros(1, dtype=np.int64)
-            scored = self._score(model, windows[items], world)
+            pairs = mine[row] if row else np.zeros(1, dtype=np.int64)
+            scored = self._score(model, windows, pairs, world)
             if row:
-                found[items] = scored
-        return np.array(world.sum(found.ravel())).reshape(found.shape)
+                found[pairs] = scored
+        return np.array(world.sum(found)).reshape(len(windows), -1)
 
-    def _score(self, model: nn.Module, windows: np.ndarray, world: World) -> np.ndarray:
-        """(items, options) of one packed row: all options of one item after the other."""
-        options = self._tokens
-        samples = options * len(windows)
-        shown = np.repeat(windows, len(options), axis=0).ravel()
+    def _score(self, model: nn.Module, windows: np.ndarray, pairs: np.ndarray, world: World) -> np.ndarray:
+        """(pairs,) of one packed row; pair n is of item n // options and option n % options."""
+        item, option = np.divmod(pairs, len(self._tokens))
+        samples = [self._tokens[number] for number in option]
+        shown = windows[item].ravel()
         tensors: dict[str, Any] = packed_row(samples)
         tensors.pop("tasks")
         key = self.source.segments.key
@@ -103,7 +101,7 @@ class OptionScorer:
         nll = model(**given).token_nll.double()
         number = sample_of_token(given["cu_seq_lens_q"], given["supervised"])
         summed = torch.zeros(len(samples), dtype=torch.float64, device=nll.device).index_add(0, number, nll)
-        scores: np.ndarray = summed.view(len(windows), len(options)).cpu().numpy()
+        scores: np.ndarray = summed.cpu().numpy()
         return scores
 
 

@@ -15,6 +15,7 @@ from e2llm_core.model.calibration import (
     fit_temperature,
     mean_nll,
     read_calibration,
+    smoothed_nll,
     tempered,
 )
 from e2llm_core.model.model_io import model_digest
@@ -37,24 +38,46 @@ def of_task(temperature: float, task: str = "any", options: tuple[str, ...] = OP
     )
 
 
-likelihoods = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 7)), elements=st.floats(0, 200, width=32))
+likelihoods = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 6), st.integers(2, 7)),
+    elements=st.floats(0, 200).map(lambda one: round(one, 4)),
+)
 
 
 @given(likelihoods, st.floats(*RANGE))
 def test_a_temperature_changes_no_answer(nll, temperature):
     found = tempered(nll, temperature)
-    np.testing.assert_array_equal(found.argmax(axis=1), (-nll.astype(np.float64)).argmax(axis=1))
+    np.testing.assert_array_equal(found.argmax(axis=1), (-nll).argmax(axis=1))
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
 
 
 @given(likelihoods, st.integers(0, 1000))
-def test_what_is_fitted_is_no_worse_than_one_and_than_its_neighbours(nll, seed):
+def test_what_is_fitted_is_no_worse_than_one_and_than_its_neighbours_by_smoothed_likelihood(nll, seed):
     truth = np.random.default_rng(seed).integers(nll.shape[1], size=len(nll))
     temperature, before, after = fit_temperature(nll, truth)
     assert RANGE[0] <= temperature <= RANGE[1]
-    assert after <= before == pytest.approx(mean_nll(nll, truth, 1.0))
-    for other in np.geomspace(*RANGE, 9):
-        assert after <= mean_nll(nll, truth, other) + 1e-6
+    assert (before, after) == (mean_nll(nll, truth, 1.0), mean_nll(nll, truth, temperature))
+    for other in (1.0, *np.geomspace(*RANGE, 9)):
+        assert smoothed_nll(nll, truth, temperature) <= smoothed_nll(nll, truth, other) + 1e-6
+
+
+@given(likelihoods, st.integers(0, 1000))
+def test_smoothed_likelihood_is_the_cross_entropy_with_its_shares(nll, seed):
+    items, options = nll.shape
+    truth = np.random.default_rng(seed).integers(options, size=items)
+    shares = (np.eye(options)[truth] * items + 1) / (items + options)
+    logs = np.stack([[mean_nll(nll[[row]], np.array([k]), 2.0) for k in range(options)] for row in range(items)])
+    assert smoothed_nll(nll, truth, 2.0) == pytest.approx((shares * logs).sum(axis=1).mean())
+
+
+def test_items_that_are_all_right_make_no_model_certain():
+    """Eight of two options at odds of e : 1: the share of the true one is 9 in 10, so that T is 1 / ln 9."""
+    nll = np.tile([0.0, 1.0], (8, 1))
+    temperature, before, after = fit_temperature(nll, np.zeros(8, dtype=int))
+    assert temperature == pytest.approx(1 / np.log(9), rel=1e-4)
+    assert after == pytest.approx(-np.log(0.9), rel=1e-4)
+    assert after < before
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -67,12 +90,12 @@ def test_the_temperature_that_made_the_labels_is_found(true):
 
 
 def test_two_options_by_hand():
-    """One right answer in four where the odds are 3 : 1 for it: temperature 1 is far off, -1 is not looked at."""
+    """Three of four are right where the odds are 3 : 1; smoothed, (3 * 5/6 + 1/6) / 4 = 2/3. Reversed, no T will do."""
     nll = np.tile([0.0, np.log(3)], (4, 1))
     temperature, before, after = fit_temperature(nll, np.array([0, 0, 0, 1]))
-    assert temperature == pytest.approx(1.0, abs=1e-3)
-    assert after == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4)
-    assert before >= after
+    assert temperature == pytest.approx(np.log(3) / np.log(2), rel=1e-4)
+    assert before == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4)
+    assert after == pytest.approx(-(3 * np.log(2 / 3) + np.log(1 / 3)) / 4)
     assert fit_temperature(nll, np.array([1, 1, 1, 0]))[0] == pytest.approx(RANGE[1], rel=1e-3)
 
 

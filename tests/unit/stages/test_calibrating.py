@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from e2llm_core.inference.predictor import Predictor
-from e2llm_core.model.calibration import fit_temperature, read_calibration
+from e2llm_core.model.calibration import fit_temperature, read_calibration, smoothed_nll
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.stage3 import calibrating
 from e2llm_core.stages.stage3.stage import Stage3
@@ -47,7 +47,7 @@ def test_temperatures_are_those_of_the_predictor_on_validation_windows(make_stag
         truth = np.array([question.options.index(label) for label in items.table["label"]])
         assert one.temperature == pytest.approx(fit_temperature(nll, truth)[0], rel=2e-2)
         assert (one.n, one.split_digest) == (len(items.windows), data.split.digest)
-        assert one.nll_after <= one.nll_before
+        assert smoothed_nll(nll, truth, one.temperature) <= smoothed_nll(nll, truth, 1.0)
 
 
 def test_without_a_validation_side_a_model_is_not_calibrated(make_stage3, data, stage2_folder, exported, tmp_path):
@@ -58,6 +58,28 @@ def test_without_a_validation_side_a_model_is_not_calibrated(make_stage3, data, 
     calibrated(stage, exported, tmp_path)
     assert read_calibration(tmp_path).temperatures == ()
     assert not (tmp_path / "calibration.json").exists()
+
+
+@torch.no_grad()
+def test_a_row_is_within_the_bound_of_training(make_stage3, data, exported, few, tmp_path):
+    """Seven options of one item are seven samples: three in a row where a row of training has three."""
+    stage = make_stage3(train=LanguageTrainConfig(seed=0, micro_batch=3))
+    model, _ = exported(stage, tmp_path)
+    rows = []
+    held = model.register_forward_pre_hook(
+        lambda module, args, given: rows.append(len(given["cu_seq_lens_q"]) - 1), with_kwargs=True
+    )
+    task = TASKS["IED"]
+    items = calibrating.chosen_items(task, stage.validation, 0)
+    found = {}
+    for bound in (3, 64):
+        train = LanguageTrainConfig(seed=0, micro_batch=bound)
+        scorer = calibrating.OptionScorer(stage.validation, stage.processor, task.question(data.labels), train)
+        found[bound] = scorer.nll(model, items.windows, World())
+        assert 1 < max(rows) <= bound
+        rows.clear()
+    held.remove()
+    np.testing.assert_allclose(found[3], found[64], rtol=1e-3, atol=1e-3)
 
 
 def test_the_items_are_few_and_follow_from_the_seed(make_stage3, few):
