@@ -1,5 +1,6 @@
 """The kinds of input that jobs read: stores, windows, models, features, runs. Light to import."""
 
+import hashlib
 import json
 import posixpath
 from collections.abc import Mapping
@@ -73,10 +74,19 @@ class ModelInput(Input):
     model: str
 
     def digest(self) -> str:
-        """Digest of the run that made it, or of the directory itself if it was brought along."""
+        """Digest of the run that made it, with that of its temperatures if there are any.
+
+        Of a directory that was brought along it is the directory's own.
+        """
         run = posixpath.dirname(self.model)
         if _is_there(f"{run}/{OWNER}"):
-            return finished_digest(run, self.field)
+            from e2llm_core.model.calibration import CALIBRATION
+
+            made = finished_digest(run, self.field)
+            place = locate(self.model)
+            if not place.exists(CALIBRATION):
+                return made
+            return f"{made} at {hashlib.sha256(place.read(CALIBRATION)).hexdigest()}"
         if not any(key.endswith(".safetensors") and "/" not in key for key in locate(self.model).files()):
             raise InputError(
                 f"{self.field}: {self.model}", "no model here", "Run the job that creates it, or correct the path."

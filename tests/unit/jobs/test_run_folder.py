@@ -100,6 +100,21 @@ def test_an_unfinished_run_has_no_digest(folder):
         finished_digest(folder.path, "model")
 
 
+def test_a_model_whose_temperatures_changed_is_another_input(root):
+    from e2llm_core.inputs import ModelInput
+
+    run, model = root / "run", root / "run" / "model"
+    model.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "DONE.json").write_text(json.dumps({"digest": "made"}))
+    named = ModelInput("model", str(model))
+    assert named.digest() == "made"
+    (model / "calibration.json").write_text("{}")
+    calibrated = named.digest()
+    (model / "calibration.json").write_text('{"temperatures": []}')
+    assert len({"made", calibrated, named.digest()}) == 3
+
+
 @given(TEXTS, st.lists(TEXTS, max_size=4), st.lists(TEXTS, max_size=4))
 def test_the_digest_follows_the_spec_and_every_input(spec, inputs, others):
     digest = chained_digest(spec, inputs)
