@@ -6,18 +6,25 @@ import pandas as pd
 from e2llm_core.claims.claims import Statements, statements_in
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.intervals import subject_interval
-from e2llm_core.evaluation.summary import Provenance, ResultRow
+from e2llm_core.evaluation.predictions import KEYS
+from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
+
+CLAIM_ACCURACY = "claim_accuracy"
+"""Name of the metric."""
+
+BOUNDS = (0.0, 1.0)
+"""Smallest and largest possible value."""
 
 _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
 """Columns that the windows of a null share with the rationale's own; the first that leaves another window is taken."""
 
 
-def claim_accuracy_row(
+def claim_accuracy(
     predictions: pd.DataFrame,
     quantities: tuple[Quantity, ...],
     deviations: np.ndarray,
     provenance: Provenance,
-) -> ResultRow:
+) -> tuple[ResultRow, list[SubjectScore]]:
     """Claim accuracy of generated answers: the mean over all rationales of the share of statements that hold.
 
     A sentence about the signal that is of neither form, or names a band or region that was not measured, does not hold.
@@ -30,7 +37,7 @@ def claim_accuracy_row(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Generated answers to one task under one condition, about one segment each, in the order of the windows.
+        Generated answers of one model to one task on the EEG, about one segment each, in the order of the windows.
     quantities : tuple of Quantity
         What was measured.
     deviations : np.ndarray
@@ -42,29 +49,35 @@ def claim_accuracy_row(
     -------
     ResultRow
         `n` is the number of answers; no `chance` where there is one window only.
+    list of SubjectScore
+        The same for each subject.
     """
     statements = [statements_in(text or "") for text in predictions["text"]]
     own, other = shares_that_hold(statements, quantities, deviations, predictions)
-    by_subject = pd.Series(own).groupby(predictions["subject"].to_numpy()).mean()
+    subjects = pd.Series(own).groupby(predictions["subject"].to_numpy())
+    by_subject = subjects.mean()
     value = float(own.mean())
-    interval = subject_interval(by_subject.to_numpy(), centre=value, bounds=(0.0, 1.0))
+    interval = subject_interval(by_subject.to_numpy(), centre=value, bounds=BOUNDS)
     finite = [None if np.isnan(end) else float(end) for end in (interval.low, interval.high)]
-    return ResultRow(
-        task=predictions["task"].iloc[0],
-        model="e2llm",
-        condition="eeg",
-        metric="claim_accuracy",
+    keys = {key: predictions[key].iloc[0] for key in KEYS}
+    scores = [
+        SubjectScore(**keys, metric=CLAIM_ACCURACY, subject=str(subject), value=float(mean), n=int(number))
+        for (subject, mean), number in zip(by_subject.items(), subjects.size(), strict=True)
+    ]
+    row = ResultRow(
+        **keys,
+        metric=CLAIM_ACCURACY,
         value=value,
         ci_low=finite[0],
         ci_high=finite[1],
         chance=None if np.isnan(other).all() else float(np.nanmean(other)),
         n=len(own),
         n_subjects=len(by_subject),
-        readout="generation",
         ci_method=interval.method,
         primary=False,
         **provenance.model_dump(),
     )
+    return row, scores
 
 
 def shares_that_hold(

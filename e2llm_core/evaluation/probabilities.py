@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.predictions import KEYS
-from e2llm_core.evaluation.summary import Provenance, ResultRow
+from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
 
 BINS = 15
 """Of equal width, of the confidence (Guo et al., 2017)."""
@@ -168,6 +168,10 @@ class ProbabilityMetric:
         Value of equal probabilities, from the number of options.
     prepare : callable
         From probabilities to their resamples.
+    rises_with_noise : bool
+        Whether chance alone makes it larger. Resamples then have the sample's noise once more: their mean lies above
+        the score by about as much as the score lies above that of endless items. Their percentiles are moved down by
+        twice that distance (bias-corrected bootstrap; Efron & Tibshirani, 1993).
     """
 
     name: str
@@ -175,14 +179,31 @@ class ProbabilityMetric:
     bounds: tuple[float, float]
     chance: Callable[[int], float | None]
     prepare: Callable[[Judged], Resampled]
+    rises_with_noise: bool = False
 
     def value(self, judged: Judged) -> float:
         """The score of all items."""
         return float(self.prepare(judged)(np.ones((1, judged.num_subjects), dtype=np.int64))[0])
 
+    def by_subject(self, judged: Judged) -> NDArray[np.float64]:
+        """The score of each subject's items alone, (n_subjects,)."""
+        return self.prepare(judged)(np.eye(judged.num_subjects, dtype=np.int64))
+
+    def resampled(self, judged: Judged) -> Resampled:
+        """Resamples that an interval is made from."""
+        found, value = self.prepare(judged), self.value(judged)
+        if not self.rises_with_noise:
+            return found
+
+        def corrected(draws: NDArray[np.int64]) -> NDArray[np.float64]:
+            values = found(draws)
+            return np.asarray(np.clip(values - 2 * (values.mean() - value), *self.bounds))
+
+        return corrected
+
 
 PROBABILITY_METRICS = (
-    ProbabilityMetric("ece", "expected calibration error", (0.0, 1.0), lambda options: None, _ece),
+    ProbabilityMetric("ece", "expected calibration error", (0.0, 1.0), lambda options: None, _ece, True),
     ProbabilityMetric("nll", "negative log-likelihood (nats)", (0.0, math.inf), math.log, _nll),
     ProbabilityMetric("brier", "Brier score", (0.0, 2.0), lambda options: 1 - 1 / options, _brier),
     ProbabilityMetric("aurc", "area under risk-coverage", (0.0, 1.0), lambda options: 1 - 1 / options, _aurc),
@@ -212,13 +233,12 @@ def probability_rows(
         Resamples of the bootstrap.
     """
     judged, options = Judged.of(rows), len(rows["labels"].iloc[0])
-    single = np.eye(judged.num_subjects, dtype=np.int64)
     found = []
     for metric in PROBABILITY_METRICS:
-        resampled, value = metric.prepare(judged), metric.value(judged)
+        value = metric.value(judged)
         interval = subject_interval(
-            resampled(single),
-            resampled,
+            metric.by_subject(judged),
+            metric.resampled(judged),
             centre=value,
             n_resamples=n_resamples,
             seed=provenance.seed,
@@ -241,3 +261,14 @@ def probability_rows(
             )
         )
     return found
+
+
+def probability_subject_scores(rows: pd.DataFrame) -> list[SubjectScore]:
+    """Score the probabilities of one set of answers for each subject alone."""
+    judged, keys = Judged.of(rows), {key: rows.iloc[0][key] for key in KEYS}
+    counts = rows["subject"].value_counts().sort_index()
+    return [
+        SubjectScore(**keys, metric=metric.name, subject=str(subject), value=float(value), n=int(number))
+        for metric in PROBABILITY_METRICS
+        for (subject, number), value in zip(counts.items(), metric.by_subject(judged), strict=True)
+    ]

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from e2llm_core.evaluation.faithfulness import BOUNDS, CLAIM_ACCURACY
 from e2llm_core.evaluation.intervals import subject_interval
+from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS
 from e2llm_core.evaluation.scores import METRIC_BOUNDS
 from e2llm_core.evaluation.summary import Summary
 from e2llm_core.tasks.question import Readout
@@ -23,6 +25,8 @@ SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split
 """Columns of `run_scores`."""
 
 _ONE_FOLD = -1
+
+_BOUNDS = METRIC_BOUNDS | {metric.name: metric.bounds for metric in PROBABILITY_METRICS} | {CLAIM_ACCURACY: BOUNDS}
 
 
 class RepeatedRow(BaseModel):
@@ -121,7 +125,7 @@ def _row(keys: dict[str, Any], scores: pd.DataFrame, n_resamples: int) -> Repeat
     _require_one_protocol(keys, scores)
     of_seed = scores.groupby(["subject", "seed"])["value"].mean().unstack("seed")
     subjects = of_seed.mean(axis=1)
-    bounds = METRIC_BOUNDS.get(keys["metric"], (-math.inf, math.inf))
+    bounds = _BOUNDS.get(keys["metric"], (-math.inf, math.inf))
     interval = subject_interval(subjects.to_numpy(), n_resamples=n_resamples, bounds=bounds)
     seeds = of_seed.mean(axis=0).to_numpy()
     several = len(seeds) > 1

@@ -13,10 +13,10 @@ import pandas as pd
 
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
 from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
-from e2llm_core.evaluation.faithfulness import claim_accuracy_row
+from e2llm_core.evaluation.faithfulness import claim_accuracy
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
 from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
-from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows
+from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows, probability_subject_scores
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.report.inputs import write_examples, write_learning_curves
@@ -27,6 +27,7 @@ from e2llm_core.evaluation.summary import (
     SYNTHETIC_NOTICE,
     Provenance,
     ResultRow,
+    SubjectScore,
     Summary,
     rows_for,
     subject_scores_for,
@@ -53,6 +54,7 @@ class Evaluation:
     data: EEGData
     predictions: list[pd.DataFrame] = field(default_factory=list)
     results: list[ResultRow] = field(default_factory=list)
+    per_subject: list[SubjectScore] = field(default_factory=list)
     wall_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -124,11 +126,13 @@ class Evaluation:
             primary=primary.metric if is_primary else None,
             metrics=TASKS[first["task"]].metrics,
         )
+        self.per_subject += subject_scores_for(rows, **key, metrics=TASKS[first["task"]].metrics)
         if key["condition"] == EEG and has_probabilities(rows):
             temperature = None
             if speaker is not None:
                 temperature = read_calibration(speaker.folder).temperature(key["task"], first["labels"])
             self.results += probability_rows(rows, self.provenance(speaker), temperature=temperature)
+            self.per_subject += probability_subject_scores(rows)
 
 
 def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment: dict[str, Any]) -> str:
@@ -260,8 +264,9 @@ def _add_claims(evaluation: Evaluation, task: Task, items: Items, model: Evaluat
     measured = MeasuredWindows(data.measured(data.split.test))
     deviations = measured(items.windows[:, 0])
     rows, provenance = _generated(evaluation, task, model), evaluation.provenance(model)
-    row = claim_accuracy_row(rows, measured.measures.quantities, deviations, provenance)
-    evaluation.results.append(row.model_copy(update={"model": model.name}))
+    row, of_subjects = claim_accuracy(rows, measured.measures.quantities, deviations, provenance)
+    evaluation.results.append(row)
+    evaluation.per_subject += of_subjects
 
 
 def _generated(evaluation: Evaluation, task: Task, model: EvaluatedModel) -> pd.DataFrame:
@@ -293,10 +298,6 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
         )
         for (task, model), rows in generated.groupby(["task", "model"])
     }
-    sets = predictions[list(KEYS)].drop_duplicates().to_dict("records")
-    per_subject = [
-        score for one in sets for score in subject_scores_for(predictions, **one, metrics=TASKS[one["task"]].metrics)
-    ]
     split = data.split.model_dump(mode="json", exclude={"name", "fold"}, exclude_none=True)
     windows = data.config.windows.model_dump(mode="json", exclude={"channels"})
     return Summary(
@@ -305,7 +306,7 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
         invalid_rate=invalid,
         wall_seconds=_stage_seconds(plan) | evaluation.wall_seconds,
         environment=environment | {"dataset": data.store.dataset, "split": split, "windows": windows},
-        per_subject=per_subject,
+        per_subject=evaluation.per_subject,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, Statements
 from e2llm_core.claims.kind import Quantity
-from e2llm_core.evaluation.faithfulness import claim_accuracy_row, shares_that_hold
+from e2llm_core.evaluation.faithfulness import claim_accuracy, shares_that_hold
 from e2llm_core.evaluation.summary import Provenance
 
 BANDS = ("delta", "alpha", "beta")
@@ -28,9 +28,14 @@ statements = st.builds(
 
 def row(texts: Sequence[str | None], answers: Sequence[str | None], subjects: Sequence[str], deviations=None):
     answered = pd.Series(answers, dtype=object)
-    table = pd.DataFrame({"task": "IED", "subject": subjects, "answer": answered, "text": texts})
+    keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation"}
+    table = pd.DataFrame({**keys, "subject": subjects, "answer": answered, "text": texts})
     given_ = np.ones((len(texts), len(QUANTITIES))) if deviations is None else deviations
-    return claim_accuracy_row(table, QUANTITIES, given_, PROVENANCE)
+    found, of_subjects = claim_accuracy(table, QUANTITIES, given_, PROVENANCE)
+    assert [one.subject for one in of_subjects] == sorted(set(subjects))
+    assert sum(one.n * one.value for one in of_subjects) == pytest.approx(found.n * found.value)
+    assert {one.model for one in (found, *of_subjects)} == {"4b"}
+    return found
 
 
 def share(said: Statements, deviations: np.ndarray) -> float:

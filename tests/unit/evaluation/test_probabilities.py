@@ -14,6 +14,7 @@ from e2llm_core.evaluation.probabilities import (
     Judged,
     has_probabilities,
     probability_rows,
+    probability_subject_scores,
     reliability,
     risk_coverage,
 )
@@ -101,6 +102,40 @@ def test_a_temperature_is_undone_and_leaves_accuracy_and_order_of_options(seed, 
     there = Judged(tempered(-np.log(judged.probabilities), temperature), judged.truth, judged.subject)
     np.testing.assert_array_equal(there.wrong, judged.wrong)
     np.testing.assert_allclose(there.at_temperature(1 / temperature).probabilities, judged.probabilities, atol=1e-9)
+
+
+def test_an_interval_of_the_calibration_error_makes_up_for_noise(trials, names):
+    """Of few items with true probabilities, the score is above 0, and its resamples above the score."""
+    more = pd.concat([trials, trials.assign(subject="x" + trials["subject"], item_id="x" + trials["item_id"])])
+    few = more[more["clip"] % 4 == 0].reset_index(drop=True)
+    rng = np.random.default_rng(0)
+    made = rng.dirichlet(np.ones(7), size=len(few))
+    truth = (rng.random((len(few), 1)) > made.cumsum(axis=1)).sum(axis=1).clip(max=6)
+    items = few.assign(label=[names[number] for number in truth])
+    rows = most_probable(items, made, task="any", model="e2llm", labels=names, seed=0)
+    row = next(row for row in probability_rows(rows, PROVENANCE) if row.metric == "ece")
+    assert row.ci_method == "subject_bootstrap"
+    judged = Judged.of(rows)
+    draws = rng.multinomial(12, np.full(12, 1 / 12), size=2000)
+    plain, corrected = METRICS["ece"].prepare(judged)(draws), METRICS["ece"].resampled(judged)(draws)
+    assert plain.mean() > row.value > corrected.mean()
+    assert row.value - corrected.mean() == pytest.approx(plain.mean() - row.value, rel=0.2)
+    assert row.ci_low < np.quantile(plain, 0.025)
+    for name in ("nll", "brier", "aurc"):
+        np.testing.assert_array_equal(METRICS[name].resampled(judged)(draws), METRICS[name].prepare(judged)(draws))
+
+
+def test_each_subject_has_scores_of_its_own(trials, names):
+    rng = np.random.default_rng(0)
+    rows = most_probable(
+        trials, rng.dirichlet(np.ones(7), size=len(trials)), task="any", model="e2llm", labels=names, seed=0
+    )
+    found = probability_subject_scores(rows)
+    assert len(found) == 4 * 6
+    for one in found:
+        own = Judged.of(rows[rows["subject"] == one.subject])
+        assert one.value == pytest.approx(METRICS[one.metric].value(own))
+        assert one.n == 80
 
 
 def test_rows_say_the_temperature_the_interval_and_chance(trials, names):

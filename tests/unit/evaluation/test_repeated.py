@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.evaluation.intervals import t_interval
+from e2llm_core.evaluation.predictions import most_probable
+from e2llm_core.evaluation.probabilities import probability_rows, probability_subject_scores
 from e2llm_core.evaluation.repeated import SCORE_COLUMNS, SET, repeated_rows, run_scores
 from e2llm_core.evaluation.report.verdicts import AtNull, judge
 from e2llm_core.evaluation.summary import Provenance, Summary, rows_for, subject_scores_for
@@ -113,6 +115,23 @@ def test_summaries_give_the_scores_of_their_subjects_with_seed_and_fold(trials, 
     mean = np.mean([row.value for one in summaries for row in one.per_subject if row.metric == "balanced_accuracy"])
     assert rows[0].value == pytest.approx(mean)
     assert run_scores([]).empty
+
+
+def test_probabilities_are_summed_up_over_seeds(trials, names):
+    summaries = []
+    for seed in (0, 1):
+        given = np.random.default_rng(seed).dirichlet(np.ones(7), size=len(trials))
+        table = most_probable(trials, given, task="IED", model="e2llm", labels=names, seed=seed)
+        provenance = Provenance(split="by-subject", split_digest="0", seed=seed)
+        rows, scores = probability_rows(table, provenance), probability_subject_scores(table)
+        summaries.append(Summary(notice="", results=rows, per_subject=scores))
+    rows = {row.metric: row for row in repeated_rows(run_scores(summaries))}
+    assert list(rows) == ["ece", "nll", "brier", "aurc"]
+    assert rows["ece"].chance is None
+    assert rows["nll"].chance == pytest.approx(np.log(7))
+    for row in rows.values():
+        assert row.seed_min <= row.value <= row.seed_max
+        assert 0 <= row.ci_low <= row.value <= row.ci_high
 
 
 def test_a_control_over_seeds_is_judged_with_its_margin():
