@@ -26,7 +26,7 @@ SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split
 
 _ONE_FOLD = -1
 
-_BOUNDS = METRIC_BOUNDS | {metric.name: metric.bounds for metric in PROBABILITY_METRICS} | {CLAIM_ACCURACY: BOUNDS}
+_BOUNDS = {**METRIC_BOUNDS, **{metric.name: metric.bounds for metric in PROBABILITY_METRICS}, CLAIM_ACCURACY: BOUNDS}
 
 
 class RepeatedRow(BaseModel):
