@@ -103,6 +103,9 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     assert [row["model"] for row in rows if row["metric"] == "claim_accuracy"] == ["small", "large"]
     assert all(name in page for name in ("small (generation)", "large (generation)", "probe-encoder"))
     assert (tmp_path / "run" / "answers" / "small").is_dir()
+    keys = ("task", "model", "condition", "readout", "metric")
+    scored = json.loads((tmp_path / "run" / "summary.json").read_text())["per_subject"]
+    assert {tuple(one[key] for key in keys) for one in scored} == {tuple(row[key] for key in keys) for row in rows}
 
 
 @pytest.mark.parametrize(
