@@ -18,6 +18,7 @@ from storage.errors import InputError
 
 _ANOTHER_CLUSTER = f"Start one with `e2llm cluster up`, or `unset {' '.join(OF_A_CLUSTER)}`."
 _CONNECT_SECONDS = 10.0
+_SUBMITTED, _SUBMISSION = "RAY_JOB_CONFIG_JSON_ENV_VAR", "job_submission_id"
 
 
 @contextmanager
@@ -70,9 +71,23 @@ def session_address() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
+def step_environment() -> dict[str, str]:
+    """Variables of a process that works on this one's Ray as a driver of its own, beside others.
+
+    Ray takes the newest driver that carries a submission's number for the submission's own; that is this process, and
+    it stays so. Sums of floating-point numbers depend on the number of threads, so each has one unless told otherwise.
+    """
+    found = {"OMP_NUM_THREADS": "1"} | os.environ | {"RAY_ADDRESS": session_address()}
+    if _SUBMITTED in found:
+        content = json.loads(found[_SUBMITTED])
+        metadata = {key: value for key, value in (content.get("metadata") or {}).items() if key != _SUBMISSION}
+        found[_SUBMITTED] = json.dumps(content | {"metadata": metadata})
+    return found
+
+
 def ray_stops_children() -> bool:
     """Whether ``ray job stop`` signals this process's children itself, as it does for a submitted job."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return _SUBMITTED in os.environ
 
 
 @contextmanager
@@ -102,5 +117,5 @@ def _require_cluster() -> None:
 
 def _submitted_runtime_env() -> dict[str, Any]:
     """Runtime environment that `ray job submit` already set; Ray refuses to have it set again."""
-    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    submitted = json.loads(os.environ.get(_SUBMITTED, "{}"))
     return dict(submitted.get("runtime_env") or {})

@@ -192,6 +192,15 @@ def show(keys: Sequence[str | int]) -> str:
     return ".".join(map(str, keys))
 
 
+def can_be_spelled(key: str | int) -> bool:
+    """Whether a key path of an override can name a key; one with a dot, for example, it cannot."""
+    text = str(key)
+    try:
+        return tuple(map(str, parse_override(f"{text}=0").keys)) == (text,)
+    except SourceError:
+        return False
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -40,30 +40,27 @@ class CellsInput(Input):
 
     def digest(self) -> str:
         """Of all steps with what they read."""
-        grid, folder = planned(self.plan, self.run, self.kinds)
-        return check_cells(grid, folder, root_folder())
+        return check_cells(planned(self.plan, self.run, self.kinds), root_folder())
 
 
-def planned(plan: CrossValidationPlan, run: str, kinds: Kinds) -> tuple[Grid, str]:
-    """The grid of a plan whose paths are absolute, and the folder of the steps' runs.
+def planned(plan: CrossValidationPlan, run: str, kinds: Kinds) -> Grid:
+    """The grid of a plan whose paths are absolute.
 
     Paths of the grid are as the steps' specs have them, relative to the root where they can be: a run's identity does
     not depend on where the root is.
     """
     root = root_folder()
     folder = _relative(str(plan.cells or f"{run}/{CELLS}"), root)
-    return grid_of(plan, folder, kinds, _trials_below(root)), folder
+    return grid_of(plan, folder, kinds, _trials_below(root))
 
 
-def check_cells(grid: Grid, folder: str, root: Path) -> str:
-    """Check splits and inputs of all steps.
+def check_cells(grid: Grid, root: Path) -> str:
+    """Check splits of all steps, and their inputs that no step makes.
 
     Parameters
     ----------
     grid : Grid
         What is to run.
-    folder : str
-        Of the steps' runs: what lies there is made on the way.
     root : Path
         Where relative paths start.
 
@@ -78,12 +75,12 @@ def check_cells(grid: Grid, folder: str, root: Path) -> str:
         When a fold cannot be made or lacks a class to train on, or an input is missing or does not fit.
     """
     _check_folds(grid, root)
-    own = str(absolute_place(folder, root))
+    own = tuple(f"{absolute_place(str(step.job.run), root)}/" for step in grid.steps.values())
     found: dict[str, str | None] = {}
     for step in grid.steps.values():
         for given in absolute(step.job, root).inputs():
             name = repr(given)
-            if name in found or any(text.startswith(f"{own}/") for text in _texts(given)):
+            if name in found or any(f"{text}/".startswith(own) for text in _texts(given)):
                 continue
             try:
                 found[name] = given.digest()
@@ -96,8 +93,8 @@ def check_cells(grid: Grid, folder: str, root: Path) -> str:
 
 def show_cells(plan: CrossValidationPlan, run: str, kinds: Kinds) -> None:
     """Check all cells, and print what there is to run."""
-    grid, folder = planned(plan, run, kinds)
-    check_cells(grid, folder, root_folder())
+    grid = planned(plan, run, kinds)
+    check_cells(grid, root_folder())
     Console().print(cells_table(plan, grid))
 
 
@@ -117,11 +114,9 @@ def cells_table(plan: CrossValidationPlan, grid: Grid) -> Table:
     uses = [key for cell in grid.cells for key in cell.steps]
     for name in dict.fromkeys(step.name for step in grid.steps.values()):
         of_name = [step for step in grid.steps.values() if step.name == name]
-        resources = getattr(of_name[0].job, "resources", None)
-        amounts = ("", "")
-        if resources is not None:
-            workers = resources.fewest_workers
-            amounts = f"{workers * resources.cpus_per_worker:g}", f"{workers * resources.gpus_per_worker:g}"
+        resources = of_name[0].resources
+        workers = resources.fewest_workers
+        amounts = f"{workers * resources.cpus_per_worker:g}", f"{workers * resources.gpus_per_worker:g}"
         shared = sum(uses.count(step.key) > 1 for step in of_name)
         table.add_row(name, of_name[0].job.kind, str(len(of_name)), str(shared), *amounts)
     table.add_section()

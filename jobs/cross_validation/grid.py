@@ -8,13 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from cluster.resources import Resources, TrainingResources
 from e2llm_core.stages.config import DataConfig, StagePlan
 from jobs.cross_validation.config import ChainStep, CrossValidationPlan, Variant
+from jobs.cross_validation.places import holder, moved
+from jobs.cross_validation.room import asked_by
 from jobs.job import Job
 from jobs.load import LoadedSpec, load_spec
 from jobs.paths import spec_file
 from jobs.run import identity
-from jobs.source import Keys, parse_override, show
+from jobs.source import Keys, Override, can_be_spelled, parse_override, show
 from storage.errors import InputError
 from storage.places.base import Place
 from storage.splits import Fold, FoldsConfig, SplitConfig, folds_of
@@ -50,6 +53,8 @@ class Step:
         The spec so made; its paths are as written.
     needs
         Keys of the steps whose results it reads.
+    resources
+        What it asks of the cluster.
     """
 
     key: str
@@ -58,6 +63,7 @@ class Step:
     overrides: tuple[str, ...]
     job: Job
     needs: tuple[str, ...]
+    resources: Resources | TrainingResources
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,15 @@ class _Template:
             changes[split_keys] = split.model_dump(mode="json")
         needs = []
         for keys, place in places_in(content):
-            if (step := _owner(place, before)) is not None:
-                changes[keys] = moved(place, _plain(str(step[0])), str(step[1].job.run))
-                needs.append(step[1].key)
+            if (run := holder(place, before)) is not None:
+                changes[keys] = moved(place, run, str(before[run].job.run))
+                needs.append(before[run].key)
         for keys, value in changes.items():
             _put(content, keys, value)
         job = type(self.job).model_validate(content)
         key = f"{self.name}-{identity(job)[:_DIGITS]}"
         run = Place(f"{folder}/{key}")
-        more = [f"{show(keys)}={json.dumps(value)}" for keys, value in {**changes, ("run",): run}.items()]
+        more = dict.fromkeys(_override(content, keys) for keys in changes) | {f"run={json.dumps(run)}": None}
         return Step(
             key,
             self.name,
@@ -119,6 +125,7 @@ class _Template:
             (*self.loaded.overrides, *more),
             job.model_copy(update={"run": run}),
             tuple(dict.fromkeys(needs)),
+            asked_by(job, {str(step.job.run): step.job for step in before.values()}),
         )
 
 
@@ -161,10 +168,15 @@ def grid_of(plan: CrossValidationPlan, folder: str, kinds: Kinds, trials_of: Tri
     return Grid(tuple(cells), steps)
 
 
-def largest_resources(plan: CrossValidationPlan, kinds: Kinds) -> Any:
+def largest_resources(plan: CrossValidationPlan, kinds: Kinds) -> Resources | TrainingResources:
     """Resources of the step that asks for most: who has room for it has room for each."""
-    jobs = [_template(step, variant, kinds).job for variant in plan.variants for step in plan.chain]
-    asked = [resources for job in jobs if (resources := getattr(job, "resources", None)) is not None]
+    asked = []
+    for variant in plan.variants:
+        before: dict[str, Job] = {}
+        for step in plan.chain:
+            job = _template(step, variant, kinds).job
+            asked.append(asked_by(job, before))
+            before[str(job.run)] = job
     return max(
         asked, key=lambda one: (one.fewest_workers * one.gpus_per_worker, one.fewest_workers * one.cpus_per_worker)
     )
@@ -189,11 +201,6 @@ def data_of(job: Job) -> DataConfig | None:
     return data if isinstance(data, DataConfig) else None
 
 
-def moved(place: str, run: str, to: str) -> str:
-    """A place at or below a run, in another run."""
-    return to + _plain(place).removeprefix(run)
-
-
 def _chained(templates: list[_Template], fold: Fold, seed: int, folder: str) -> list[Step]:
     before: dict[str, Step] = {}
     for template in templates:
@@ -204,13 +211,25 @@ def _chained(templates: list[_Template], fold: Fold, seed: int, folder: str) -> 
 def _template(step: ChainStep, variant: Variant, kinds: Kinds) -> _Template:
     overrides = (*step.overrides, *variant.of(step.called))
     for text in overrides:
-        keys = parse_override(text).keys
+        override = parse_override(text)
         for known, why in _SET_HERE.items():
-            if keys[: len(known)] == known:
+            if _sets(override, known):
                 raise InputError(f"override '{text}' of {step.called}", f"cannot be set here: {why}", "Leave it out.")
     loaded = load_spec(spec_file(step.spec), overrides, kinds)
     assert isinstance(loaded.spec, Job)
     return _Template(step.called, loaded, loaded.spec)
+
+
+def _sets(override: Override, known: Keys) -> bool:
+    """Whether an override sets a key, by its own path or in a mapping."""
+    if override.keys[: len(known)] == known:
+        return True
+    value, below = override.value, known[len(override.keys) :]
+    for key in below:
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return known[: len(override.keys)] == override.keys
 
 
 def _check_chain(templates: list[_Template]) -> None:
@@ -225,13 +244,15 @@ def _check_chain(templates: list[_Template]) -> None:
     for number, template in enumerate(templates):
         later = {str(other.job.run): other.name for other in templates[number:]}
         for keys, place in places_in(template.job.model_dump(mode="json")):
-            if (held := _holder(place, later)) is not None:
+            if (held := holder(place, later)) is not None:
                 problem = f"{template.name} reads {place} ({show(keys)}), which {later[held]} makes"
                 raise InputError("chain", problem, "Name the steps in the order in which they run.")
     kinds = [template.job.kind for template in templates]
     if kinds.count("evaluate") != 1 or kinds[-1] != "evaluate":
         given = ", ".join(kinds)
-        raise InputError("chain", f"is {given}", "End it with one step of kind evaluate: it gives the results.")
+        raise InputError(
+            "chain", f"has the kinds {given}", "End it with one step of kind evaluate: it gives the results."
+        )
 
 
 def _folds(config: FoldsConfig, templates: Mapping[str, list[_Template]], trials_of: TrialsOf) -> tuple[Fold, ...]:
@@ -277,20 +298,13 @@ def _split_keys(job: Job) -> Keys | None:
     return ("split",) if getattr(job, "split", None) is not None else None
 
 
-def _plain(place: str) -> str:
-    """A place as a spec's fields have it: without a leading ``./`` and a closing slash."""
-    return place.removeprefix("./").rstrip("/")
-
-
-def _holder(place: str, runs: Mapping[str, Any]) -> str | None:
-    """The run at or below which a place is."""
-    plain = _plain(place)
-    return next((run for run in runs if plain == _plain(run) or plain.startswith(f"{_plain(run)}/")), None)
-
-
-def _owner(place: str, before: Mapping[str, Step]) -> tuple[str, Step] | None:
-    run = _holder(place, before)
-    return None if run is None else (run, before[run])
+def _override(content: Mapping[str, Any], keys: Keys) -> str:
+    """What sets a value of a spec's content: with the whole mapping, where a path cannot spell a key in it."""
+    end = next((number for number, key in enumerate(keys) if not can_be_spelled(key)), len(keys))
+    value: Any = content
+    for key in keys[:end]:
+        value = value[key]
+    return f"{show(keys[:end])}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _put(content: Any, keys: Keys, value: Any) -> None:

@@ -100,7 +100,7 @@ class CellScores:
     cell
         Which.
     fold_number
-        Of its fold in the protocol, from 1.
+        Of its fold in the protocol, or of a fold without a number its place, from 1.
     run
         Of its last step.
     summary

@@ -8,16 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 
-from cluster.resources import Resources, TrainingResources, alive_nodes, require_resources
+from cluster.resources import alive_nodes, require_resources
 from cluster.room import Room, Taken
-from cluster.session import ray_stops_children, session_address
+from cluster.session import ray_stops_children, step_environment
 from cluster.train.stopping import Stopped, first_signal
 from e2llm_core.inputs import DONE
 from e2llm_core.plan import check_inputs
@@ -37,6 +37,7 @@ from storage.places.workspace import Workspace
 from storage.progress import Progress, clock
 
 LOGS = "logs"
+_KEPT = (f"{LOGS}/*", RESULTS)
 _LOOK_SECONDS = 0.2
 _END_SECONDS = 30.0
 _REFUSED = 2
@@ -87,15 +88,16 @@ def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dic
     Stopped
         When a SIGTERM or SIGUSR1 asked for the end; started again, finished steps are not run again.
     """
-    grid, _ = planned(plan, run, kinds)
-    asked = [resources for step in grid.steps.values() if (resources := _resources(step)) is not None]
-    for resources in {repr(each): each for each in asked}.values():
+    grid = planned(plan, run, kinds)
+    for resources in {repr(step.resources): step.resources for step in grid.steps.values()}.values():
         require_resources(resources)
     workspace = Workspace(run)
     (workspace.folder / LOGS).mkdir(parents=True, exist_ok=True)
-    with workspace.kept(f"{LOGS}/*", RESULTS):
-        work = Work(grid, root_folder(), workspace.folder, Room(alive_nodes()), plan.resources.side_by_side)
-        work.run()
+    with workspace.kept(*_KEPT):
+        room = Room(alive_nodes())
+        work = Work(grid, root_folder(), workspace.folder, run, room, plan.resources.side_by_side)
+        with _sent(workspace):
+            work.run()
         summary = summarised(work.scores, [variant.name for variant in plan.variants], facts)
         page = write_page(workspace.folder, summary)
         Console().print(results_table(summary))
@@ -104,13 +106,28 @@ def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dic
     return f"{run}/{page.name}"
 
 
+@contextmanager
+def _sent(workspace: Workspace) -> Iterator[None]:
+    """When the block fails, send what was written; an object store that does not take it hides no failure."""
+    try:
+        yield
+    except (InputError, Stopped):
+        with suppress(InputError, OSError):
+            workspace.send(*_KEPT)
+        raise
+
+
 def start_process(step: Step, log: Path) -> Process:
     """Run a step as a job of its own on this process's cluster; it hears of signals from here, or from Ray, alone."""
     command = [sys.executable, "-m", "jobs.cross_validation.step", step.spec, *step.overrides]
-    environment = os.environ | variables() | {"RAY_ADDRESS": session_address()}
     with log.open("ab") as file:
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            command,
+            env=step_environment() | variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
 
 
@@ -118,7 +135,7 @@ def start_process(step: Step, log: Path) -> Process:
 class _Running:
     step: Step
     process: Process
-    taken: Taken | None
+    taken: Taken
     started: float
 
 
@@ -134,6 +151,8 @@ class Work:
         Where relative paths start.
     folder
         Where logs and the results so far are written.
+    run_name
+        How messages call the run: its folder or URL.
     room
         What the cluster has.
     most
@@ -145,6 +164,7 @@ class Work:
     grid: Grid
     root: Path
     folder: Path
+    run_name: str
     room: Room
     most: int | None = None
     scores: list[CellScores] = field(default_factory=list)
@@ -171,7 +191,7 @@ class Work:
                 self._look()
                 time.sleep(_LOOK_SECONDS)
         if self._stopping:
-            raise Stopped(str(self.folder))
+            raise Stopped(self.run_name)
         if self._failed:
             raise self._failure()
 
@@ -193,8 +213,7 @@ class Work:
                 return
             if not self._done.issuperset(step.needs):
                 continue
-            taken = None
-            if (resources := _resources(step)) is not None and (taken := self.room.take(resources)) is None:
+            if (taken := self.room.take(step.resources)) is None:
                 continue
             self._waiting.remove(step)
             process = start(step, self.folder / LOGS / f"{step.key}.log")
@@ -205,22 +224,23 @@ class Work:
             if (status := one.process.poll()) is None:
                 continue
             self._running.remove(one)
-            if one.taken is not None:
-                self.room.give_back(one.taken)
+            self.room.give_back(one.taken)
             if status == 0:
                 self._done.add(one.step.key)
                 self._collect()
                 self._say(one, f"done in {clock(time.monotonic() - one.started)}")
-            elif status in _STOPPED and self._stopping:
-                continue
+            elif status == os.EX_TEMPFAIL or (status in _STOPPED and self._asked.is_set()):
+                self._asked.set()  # whoever asked one step to stop means all of them
+                self._stop()
             else:
                 self._fail(one.step, status)
                 self._say(one, "failed")
 
     def _fail(self, step: Step, status: int) -> None:
-        log = self.folder / LOGS / f"{step.key}.log"
+        name = f"{LOGS}/{step.key}.log"
+        log = self.folder / name
         said = _REFUSAL.findall(log.read_text(errors="replace")) if status == _REFUSED and log.exists() else []
-        self._failed[step.key] = said[-1] if said else f"ended with status {status}; its log is {log}"
+        self._failed[step.key] = said[-1] if said else f"ended with status {status}; its log is {self.run_name}/{name}"
         lost = {step.key}
         for other in list(self._waiting):  # in an order in which needs come first
             if lost.intersection(other.needs):
@@ -231,7 +251,7 @@ class Work:
         first, why = next(iter(self._failed.items()))
         problem = f"{len(self._failed)} of {len(self.grid.steps)} steps failed, first {first}: {why.rstrip('.')}"
         remedy = "Correct the cause and start the job again; finished steps are not run again."
-        return InputError(str(self.folder), problem, remedy)
+        return InputError(self.run_name, problem, remedy)
 
     def _collect(self) -> None:
         """Keep the scores of every cell that is done."""
@@ -251,6 +271,9 @@ class Work:
         return str(absolute(self.grid.steps[cell.steps[-1]].job, self.root).run)
 
     def _fold_number(self, cell: Cell) -> int:
+        """The protocol's own number of the fold, else its place among those that are run."""
+        if (own := getattr(cell.fold.split, "fold", None)) is not None:
+            return int(own)
         folds = dict.fromkeys(cell.fold.name for cell in self.grid.cells)
         return 1 + list(folds).index(cell.fold.name)
 
@@ -298,8 +321,3 @@ def is_done(step: Step, root: Path) -> bool:
     if not locate(job.run).exists(DONE):
         return False
     return RunFolder(job.run, chained_digest(identity(step.job), list(check_inputs(job.inputs()).values()))).is_done()
-
-
-def _resources(step: Step) -> Resources | TrainingResources | None:
-    resources: Resources | TrainingResources | None = getattr(step.job, "resources", None)
-    return resources

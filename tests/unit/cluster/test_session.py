@@ -62,6 +62,22 @@ def test_what_the_submission_set_is_not_told_to_ray_again(started, monkeypatch, 
     assert given["env_vars"]["TQDM_DISABLE"] == "1"
 
 
+def test_a_step_is_not_taken_for_the_submission_that_started_it(monkeypatch):
+    """Ray lists the newest driver with a submission's number as that submission's."""
+    monkeypatch.setattr(session, "session_address", lambda: "10.0.0.1:6379")
+    submitted = {"runtime_env": {"working_dir": "gcs://x"}, "metadata": {"job_submission_id": "s1", "job_name": "all"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    given = session.step_environment()
+    assert json.loads(given["RAY_JOB_CONFIG_JSON_ENV_VAR"]) == submitted | {"metadata": {"job_name": "all"}}
+    assert (given["RAY_ADDRESS"], given["OMP_NUM_THREADS"]) == ("10.0.0.1:6379", "1")
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    given = session.step_environment()
+    assert "RAY_JOB_CONFIG_JSON_ENV_VAR" not in given
+    assert given["OMP_NUM_THREADS"] == "4"
+
+
 @pytest.mark.parametrize(
     ("resources", "problem"),
     [

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.cross_validation.config import CrossValidationPlan
 from jobs.cross_validation.grid import Grid, grid_of, largest_resources
+from jobs.cross_validation.places import holder, moved
 from jobs.load import SpecErrors, load_spec
 from jobs.run import identity
 from jobs.spec import SPECS, steps
@@ -89,6 +90,43 @@ def test_the_command_line_of_a_step_gives_the_same_job(grid):
         assert step.key == f"{step.name}-{identity(loaded.spec)[:12]}"
 
 
+def test_a_name_with_a_dot_reaches_the_step(grid):
+    models = ["model=null", "stages={}", "models={qwen3.8b: runs/stage1/model, b: elsewhere}"]
+    found = grid(chain=[{"spec": "stage1.yaml"}, {"spec": "evaluate.yaml", "overrides": models}], seeds=[0])
+    for step in of_name(found, "evaluate"):
+        loaded = load_spec(Path(step.spec), step.overrides, SPECS)
+        assert loaded.spec == step.job
+        assert loaded.spec.models == {"qwen3.8b": f"{FOLDER}/{step.needs[0]}/model", "b": "elsewhere"}
+
+
+def test_a_run_within_another_is_a_run_of_its_own():
+    runs = ("runs/demo", "./runs/demo/s2", "runs/demo/s2-b")
+    assert holder("runs/demo/s2/model", runs) == "./runs/demo/s2"
+    assert holder("runs/demo/s2-b", runs) == "runs/demo/s2-b"
+    assert holder("runs/demo/s3", runs) == "runs/demo"
+    assert holder("runs/demonstration", runs) is None
+    assert moved("runs/demo/s2/model", "./runs/demo/s2", "cells/s2-1") == "cells/s2-1/model"
+
+
+def test_an_evaluation_asks_for_workers_where_a_language_model_speaks(grid, folder, monkeypatch):
+    large = "resources={workers: 8, gpus_per_worker: 1}"
+    chain = [{"spec": "stage1.yaml"}, {"spec": "evaluate.yaml", "overrides": [large]}]
+    assert {step.resources.fewest_workers for step in grid(chain=chain).steps.values()} == {1}
+    content = {"chain": chain, "folds": CROSS_VALIDATE["folds"]}
+    largest = largest_resources(CrossValidationPlan.model_validate(content), steps())
+    assert (largest.fewest_workers, largest.cpus_per_worker, largest.gpus_per_worker) == (1, 1, 0)
+    monkeypatch.setattr("jobs.cross_validation.room.speaks", lambda model: Path(model) == folder / "published")
+    (alone,) = of_name(
+        grid(
+            chain=[{"spec": "evaluate.yaml", "overrides": [large, "model=published", "stages={}"]}],
+            seeds=[0],
+            folds={"train": 2, "validation": 1, "test": 1},
+        ),
+        "evaluate",
+    )
+    assert (alone.resources.workers, alone.resources.gpus_per_worker) == (8, 1)
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True), st.integers(1, 3), st.integers(1, 3))
 def test_steps_are_shared_if_and_only_if_they_compute_the_same(folder, seeds, num_variants, draws):
     changes = [[], ["evaluate", "num_pairs=20"], ["stage1", "train.max_steps=2"]]
@@ -143,6 +181,10 @@ def test_every_subject_is_tested_once_in_every_seed_and_variant(folder, num_fold
             "override 'train.seed=2' of stage1: cannot be set here: `seeds` says which",
         ),
         (
+            {"variants": [{"name": "b", "overrides": {"stage1": ["train={max_steps: 4, seed: 99}"]}}]},
+            r"override 'train=\{max_steps: 4, seed: 99\}' of stage1: cannot be set here: `seeds` says which",
+        ),
+        (
             {"chain": [{"spec": "stage1.yaml"}, {"spec": "evaluate.yaml", "overrides": ["data.split.train=2"]}]},
             "override 'data.split.train=2' of evaluate: cannot be set here: `folds` says who is tested",
         ),
@@ -150,7 +192,7 @@ def test_every_subject_is_tested_once_in_every_seed_and_variant(folder, num_fold
             {"chain": [{"spec": "evaluate.yaml"}, {"spec": "stage1.yaml"}]},
             r"evaluate reads runs/stage1/model \(model\), which stage1 makes",
         ),
-        ({"chain": [{"spec": "stage1.yaml"}]}, "chain: is stage1. End it with one step of kind evaluate"),
+        ({"chain": [{"spec": "stage1.yaml"}]}, "chain: has the kinds stage1. End it with one step of kind evaluate"),
         (
             {"chain": [{"spec": "stage1.yaml"}, {"spec": "stage1.yaml", "name": "again"}, {"spec": "evaluate.yaml"}]},
             "stage1 and again have the same run, runs/stage1",

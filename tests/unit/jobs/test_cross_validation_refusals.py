@@ -69,6 +69,11 @@ def test_an_input_from_outside_of_the_chain_that_is_missing(chain, refused):
     )
 
 
+def test_a_folder_of_runs_above_the_store_hides_nothing(chain, root, refused):
+    said = refused(text(cells=str(root)))
+    assert "tiny-llm: no finished run" in said
+
+
 def test_variants_with_one_name(chain, refused):
     assert "variants: a is given twice" in refused(text(variants=[{"name": "a"}, {"name": "a"}]))
 

@@ -79,12 +79,12 @@ def fake(tmp_path, monkeypatch) -> Steps:
 
 @pytest.fixture
 def at_work(fake, tmp_path, monkeypatch):
-    def at_work(cpus: float = 2.0, most: int | None = None) -> Work:
+    def at_work(cpus: float = 2.0, most: int | None = None, **changes) -> Work:
         write_chain(tmp_path)
         monkeypatch.chdir(tmp_path)
-        content = {key: CROSS_VALIDATE[key] for key in ("chain", "folds")} | {"seeds": [0]}
+        content = {key: CROSS_VALIDATE[key] for key in ("chain", "folds")} | {"seeds": [0]} | changes
         grid = grid_of(CrossValidationPlan.model_validate(content), "cells", steps(), lambda store: TRIALS)
-        return Work(grid, tmp_path, tmp_path, Room([{"CPU": cpus}]), most)
+        return Work(grid, tmp_path, tmp_path, "s3://runs/all", Room([{"CPU": cpus}]), most)
 
     return at_work
 
@@ -130,11 +130,13 @@ def test_a_failure_costs_what_needs_it_and_is_told_at_the_end(fake, at_work):
     assert fake.started == list(bad.steps)
 
 
-def test_a_crash_names_the_log(fake, at_work, tmp_path):
+def test_a_crash_names_the_log_in_the_run(fake, at_work):
     given = at_work()
     key = given.grid.cells[0].steps[0]
     fake.failing = {key: -9}
-    with pytest.raises(InputError, match=rf"ended with status -9; its log is {tmp_path}/logs/{key}.log"):
+    with pytest.raises(
+        InputError, match=rf"^s3://runs/all: 1 of .* ended with status -9; its log is s3://runs/all/logs/{key}.log"
+    ):
         given.run()
 
 
@@ -148,6 +150,40 @@ def test_a_stop_is_passed_on_once_and_nothing_new_begins(fake, at_work):
     fake.stop_after, fake.looks = None, 1
     at_work().run()
     assert len(fake.started) == 2 + 8
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_step_that_was_asked_alone_stops_all_of_them(fake, at_work, last):
+    given = at_work(1.0)
+    key = given.grid.cells[-1].steps[-1] if last else given.grid.cells[0].steps[0]
+    fake.failing = {key: os.EX_TEMPFAIL}
+    with pytest.raises(Stopped, match="s3://runs/all"):
+        given.run()
+    assert len(fake.started) == (len(given.grid.steps) if last else 1)
+    fake.failing = {}
+    at_work(1.0).run()
+    assert fake.started[-1] == given.grid.cells[-1].steps[-1]
+
+
+def test_a_fold_keeps_the_number_that_its_protocol_gives_it(at_work):
+    folds = {"protocol": "leave-one-subject-out", "validation": 1, "only": [3, 4]}
+    given = at_work(folds=folds)
+    assert [given._fold_number(cell) for cell in given.grid.cells] == [3, 4]
+    given = at_work(folds={"train": 2, "validation": 1, "test": 1, "draws": 2, "seed": 5})
+    assert [given._fold_number(cell) for cell in given.grid.cells] == [1, 2]
+
+
+def test_what_was_written_is_sent_when_a_step_fails():
+    sent = []
+
+    class Away:
+        def send(self, *patterns):
+            sent.append(patterns)
+            raise InputError("s3://runs/all", "does not answer", "Try again.")
+
+    with pytest.raises(Stopped), work._sent(Away()):
+        raise Stopped("s3://runs/all")
+    assert sent == [("logs/*", "results.parquet")]
 
 
 def test_ray_tells_the_steps_of_a_submitted_job_itself(fake, at_work, monkeypatch):
