@@ -22,6 +22,12 @@ class _Protocol(BaseModel):
     seed: int = Field(0, ge=0)
 
 
+def assert_one_kind(train: Names, validation: Names, test: Names) -> None:
+    """Raise ValueError where some subjects are drawn and others are named."""
+    if len({type(role) for role in (train, validation, test)}) > 1:
+        raise ValueError("train, validation and test must all be numbers or all be lists of subjects")
+
+
 class _Roles(_Protocol):
     """Subjects by role, all as numbers or all as lists."""
 
@@ -31,8 +37,7 @@ class _Roles(_Protocol):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "_Roles":
-        if len({type(role) for role in (self.train, self.validation, self.test)}) > 1:
-            raise ValueError("train, validation and test must all be numbers or all be lists of subjects")
+        assert_one_kind(self.train, self.validation, self.test)
         return self
 
 

@@ -21,6 +21,7 @@ from storage.splits.config import (
     SideConfig,
     SplitConfig,
     SubjectAndClip,
+    assert_one_kind,
     by_subject_unless_named,
 )
 from storage.splits.sides import Axis
@@ -75,6 +76,7 @@ class _Draws(_Folds):
 
     @model_validator(mode="after")
     def _drawn_if_repeated(self) -> "_Draws":
+        assert_one_kind(self.train, self.validation, self.test)
         if self.draws > 1 and not isinstance(self.test, int):
             raise ValueError(f"{self.draws} draws of subjects that are named; give numbers of subjects, or one draw")
         return self

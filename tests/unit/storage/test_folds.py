@@ -111,3 +111,9 @@ def test_one_subject_or_session_cannot_be_left_out():
 def test_named_subjects_are_not_drawn_again():
     with pytest.raises(ValidationError, match="2 draws of subjects that are named"):
         CONFIG.validate_python({"train": ["a"], "validation": ["b"], "test": ["c"], "draws": 2})
+
+
+def test_subjects_are_all_named_or_all_drawn():
+    for content in ({"train": ["a"], "test": ["c"]}, {"train": 2, "validation": ["b"], "test": 1}):
+        with pytest.raises(ValidationError, match="must all be numbers or all be lists of subjects"):
+            CONFIG.validate_python(content)
