@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from e2llm_core.evaluation.references.sides import with_validation
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.plan import Input
 from e2llm_core.stages.config import DataConfig
@@ -53,11 +54,13 @@ class TrainedLabels(Input):
 
     def digest(self) -> None:
         """Refuse a fold in which nothing of a class is trained."""
-        split = resolve_split(self.data.split, open_store(self.data.store).trials)
-        if split.labels_missing_in_train:
+        trials = open_store(self.data.store).trials
+        split = resolve_split(self.data.split, trials)
+        fitted, tested = (with_validation(split)[side].rows(trials)["label"] for side in ("train", "test"))
+        if missing := sorted(set(tested.dropna()) - set(fitted)):
             fold = "" if split.fold is None else f", fold {split.fold}"
             raise InputError(
                 f"data.split ({split.name}{fold})",
-                f"tests {listed(split.labels_missing_in_train)}, of which {self.who} see no training trial",
+                f"tests {listed(missing)}, of which {self.who} see no training trial",
                 "Take another fold, or set missing_labels: accept.",
             )

@@ -14,6 +14,7 @@ import pandas as pd
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
 from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
 from e2llm_core.evaluation.faithfulness import claim_accuracy
+from e2llm_core.evaluation.metrics import Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
 from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
 from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows, probability_subject_scores
@@ -118,15 +119,16 @@ class Evaluation:
         speaker = self.speakers.get(first["model"])
         wanted = (EEG, primary.task, primary.readout)
         is_primary = speaker is not None and (key["condition"], key["task"], key["readout"]) == wanted
+        metrics = _metrics(key["task"], key["condition"])
         self.results += rows_for(
             rows,
             **key,
             provenance=self.provenance(speaker),
             chance=chance,
             primary=primary.metric if is_primary else None,
-            metrics=TASKS[first["task"]].metrics,
+            metrics=metrics,
         )
-        self.per_subject += subject_scores_for(rows, **key, metrics=TASKS[first["task"]].metrics)
+        self.per_subject += subject_scores_for(rows, **key, metrics=metrics)
         if key["condition"] == EEG and has_probabilities(rows):
             temperature = None
             if speaker is not None:
@@ -229,6 +231,12 @@ def _fitted_controls(
     """Those of a task that are asked for, and what makes their predictions, by name."""
     asked = [control for control in task.fitted_controls if plan.runs(control.name, fitted=True)]
     return [(control, control.answers(inputs, task.name, items)) for control in asked]
+
+
+def _metrics(task: str, condition: str) -> tuple[Metric, ...]:
+    """What answers are scored by: the task's metrics, of a fitted control only those that it names."""
+    named = {control.name: control.metrics for control in TASKS[task].fitted_controls}.get(condition)
+    return tuple(metric for metric in TASKS[task].metrics if named is None or metric.name in named)
 
 
 def control_predictions(

@@ -1,8 +1,8 @@
 """Predictors that see no EEG, and the score that each of them must reach.
 
 A fixed order of clips lets the *schedule* of an experiment give the label away. These controls measure how
-far. Their expected values follow from the table of trials alone, so a measured value elsewhere is a fault of
-the code.
+far. Their expected values follow from the table of trials alone. Where the design is balanced, so that every subject
+saw the same trials and has as many windows of each, a measured value elsewhere is a fault of the code.
 
 Balanced accuracy for the published order of SEED-VII (4 sessions of 20 clips, 5 of 7 emotions per session):
 

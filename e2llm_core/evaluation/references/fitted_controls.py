@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from e2llm_core.evaluation.references.inputs import ReferenceInputs
 
+PERMUTED_BASELINE = "de_svm"
+"""The baseline that is fitted to permuted labels."""
+
 
 @dataclass(frozen=True)
 class FittedControl(ABC):
@@ -33,12 +36,15 @@ class FittedControl(ABC):
         What it is and what its score would mean, for the report.
     judged : bool
         Whether the report says if it is at its expected value; a finding is not judged.
+    metrics : tuple of str or None
+        What its answers are scored by; None: by every metric of the task.
     """
 
     name: str
     title: str
     meaning: str
     judged: bool = True
+    metrics: tuple[str, ...] | None = None
 
     @abstractmethod
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
@@ -54,13 +60,14 @@ class PermutedLabels(FittedControl):
     """A baseline that is fitted to labels which were permuted among the trials of each subject and session."""
 
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """The test items' labels."""
+        """The test items' labels; raises InputError where the baseline cannot be fitted to windows of this size."""
         from e2llm_core.evaluation.references.permuted import permuted_predictions
 
+        inputs.check((PERMUTED_BASELINE,))
         return {self.name: partial(permuted_predictions, inputs.windows, task, self.name, items)}
 
     def expected(self, rows: pd.DataFrame) -> dict[str, float]:
-        """What the answers would score on average over all orders of the true labels within subject and session."""
+        """What the answers would score on average if the true labels changed places within subject and session."""
         from e2llm_core.evaluation.references.permuted import expected_within_sessions
 
         return expected_within_sessions(rows)
@@ -70,6 +77,9 @@ class PermutedLabels(FittedControl):
 class Decoded(FittedControl):
     """A linear probe of a frozen tower's features for something that is no label.
 
+    Its answers are scored by shares of right ones alone. Where the subject is asked for, all of a subject's windows are
+    of one class, and agreement beyond chance and F1 say nothing of them.
+
     Attributes
     ----------
     what : str
@@ -77,6 +87,7 @@ class Decoded(FittedControl):
     """
 
     judged: bool = False
+    metrics: tuple[str, ...] | None = ("balanced_accuracy", "accuracy")
     what: str = "subject"
 
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:

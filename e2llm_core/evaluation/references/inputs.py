@@ -1,6 +1,6 @@
 """What references are made from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -69,15 +69,20 @@ class ReferenceInputs:
             self._fitted[name] = BASELINES[name].load().fit(name, self.windows, self.windows.truth)
         return self._fitted[name]
 
-    def check(self) -> None:
+    def check(self, names: Iterable[str] | None = None) -> None:
         """Refuse baselines that the split or the size of the windows does not allow, before any is fitted.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Which; those that are asked for, unless given.
 
         Raises
         ------
         InputError
             Naming the baseline, or as `windows`.
         """
-        for name in self.baselines:
+        for name in self.baselines if names is None else names:
             size = self.windows.size
             try:
                 BASELINES[name].load().check(*size)

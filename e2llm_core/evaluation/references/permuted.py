@@ -11,6 +11,9 @@ from e2llm_core.evaluation.references.windows import BaselineWindows
 from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
 from e2llm_core.tasks.items import Items
 
+NUM_ORDERS = 1000
+"""Orders of labels that are averaged over where no closed form gives the mean."""
+
 
 def permuted_labels(windows: pd.DataFrame, rows: NDArray[np.bool_], seed: int) -> NDArray[np.object_]:
     """Labels of all windows; those of the chosen rows are permuted among the trials of each subject and session.
@@ -51,20 +54,46 @@ def permuted_predictions(windows: BaselineWindows, task: str, name: str, items: 
 
 
 def expected_within_sessions(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean scores of these answers over all orders of the true labels within each subject and session.
+    """Mean scores of these answers when the true labels change places among the trials of each subject and session.
 
-    Each label is then answered with as often as anywhere in the session: the expected table of counts is the sum over
-    sessions of true counts times shares of answers, and every score is linear in it, as its margins are fixed. Answers
-    that know the session and nothing else of the label score this on average.
+    Answers that know the session and nothing else of the label score this on average. Where the trials of every session
+    have equally many windows, the mean over all orders has a closed form: the expected table of counts is the sum over
+    sessions of true counts times shares of answers, and every score is linear in it, as its margins are fixed.
+    Elsewhere it is the mean over `NUM_ORDERS` orders, the same ones every time.
 
     Parameters
     ----------
     rows
-        Predictions of one set.
+        Predictions of one set, about single windows.
     """
     labels = list(rows["labels"].iloc[0])
+    placed = rows.assign(trial=[segment["trial"] for (segment,) in rows["segments"]])
+    sizes = placed.groupby(["subject", "session", "trial"]).size()
+    if (sizes.groupby(["subject", "session"]).nunique() == 1).all():
+        counts = _mean_counts(placed, labels)
+    else:
+        counts = _counts_of_orders(placed, labels)
+    return {name: float(values.mean()) for name, values in scores_from_counts(counts).items()}
+
+
+def _mean_counts(rows: pd.DataFrame, labels: list[str]) -> NDArray[np.float64]:
+    """Mean table of counts (K, K + 1) over all orders."""
     expected = np.zeros((len(labels), len(labels) + 1))
     for _, part in rows.groupby(["subject", "session"]):
         counts = confusion_counts(part["truth"], part["answer"], labels)
         expected += np.outer(counts.sum(axis=1), counts.sum(axis=0) / counts.sum())
-    return {name: float(value) for name, value in scores_from_counts(expected).items()}
+    return expected
+
+
+def _counts_of_orders(rows: pd.DataFrame, labels: list[str]) -> NDArray[np.float64]:
+    """Tables of counts (orders, K, K + 1)."""
+    rng = np.random.default_rng(0)
+    tables = np.zeros((NUM_ORDERS, len(labels), len(labels) + 1))
+    for _, part in rows.groupby(["subject", "session"]):
+        trials = [trial for _, trial in part.groupby("trial")]
+        answered = [confusion_counts(trial["truth"], trial["answer"], labels).sum(axis=0) for trial in trials]
+        truth = np.array([labels.index(trial["truth"].iloc[0]) for trial in trials])
+        orders = rng.permuted(np.tile(truth, (NUM_ORDERS, 1)), axis=1)
+        for number in range(len(labels)):
+            tables[:, number] += (orders == number) @ np.stack(answered)
+    return tables

@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e2llm_core.evaluation.references.features.base import Features
+from e2llm_core.evaluation.references.sides import with_validation
 from e2llm_core.stages.data import EEGData
 from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.places.location import locate
-from storage.splits import Side, Split
+from storage.splits import Side
 from storage.windows import Windows
 
 _READ = 64
@@ -44,7 +45,8 @@ class BaselineWindows:
     Raises
     ------
     InputError
-        Where the split leaves nobody to choose settings on.
+        Where the split leaves nobody to choose settings on, or features of the whole store are to be kept and its
+        recordings are too unlike.
     """
 
     def __init__(self, data: EEGData, seed: int, kept: str | None = None) -> None:
@@ -53,6 +55,7 @@ class BaselineWindows:
         self._kept = kept
         self._plain = data.cut.model_copy(update={"normalisation": "none", "adaptation": "none"})
         self._windows = Windows(data.store, self._plain, _whole_sessions(data, self.sides))
+        self._everything = None if kept is None else self._whole_store()
         self._features: dict[str, NDArray[np.float32]] = {}
 
     @property
@@ -84,7 +87,8 @@ class BaselineWindows:
         """Features (rows, d) of a kind: adapted to their sessions, placed in this fold."""
         rule = self.data.config.windows.adaptation
         if kind.name not in self._features:
-            adapted = self._of_store(kind) if self._kept is not None else self._adapted(kind, self._windows)
+            stored = self._everything
+            adapted = self._adapted(kind, self._windows) if stored is None else self._of_store(kind, stored)
             self._features[kind.name] = kind.in_fold(adapted, self.masks["train"], rule)
         return self._features[kind.name]
 
@@ -94,9 +98,18 @@ class BaselineWindows:
         groups = (table["subject"] + "/" + table["session"]).to_numpy()
         return kind.adapt(measured, groups, self.data.config.windows.adaptation, table[["position", "stop"]].to_numpy())
 
-    def _of_store(self, kind: Features) -> NDArray[np.float32]:
+    def _whole_store(self) -> Windows:
+        """All windows of the store, of the channels that the split's have."""
+        self._plain = self._plain.model_copy(update={"channels": self._windows.channels})
+        try:
+            return Windows(self.data.store, self._plain)
+        except InputError as error:
+            problem = f"keeps features of the whole store, in which {error.place} {error.problem}"
+            remedy = "Leave it out, or name `windows.channels` that every recording has."
+            raise InputError("kept_features", problem, remedy) from error
+
+    def _of_store(self, kind: Features, everything: Windows) -> NDArray[np.float32]:
         """The same rows out of those of the whole store, which are measured where nobody has done so."""
-        everything = Windows(self.data.store, self._plain)
         place, name = locate(str(self._kept)), self._file(kind)
         if not place.exists(name):
             place.write(name, _as_npy(self._adapted(kind, everything)))
@@ -116,24 +129,6 @@ class BaselineWindows:
         }
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
         return f"{kind.name}-{digest[:16]}.npy"
-
-
-def with_validation(split: Split) -> dict[str, Side]:
-    """The split's sides; without a validation side, the last training subject is one.
-
-    Raises
-    ------
-    InputError
-        When there is no validation side and one training subject only.
-    """
-    if split.validation is not None:
-        return split.sides
-    *fitted, last = split.train.subjects
-    if not fitted:
-        raise InputError(
-            "data.split", "the baseline needs validation trials to choose its cost", "Give the split a validation side."
-        )
-    return {"train": split.train.of(tuple(fitted)), "validation": split.train.of((last,)), "test": split.test}
 
 
 def _whole_sessions(data: EEGData, sides: dict[str, Side]) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def test_permuted_labels_stay_in_their_session_and_with_their_trial(trials):
 def test_the_expected_score_is_the_mean_over_all_orders_of_the_labels():
     labels = ["a", "b"]
     table = pd.DataFrame({"subject": ["1"] * 5, "session": [1, 1, 1, 2, 2], "label": ["a", "a", "b", "b", "a"]})
-    table = table.assign(item_id=[str(n) for n in range(5)], segments=[[] for _ in range(5)])
+    table = table.assign(item_id=[str(n) for n in range(5)], segments=[[{"trial": n}] for n in range(5)])
     answers = ["a", "a", "b", "b", "b"]
 
     def rows(truth):
@@ -47,6 +47,27 @@ def test_the_expected_score_is_the_mean_over_all_orders_of_the_labels():
         metric = TableMetric(name, METRIC_BOUNDS[name])
         scores = [metric.score(Answers(rows(order))).pooled for order in orders]
         assert expected[name] == pytest.approx(np.mean(scores)), name
+
+
+def test_orders_are_of_trials_where_these_have_unlike_numbers_of_windows():
+    labels, sizes = ["a", "b", "c"], [1, 2, 3, 6]
+    table = pd.DataFrame({"subject": "1", "session": 1, "trial": range(4), "label": list("aabc")})
+    table = table.loc[table.index.repeat(sizes)].reset_index(drop=True)
+    segments = [[{"trial": trial}] for trial in table["trial"]]
+    table = table.assign(item_id=[str(n) for n in range(12)], segments=segments)
+    answers = list("abbabcccccca")
+
+    def rows(truth):
+        settings = {"task": "any", "model": "any", "condition": "eeg", "labels": labels, "answers": answers}
+        return prediction_rows(table.assign(label=truth), **settings)
+
+    orders = [np.repeat(order, sizes) for order in set(itertools.permutations("aabc"))]
+    expected = expected_within_sessions(rows(table["label"]))
+    assert expected == expected_within_sessions(rows(table["label"]))
+    for name in METRICS:
+        metric = TableMetric(name, METRIC_BOUNDS[name])
+        scores = [metric.score(Answers(rows(order))).pooled for order in orders]
+        assert expected[name] == pytest.approx(np.mean(scores), abs=4 * np.std(scores) / 1000**0.5), name
 
 
 def test_answers_that_know_the_session_alone_score_what_is_expected(trials):

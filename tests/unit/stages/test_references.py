@@ -1,8 +1,10 @@
 """Baselines, controls and several models beside each other, on a small store."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,13 +16,14 @@ from e2llm_core.evaluation.inputs import Heads, TrainedLabels
 from e2llm_core.evaluation.predictions import check_predictions, read_predictions
 from e2llm_core.evaluation.references.baselines.network import NetworkBaseline
 from e2llm_core.evaluation.references.baselines.table import BASELINES, BaselineEntry
+from e2llm_core.evaluation.references.fitted_controls import PERMUTED_LABELS
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.references.windows import BaselineWindows
 from e2llm_core.inputs import Fit
 from e2llm_core.plan import check_inputs
 from e2llm_core.tasks.registry import TASKS, control_names
 from storage.errors import InputError
-from storage.splits import Custom, SideConfig
+from storage.splits import BySubject, Custom, SideConfig
 from tests.killed_attempts import Death, FakeClient
 
 LABELLED = [name for name, task in TASKS.items() if task.num_segments == 1]
@@ -85,6 +88,8 @@ def test_of_stage_1_the_label_head_answers_and_the_features_are_looked_at(data, 
     assert set(predictions["model"]) == {"probe", "tower", "permuted_labels"}
     decoded = [row for row in rows if row["model"] == "tower" and row["metric"] == "balanced_accuracy"]
     assert {row["condition"]: row["chance"] for row in decoded} == {"decoded_subject": 0.5, "decoded_position": 0.25}
+    scored = {row["metric"] for row in rows if row["condition"].startswith("decoded_")}
+    assert scored == {"balanced_accuracy", "accuracy"}
     trained = predictions[predictions["model"] == "tower"]
     assert set(trained["subject"]) == set(data.split.train.subjects)
     assert "subject from features" in page
@@ -160,6 +165,31 @@ def test_a_class_that_no_training_trial_has_is_named_before_anything_runs(data):
     assert TrainedLabels in kinds
 
 
+def test_a_class_that_only_the_stand_in_for_validation_has_is_named_before_anything_runs(data, monkeypatch):
+    split = BySubject(train=("s0", "s1"), validation=(), test=("s3",))
+    config = data.config.model_copy(update={"split": split})
+    check_inputs(EvaluationPlan(data=config).inputs())
+    trials = data.store.trials
+    unlabelled = (trials["label"] == "sad") & (trials["subject"] == "s0")
+    relabelled = SimpleNamespace(trials=trials.assign(label=trials["label"].mask(unlabelled)))
+    monkeypatch.setattr("e2llm_core.evaluation.inputs.open_store", lambda place: relabelled)
+    with pytest.raises(InputError, match="tests sad, of which de_svm see no training trial"):
+        TrainedLabels("data.split", config, "de_svm").digest()
+
+
+def test_features_of_a_store_with_unlike_recordings_are_not_kept(data, tmp_path):
+    shutil.copytree(str(data.store.root), tmp_path / "store.zarr")
+    other = type(data).open(data.config.model_copy(update={"store": str(tmp_path / "store.zarr")}))
+    info = other.store.recordings["sub-3"]
+    fewer = {"recording_id": "sub-4", "subject": "s4", "channels": info.channels[:-1]}
+    other.store.write_recording(info.model_copy(update=fewer), np.ones((len(info.channels) - 1, info.n_times)))
+    other = type(data).open(other.config)
+    assert BaselineWindows(other, 0).size[0] == len(info.channels)
+    inputs = ReferenceInputs(other, 0, ("de_svm",), kept_features=str(tmp_path / "kept"))
+    with pytest.raises(InputError, match=rf"^kept_features: .*sub-4 has no channel {info.channels[-1]}\. Leave it out"):
+        inputs.check()
+
+
 @pytest.mark.parametrize(("name", "seconds"), [("shallow_convnet", 0.25), ("de_svm", 0.1)])
 def test_windows_that_a_baseline_cannot_take_are_named_before_anything_runs(data, name, seconds):
     windows = data.config.windows.model_copy(update={"window_seconds": seconds, "stride_seconds": 1.0})
@@ -168,6 +198,9 @@ def test_windows_that_a_baseline_cannot_take_are_named_before_anything_runs(data
     items = task.items(short.windows(short.split.test), 12, 0)
     with pytest.raises(InputError, match=rf"data\.windows: {name} cannot be fitted"):
         task.references(ReferenceInputs(short, 0, (name,)), items)
+    if name == "de_svm":
+        with pytest.raises(InputError, match=r"data\.windows: de_svm cannot be fitted"):
+            PERMUTED_LABELS.answers(ReferenceInputs(short, 0), task.name, items)
 
 
 def test_every_control_can_be_named():

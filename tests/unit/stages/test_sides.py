@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
-from e2llm_core.evaluation.references.windows import with_validation
+from e2llm_core.evaluation.references.sides import with_validation
 from e2llm_core.evaluation.run import control_predictions
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
