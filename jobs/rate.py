@@ -56,7 +56,8 @@ def write_page(run: str, other: str | None, output: Path, number: int, seed: int
     Raises
     ------
     InputError
-        When a run is no evaluation with rationales, the two share no window, or the page or key is there already.
+        When a run is no evaluation with rationales, the second is the first or of another store or windows of another
+        length, the two share no window, or the page or key is there already.
     """
     from e2llm_core.evaluation.rating.page import rating_page
     from e2llm_core.evaluation.rating.pairs import OTHER_WINDOW, chosen_pairs
@@ -67,9 +68,13 @@ def write_page(run: str, other: str | None, output: Path, number: int, seed: int
     key_path = output.with_suffix(".key.json")
     for path in (output, key_path):
         if path.exists():
-            raise InputError(str(path), "is there already, perhaps at raters", "Name another --output.")
+            raise InputError(str(path), "already exists; raters may be using it", "Name another --output.")
     plan = plan_of(run)
-    first, second = system(run, plan), system(other, plan_of(other)) if other is not None else None
+    first, second = system(run, plan), None
+    if other is not None:
+        other_plan = plan_of(other)
+        _check_comparable(run, other, plan, other_plan)
+        second = system(other, other_plan)
     pairs = chosen_pairs(EEGData.open(plan.data), first, second, number, seed)
     examples, key = blinded(pairs, (first.name, second.name if second else OTHER_WINDOW), seed)
     write_bytes(output, rating_page(examples, key).encode())
@@ -83,9 +88,10 @@ def plan_of(run: str) -> EvaluationPlan:
     Raises
     ------
     InputError
-        When there is none.
+        When there is none, or its spec is of another version.
     """
     import yaml
+    from pydantic import ValidationError
 
     from jobs.job import absolute
     from jobs.paths import root_folder
@@ -98,8 +104,30 @@ def plan_of(run: str) -> EvaluationPlan:
     content = yaml.safe_load(place.read(SPEC))
     if content.get("kind") != next(kind for kind, spec in SPECS.items() if spec is EvaluateSpec):
         raise InputError(run, f"is a run of kind {content.get('kind')}", remedy)
-    plan: EvaluationPlan = absolute(EvaluateSpec.model_validate(content), root_folder())
+    try:
+        spec = EvaluateSpec.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"its {SPEC} is of another version ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        raise InputError(run, problem, "Evaluate it again with this version.") from None
+    plan: EvaluationPlan = absolute(spec, root_folder())
     return plan
+
+
+def _check_comparable(run: str, other: str, plan: EvaluationPlan, other_plan: EvaluationPlan) -> None:
+    """Refuse a second evaluation that is the first one, or that showed other windows."""
+    from storage.store import open_store
+
+    remedy = "Name another evaluation of the same store and windows in --other, or leave it out."
+    if str(locate(run)) == str(locate(other)) or plan.run == other_plan.run:
+        raise InputError(f"--other {other}", "is the first evaluation itself", remedy)
+    stores = [str(each.data.store) for each in (plan, other_plan)]
+    if stores[0] != stores[1] and len({open_store(store).digest for store in stores}) > 1:
+        raise InputError(f"--other {other}", f"is of another store, {stores[1]}, not {stores[0]}", remedy)
+    seconds = [each.data.windows.window_seconds for each in (plan, other_plan)]
+    if seconds[0] != seconds[1]:
+        problem = f"shows windows of {seconds[1]:g} s, and {run} of {seconds[0]:g} s"
+        raise InputError(f"--other {other}", problem, remedy)
 
 
 def system(run: str, plan: EvaluationPlan) -> System:

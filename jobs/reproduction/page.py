@@ -127,7 +127,9 @@ class Table:
         found: dict[Place, Cell] = {}
         for row in rows:
             if len(row) != len(header):
-                raise InputError(self.place, f"the row {' | '.join(row)} has not {len(header)} cells", "Correct it.")
+                raise InputError(
+                    self.place, f"the row {' | '.join(row)} does not have {len(header)} cells", "Correct it."
+                )
             for column in range(heads, heads + numbers):
                 place = (*row[:heads], *([] if self.spec.columns is None else [header[column]]))
                 if row[column] == ABSENT:

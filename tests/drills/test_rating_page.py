@@ -32,12 +32,13 @@ tell();
 form.elements.rater.value = "r/1 ";
 form.elements.rater.dispatchEvent(new Event("input", { bubbles: true }));
 tell();
+const kept = () => localStorage.getItem(`rating ${study}`) !== null;
+told.kept = [kept()];
 document.getElementById("save").click();
-restore();
+told.kept.push(kept());
 told.blob.text().then((text) => {
   told.answers = JSON.parse(text);
   delete told.blob;
-  told.kept = localStorage.getItem(`rating ${study}`) !== null;
   fetch("https://example.org").catch(() => { told.fetched = false; }).finally(() => {
     const result = document.createElement("pre");
     result.id = "told";
@@ -81,7 +82,8 @@ def test_what_is_chosen_is_what_is_saved(study: tuple[str, StudyKey], tmp_path: 
         [False, "4 of 4 examples rated"],
     ]
     assert told["name"] == f"{key.study}-r-1.json"
-    assert told["kept"] is True
+    assert told["kept"] == [True, False], "until it is saved"
+    assert '<form autocomplete="off"' in page
     assert told["fetched"] is False
     (tmp_path / "r1.json").write_text(json.dumps(told["answers"]))
     given = RaterAnswers.read(tmp_path / "r1.json", key)

@@ -64,6 +64,8 @@ class System:
 def chosen_pairs(data: EEGData, first: System, second: System | None, number: int, seed: int) -> list[Pair]:
     """Draw windows, evenly over their labels, with what two systems said of them.
 
+    Windows of which both say the same are left out: nobody can prefer one of two equal descriptions.
+
     Parameters
     ----------
     data : EEGData
@@ -79,11 +81,15 @@ def chosen_pairs(data: EEGData, first: System, second: System | None, number: in
     Raises
     ------
     InputError
-        When the systems have no window in common.
+        When the systems have no window in common, or say the same of each.
     """
     rng = np.random.default_rng([seed, number])
     ours = first.rationales()
     theirs = _about_other_windows(ours, rng) if second is None else _of_the_same(ours, second.rationales(), second.name)
+    theirs = theirs.loc[[item for item in theirs.index if _response(theirs.loc[item]) != _response(ours.loc[item])]]
+    if theirs.empty:
+        problem = "says the same as the first system of every window"
+        raise InputError(second.name if second else OTHER_WINDOW, problem, "Name another evaluation in --other.")
     common = ours.loc[theirs.index]
     drawn = common.loc[evenly(common["truth"], number, rng)]
     examples = examples_of(data, drawn.reset_index(), first.family)
@@ -115,9 +121,9 @@ def _of_the_same(ours: pd.DataFrame, theirs: pd.DataFrame, name: str) -> pd.Data
     return theirs.loc[common]
 
 
-def _window(rows: pd.DataFrame, item: str) -> tuple[str, int]:
+def _window(rows: pd.DataFrame, item: str) -> tuple[str, int, int]:
     (segment,) = rows.loc[item, "segments"]
-    return str(segment["recording_id"]), int(segment["start"])
+    return str(segment["recording_id"]), int(segment["start"]), int(segment["stop"])
 
 
 def _about_other_windows(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

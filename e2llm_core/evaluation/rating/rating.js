@@ -37,6 +37,13 @@ function remember() {
   } catch {}
 }
 
+// A saved file is the rater's copy: the next rater on this computer starts with an empty page.
+function forget() {
+  try {
+    localStorage.removeItem(`rating ${study}`);
+  } catch {}
+}
+
 function restore() {
   try {
     for (const [name, value] of JSON.parse(localStorage.getItem(`rating ${study}`) ?? "[]")) {
@@ -57,6 +64,7 @@ form.addEventListener("submit", (event) => {
   link.download = `${study}-${given.rater.replace(/[^A-Za-z0-9_-]+/g, "-")}.json`;
   link.click();
   URL.revokeObjectURL(link.href);
+  forget();
 });
 restore();
 show();

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -49,6 +50,19 @@ def evaluations(root: Path, make_store, make_model) -> None:
         )
         write_predictions(rows, root / name / "predictions.parquet")
         spec = {"kind": "evaluate", "run": name, "model": "model", "data": DATA}
+        (root / name / "spec.yaml").write_text(yaml.safe_dump(spec))
+
+
+@pytest.fixture
+def unlike(root: Path, evaluations: None, make_store) -> None:
+    """Evaluations that cannot stand beside `ours`."""
+    make_store(root / "other.zarr", labels=LABELS[::-1])
+    data = {"elsewhere": DATA | {"store": "other.zarr"}, "short": DATA | {"windows": {"window_seconds": 2.0}}}
+    more = {"old": {"num_items": 600}}
+    for name in ("elsewhere", "short", "parrot", "old"):
+        (root / name).mkdir()
+        shutil.copy(root / "ours" / "predictions.parquet", root / name)
+        spec = {"kind": "evaluate", "run": name, "model": "model", "data": data.get(name, DATA), **more.get(name, {})}
         (root / name / "spec.yaml").write_text(yaml.safe_dump(spec))
 
 
@@ -150,12 +164,17 @@ def test_the_seed_makes_the_page(root: Path) -> None:
     [
         (("gone",), "gone: no answers of an evaluation here. Name the run"),
         (("ours", "theirs"), "theirs: a page shows one evaluation. Name the second one in --other"),
-        (("ours", "--output", "model/config.json"), "model/config.json: is there already, perhaps at raters."),
+        (("ours", "--output", "model/config.json"), "model/config.json: already exists; raters may be using it."),
+        (("ours", "--other", "./ours"), "--other ./ours: is the first evaluation itself. Name another"),
+        (("ours", "--other", "short"), "--other short: shows windows of 2 s, and ours of 4 s. Name another"),
+        (("ours", "--other", "elsewhere"), "--other elsewhere: is of another store, "),
+        (("ours", "--other", "parrot"), "parrot: says the same as the first system of every window."),
+        (("old",), "old: its spec.yaml is of another version (num_items: Extra inputs are not permitted). Evaluate"),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),
         (("--read", "a.json", "--key", "gone.json"), "gone.json: cannot be read (No such file or directory)."),
     ],
 )
-@pytest.mark.usefixtures("evaluations")
+@pytest.mark.usefixtures("evaluations", "unlike")
 def test_what_is_refused(words: tuple[str, ...], said: str) -> None:
     status, output = rate(*words)
     assert status == 2

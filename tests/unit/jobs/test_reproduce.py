@@ -178,7 +178,7 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
         ("page.md", "| e2llm | 0.512", "| DE \\| SVM | 0.512", r"page.md#small: DE \| SVM / A stands in it twice"),
         ("page.md", "| model |", "| who |", r"page.md#small: its columns are who, A, B"),
         ("page.md", "|---|---:|---:|\n", "", r"page.md#small: its comment is not followed by a table"),
-        ("page.md", " | 0.700 |", " |", r"page.md#small: the row e2llm \| 0.512 .* has not 3 cells"),
+        ("page.md", " | 0.700 |", " |", r"page.md#small: the row e2llm \| 0.512 .* does not have 3 cells"),
         ("page.md", "rows: [model]", "rows: []", r"page.md:3: the table's comment: rows: "),
         ("page.md", "rows: [model]", "rows: [model", r"page.md:3: the table's comment is not YAML"),
         ("page.md", "columns: task", "columns: task\nalso: [chance]", r"page.md:3: .* both `also` and `columns`"),
