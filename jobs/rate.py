@@ -119,7 +119,7 @@ def _check_comparable(run: str, other: str, plan: EvaluationPlan, other_plan: Ev
     from storage.store import open_store
 
     remedy = "Name another evaluation of the same store and windows in --other, or leave it out."
-    if str(locate(run)) == str(locate(other)) or plan.run == other_plan.run:
+    if str(locate(run)) == str(locate(other)):
         raise InputError(f"--other {other}", "is the first evaluation itself", remedy)
     stores = [str(each.data.store) for each in (plan, other_plan)]
     if stores[0] != stores[1] and len({open_store(store).digest for store in stores}) > 1:

@@ -56,7 +56,8 @@ def evaluations(root: Path, make_store, make_model) -> None:
 @pytest.fixture
 def unlike(root: Path, evaluations: None, make_store) -> None:
     """Evaluations that cannot stand beside `ours`."""
-    make_store(root / "other.zarr", labels=LABELS[::-1])
+    make_store(root / "other.zarr", labels=LABELS)
+    shutil.rmtree(root / "other.zarr" / "recordings" / "s1")
     data = {"elsewhere": DATA | {"store": "other.zarr"}, "short": DATA | {"windows": {"window_seconds": 2.0}}}
     more = {"old": {"num_items": 600}}
     for name in ("elsewhere", "short", "parrot", "old"):
