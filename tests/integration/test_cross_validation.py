@@ -55,7 +55,7 @@ class InProcess:
             with instead_of_ray(stop_after=2 if len(self.started) == self._kill else None):
                 run(load_spec(Path(step.spec), step.overrides, SPECS), local=True)
         except Stopped:
-            return Done(os.EX_TEMPFAIL)
+            return Done(-signal.SIGKILL if len(self.started) == self._kill else os.EX_TEMPFAIL)
         except InputError as error:
             log.write_text(f"error: {error}\n")
             return Done(2)
