@@ -203,7 +203,7 @@ def compare(
 @app.command()
 @disciplined
 def reproduce(
-    table: Annotated[str, typer.Argument(help="A published table, such as docs/results.md#fresh-twin.")],
+    table: Annotated[str, typer.Argument(help="A published table, such as docs/results.md#baselines.")],
     write: Annotated[
         bool, typer.Option("--write", help="For maintainers: put the numbers in the page instead of comparing.")
     ] = False,
