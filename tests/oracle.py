@@ -60,6 +60,12 @@ class Truth:
                     found.append((number, max(0, begin), min(end, stop - start)))
         return found
 
+    def is_decided(self, word: str) -> bool:
+        """Whether each edge of what is called by a word has one nearest sample; halfway, the last digit decides."""
+        edges = [at for name, onset, lasts in self.notes if name == word for at in (onset, onset + lasts)]
+        places = [(edge - first) * self.rate % 1 for edge in edges for _, first in self.pieces]
+        return all(abs(place - 0.5) > 1e-6 for place in places)
+
 
 @st.composite
 def truths(draw: st.DrawFn, suffix: str, path: Path) -> Truth:
@@ -121,6 +127,7 @@ def _edf(draw: st.DrawFn, truth: Truth, digital: np.ndarray, names: list[str], p
             "unit not ASCII": any(not unit.isascii() for unit in file.units),
             "records open": file.stated_records == -1,
             "fewer records": file.stated_records == 1,
+            "EDF+D": file.says == "D",
             "Latin-1": encoding == "latin1" and any(not text.isascii() for text, _, _ in truth.notes),
         }
     )
@@ -224,8 +231,8 @@ def compare_one(suffix: str, data: st.DataObject) -> None:
         assert found.shape == truth.signal_uv.shape
         assert np.abs(found - truth.signal_uv).max() <= truth.tolerance_uv
         for word in {name for name, _, _ in truth.notes}:
-            expected = truth.spans(word)
-            assert _trials(path, truth, word) == expected, word
+            expected, found_spans = truth.spans(word), _trials(path, truth, word)
+            assert found_spans == expected or not truth.is_decided(word), word
         if suffix != "csv":
             _agree(path, suffix, truth)
 
@@ -245,7 +252,7 @@ def _expected(reader: str, suffix: str, traits: set[str]) -> Verdict:
     refused = {
         ("MNE", "edf"): {"Latin-1"},
         ("edfio", "edf"): {"Latin-1"},
-        ("pyedflib", "edf"): {"interrupted", "unit not ASCII", "records open"},
+        ("pyedflib", "edf"): {"EDF+D", "interrupted", "unit not ASCII", "records open"},
         ("MNE", "vhdr"): {"Latin-1"},
     }
     different = {
@@ -257,6 +264,8 @@ def _expected(reader: str, suffix: str, traits: set[str]) -> Verdict:
         ("MNE", "fif"): {"interrupted"},
     }
     key = (reader, "edf" if suffix == "bdf" else suffix)
+    if key == ("pyedflib", "edf") and "fewer records" in traits:
+        traits = traits - {"interrupted"}  # it reads the one record that the header counts, and meets no pause
     if traits & refused.get(key, set()):
         return "refuses"
     return "differs" if traits & different[key] else "same"
@@ -268,4 +277,4 @@ def _agree(path: Path, suffix: str, truth: Truth) -> None:
     for reader, (_, formats) in OTHERS.items():
         if suffix in formats and (reader != "pyedflib" or find_spec("pyedflib")):
             found, expected = verdict(reader, path, mine), _expected(reader, suffix, truth.traits)
-            assert found == expected, (reader, truth.traits)
+            assert found == expected, (reader, expected, truth.traits)
