@@ -10,6 +10,7 @@ from e2llm_core.evaluation.inputs import LANGUAGE
 from e2llm_core.llm.families.base import Family
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.model.model_io import model_digest
+from storage.places.base import Place
 from storage.places.fetching import fetched
 
 
@@ -21,14 +22,14 @@ class EvaluatedModel:
     ----------
     name : str
         As results have it.
-    place : str
+    place : Place
         Folder or URL.
     alone : bool
         Whether it is the only one.
     """
 
     name: str
-    place: str
+    place: Place
     alone: bool
 
     @cached_property

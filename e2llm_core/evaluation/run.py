@@ -220,7 +220,7 @@ def _ask(
         conditions = [shown for shown in task.conditions if shown == EEG or plan.runs(shown)]
         sets += answer_sets(task, asked, data.labels, conditions)
     kept = KeptAnswers(run, made_from(plan, data, model.digest), model.name)
-    kept.ask(sets, partial(deploy, plan.of(plan.named_models[model.name])))
+    kept.ask(sets, partial(deploy, plan.of(model.place)))
     for one in sets:
         evaluation.add(kept.rows(one, plan.seed))
 
