@@ -1,4 +1,4 @@
-"""Pickled arrays without pickle's danger: only arrays, plain containers and scalars come in, nothing is called."""
+"""Safe loading of pickled arrays: only arrays, plain containers and scalars are accepted, and no code is run."""
 
 import pickle
 from collections import OrderedDict
@@ -18,7 +18,7 @@ def load_arrays(path: Path) -> Any:
     Raises
     ------
     InputError
-        When the file is missing or cut off, or names anything else; that is refused before it is imported.
+        When the file is missing or truncated, or names any other object, which is refused before it is imported.
     """
     try:
         with path.open("rb") as file:
@@ -27,13 +27,13 @@ def load_arrays(path: Path) -> Any:
         raise
     except FileNotFoundError as error:
         raise InputError(str(path), "no such file", "Correct the path.") from error
-    except Exception as error:  # damage leads the unpickler to whatever error it meets first
-        problem = f"not a whole pickle of arrays ({reason_of(error)})"
+    except Exception as error:  # a damaged pickle can raise almost any error
+        problem = f"is not a complete pickle of arrays ({reason_of(error)})"
         raise InputError(str(path), problem, "Fetch the file again.") from None
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Stand in for ``_codecs.encode``, by which old pickles write bytes; other codecs may run code."""
+    """Replace ``_codecs.encode``, through which old pickles store bytes; other codecs may run code."""
     if encoding != "latin1":
         raise ValueError(f"bytes in the encoding {encoding!r}")
     return text.encode("latin1")

@@ -1,4 +1,4 @@
-"""What every reader hands to ingest."""
+"""Data types and base class that every reader shares; `ingest` reads through them."""
 
 import hashlib
 import time
@@ -36,11 +36,11 @@ class TrialSpan:
 
 @dataclass(frozen=True)
 class RawRecording:
-    """One recording as read, nothing personal.
+    """One recording as read, without personal data.
 
     `pieces` are contiguous stretches of signal, (n_chans, n_times) float in µV, in the order recorded: one for
-    a continuous file, one per clip where the data set hands out cut clips. `bads` are channels that the file
-    marks as bad. `onsets` is the recording time in seconds at which each piece begins, where it is known.
+    a continuous file, one per clip if the data set is distributed as clips. `bads` are channels that the file
+    marks as bad. `onsets` is the recording time in seconds at which each piece begins, if known.
     """
 
     channels: tuple[str, ...]
@@ -54,7 +54,7 @@ class RawRecording:
 
 @dataclass(frozen=True)
 class RecordingRef:
-    """Where one recording is found, before it is read; `position` is its place in its session, from 1."""
+    """Location and identity of a recording that has not been read yet; `position` counts within its session, from 1."""
 
     recording_id: str
     subject: str
@@ -65,7 +65,7 @@ class RecordingRef:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds: its recordings, and what lies beside them and is no recording of its own, and why."""
+    """Contents of a source: its recordings, and one line for each file left out, with the reason."""
 
     refs: list[RecordingRef]
     left_out: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Source(BaseModel, ABC):
         """Find the recordings; raises `InputError` when files are missing or contradict each other."""
 
     def listing(self) -> Listing:
-        """Find the recordings, and say what is left out; errors as of `list_recordings`."""
+        """Find the recordings and report what is left out; raises the same errors as `list_recordings`."""
         return Listing(self.list_recordings())
 
     @abstractmethod
@@ -94,29 +94,31 @@ class Source(BaseModel, ABC):
         """Read one recording."""
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
-        """Return every file that a recording's samples and labels come from, the named one first."""
+        """Return all files that a recording's samples and labels come from, starting with `ref.path`."""
         return (ref.path,)
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has this name, if only a link to what is not there."""
+    """Whether the path exists; a broken link counts as existing."""
     return path.is_symlink() or path.exists()
 
 
 def assert_there(path: Path) -> None:
-    """Refuse a link to content that was not fetched, as git-annex and DataLad leave it."""
+    """Refuse a broken link, which git-annex and DataLad leave in place of content that was not fetched."""
     if path.is_symlink() and not path.exists():
         raise InputError(
-            str(path), "is a link to content that is not there", f"Fetch it, for example by `datalad get {path.name}`."
+            str(path),
+            "is a link to content that has not been fetched",
+            f"Fetch it, for example with `datalad get {path.name}`.",
         )
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, of a folder's names; remembered while its size and time of change stay the same.
+    """SHA-256 of a file's bytes, or of the names in a folder; cached while size and modification time stay the same.
 
-    A file that changed just now is not remembered: its time of change is too coarse to show a second change.
+    A file that was modified less than 2 s ago is not cached: its modification time may be too coarse to show a change.
     """
-    if path.is_dir():  # the files in it are files of the recording themselves
+    if path.is_dir():  # `files_of` lists the files in it as well
         names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*"))
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
     status = path.stat()

@@ -1,4 +1,4 @@
-"""BIDS-EEG: recordings by their formats' readers, with what the tables beside them say; names by mne-bids."""
+"""BIDS-EEG: files are read by the reader of their format, combined with the side-car tables; mne-bids parses names."""
 
 import io
 import warnings
@@ -26,20 +26,20 @@ from storage.signal.units import Unit
 
 _EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
 _BESIDE_SUBJECTS = ("derivatives", "sourcedata", "code", "stimuli")
-"""Folders of a data set whose files are not of it, by BIDS's rules."""
+"""Folders whose files BIDS does not count as part of the data set."""
 _MISSING = ("", "n/a")
 _DESCRIBING = ("trial_type", "stim_type", "value")
-"""Columns that say what an event was; the first that is there counts."""
+"""Columns that may describe an event; the first one present is used."""
 
 
 class TaskLabels(BaseModel):
-    """Labels from the task of a recording's name."""
+    """Labels from the task entity of a recording's name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["task"] = "task"
     label_of: dict[str, str] = Field(default_factory=dict)
-    """Task -> label; a task that is not named is the label."""
+    """Task -> label; a task that is not listed is used as the label itself."""
 
 
 class ParticipantLabels(BaseModel):
@@ -50,21 +50,21 @@ class ParticipantLabels(BaseModel):
     kind: Literal["participants"] = "participants"
     column: str
     label_of: dict[str, str] = Field(default_factory=dict)
-    """The column's word -> label; a word that is not named is the label."""
+    """Value in the column -> label; a value that is not listed is used as the label itself."""
 
 
 class BidsSource(Source):
     """A BIDS data set's EEG recordings (https://bids-specification.readthedocs.io).
 
     Recordings are named by their entities (``sub-01_ses-1_task-rest_run-1``). Channels whose status is ``bad`` are
-    the recording's bads. Events become trials by `labels_from`: `annotations` matches their ``trial_type`` (or
-    ``trial_type/value``). What lies below ``derivatives``, ``sourcedata``, ``code`` or ``stimuli`` is left out.
+    the recording's bad channels. `labels_from` turns events into trials: `annotations` matches their ``trial_type`` (or
+    ``trial_type/value``). Files below ``derivatives``, ``sourcedata``, ``code`` or ``stimuli`` are left out.
     """
 
     format: Literal["bids"] = "bids"
     root: Path
     tasks: tuple[str, ...] | None = None
-    """Tasks to take; null: all."""
+    """Tasks to read; null: all."""
     labels: LabelSet
     labels_from: Annotated[AnnotationLabels | TaskLabels | ParticipantLabels, Field(discriminator="kind")] | None = None
     unit: Unit | None = None
@@ -88,11 +88,11 @@ class BidsSource(Source):
         return self.labels
 
     def list_recordings(self) -> list[RecordingRef]:
-        """Find the EEG recordings of the data set, derivatives left out."""
+        """Find the EEG recordings of the data set, without derivatives."""
         return self.listing().refs
 
     def listing(self) -> Listing:
-        """Find the EEG recordings of the data set, and say what else is in it."""
+        """Find the EEG recordings of the data set, and report which other EEG files are left out."""
         if not (self.root / "dataset_description.json").is_file():
             raise InputError(
                 str(self.root), "has no dataset_description.json", "Point `source.root` at a BIDS data set."
@@ -115,7 +115,7 @@ class BidsSource(Source):
             name = "_".join(f"{key}-{value}" for key, value in entities.items() if value)
             refs.append(RecordingRef(name, subject, session, path, position))
         left_out = [
-            f"{self.root / folder}: {len(files)} EEG files are no recordings of the data set itself"
+            f"{self.root / folder}: {len(files)} EEG files are not recordings of the data set itself"
             for folder in _BESIDE_SUBJECTS
             if (files := _eeg_files(self.root / folder, "**/*_eeg.*"))
         ]
@@ -124,7 +124,7 @@ class BidsSource(Source):
             raise InputError(
                 str(self.root), f"holds no EEG recording{others}", "Correct `source.root` or `source.tasks`."
             )
-        assert_distinct(refs, "Tell them apart by their entities: session, task, acq, run or desc.")
+        assert_distinct(refs, "Distinguish them by their entities: session, task, acq, run or desc.")
         return Listing(refs, tuple(left_out))
 
     def read(self, ref: RecordingRef) -> RawRecording:
@@ -152,7 +152,7 @@ class BidsSource(Source):
             if problem:
                 raise InputError(
                     str(path),
-                    f"is not named as BIDS demands ({problem})",
+                    f"is not named as BIDS requires ({problem})",
                     "Rename it (sub-01_task-rest_run-1_eeg.edf), or move it out of the data set.",
                 )
         return found
@@ -165,7 +165,7 @@ class BidsSource(Source):
         tables = {suffix: _sidecar(path, suffix) for suffix in needed}
         for suffix, what in needed.items():
             if tables[suffix] is None:
-                raise InputError(str(path), f"its {what} (*_{suffix}) is missing", "Restore it: BIDS demands it.")
+                raise InputError(str(path), f"its {what} (*_{suffix}) is missing", "Restore it: BIDS requires it.")
         config = ChannelConfig(unit=self.unit, montage=self.montage, rename=self.rename)
         channels = tables["channels.tsv"]
         assert channels is not None
@@ -174,7 +174,9 @@ class BidsSource(Source):
         if events is None:
             return file
         told = _events(events)
-        if all(piece.sample(piece.start / file.sfreq_hz) == 0 for piece in file.pieces):  # time is counted in samples
+        if all(
+            piece.sample(piece.start / file.sfreq_hz) == 0 for piece in file.pieces
+        ):  # its times are counted in samples
             file = replace(file, pieces=cut(file.pieces, *breaks_of(told, file.sfreq_hz, path)))
         return replace(file, annotations=told)
 
@@ -192,13 +194,15 @@ class BidsSource(Source):
     def _participant(self, ref: RecordingRef, column: str) -> str:
         path = self.root / "participants.tsv"
         if not path.is_file():
-            raise InputError(str(path), "no such table", "Restore it, or label by other means.")
+            raise InputError(str(path), "no such table", "Restore it, or change `source.labels_from`.")
         table = _table(path)
         if missing := [name for name in ("participant_id", column) if name not in table]:
             raise InputError(str(path), f"lacks the column {missing[0]}", "Correct `source.labels_from.column`.")
         words = table.loc[table["participant_id"] == f"sub-{ref.subject}", column]
         if len(words) != 1:
-            raise InputError(str(path), f"{len(words)} rows for sub-{ref.subject}", "Give it one.")
+            raise InputError(
+                str(path), f"has {len(words)} rows for sub-{ref.subject}", "Give each participant one row."
+            )
         return str(words.iloc[0])
 
 
@@ -216,7 +220,7 @@ def _bids_path(path: Path) -> Any:
 
 
 def _sidecar(path: Path, suffix: str) -> Path | None:
-    """Nearest side-car by BIDS's inheritance."""
+    """Find the closest side-car by BIDS's inheritance principle."""
     kind, extension = suffix.split(".")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -225,27 +229,27 @@ def _sidecar(path: Path, suffix: str) -> Path | None:
 
 
 def _eeg_files(folder: Path, pattern: str) -> list[Path]:
-    """EEG files below a folder; links to what is not there are among them, so that reading one says so."""
+    """List the EEG files below a folder, broken links included, so that reading them reports the missing content."""
     return [path for path in folder.glob(pattern) if path.suffix in _EXTENSIONS and is_there(path)]
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """A BIDS table, all of it text; raises `InputError` when it is none."""
+    """Read a BIDS table with every value as text; raises `InputError` if the file is not a table."""
     assert_there(path)
     try:
         table = pd.read_csv(io.StringIO(read_text(path)), sep="\t", dtype=str, keep_default_na=False)
-    except ValueError:  # pandas' parser errors, and bytes that are no text
-        raise InputError(str(path), "is no table", "Save it as tab-separated text in UTF-8.") from None
+    except ValueError:  # pandas' parser errors, and bytes that are not text
+        raise InputError(str(path), "is not a table", "Save it as tab-separated text in UTF-8.") from None
     return table.rename(columns=str.strip).map(str.strip)
 
 
 def _beside(path: Path) -> Beside:
-    """What ``channels.tsv`` says of channels, by their names, in whatever order."""
+    """Read types, units and bad channels from ``channels.tsv``, by channel name; row order does not matter."""
     table = _table(path)
     if "name" not in table:
-        raise InputError(str(path), "lacks the column name", "Restore it: BIDS demands it.")
+        raise InputError(str(path), "lacks the column name", "Restore it: BIDS requires it.")
     if twice := table["name"][table["name"].duplicated()].tolist():
-        raise InputError(str(path), f"names {twice[0]} twice", "Give each channel one row.")
+        raise InputError(str(path), f"lists {twice[0]} twice", "Give each channel one row.")
     rows = table.set_index("name")
     stated = rows["type"].loc[lambda column: ~column.isin(_MISSING)] if "type" in rows else {}
     types = {name: "eeg" if word.upper() == "EEG" else "misc" for name, word in dict(stated).items()}
@@ -255,17 +259,17 @@ def _beside(path: Path) -> Beside:
 
 
 def _events(path: Path) -> tuple[Annotation, ...]:
-    """Annotations of ``events.tsv``: called by ``trial_type``, or by ``trial_type/value``.
+    """Read ``events.tsv`` as annotations, named by ``trial_type`` or ``trial_type/value``.
 
     Raises
     ------
     InputError
-        When it is no table, lacks a column, or a time is no number.
+        When the file is not a table, lacks a column, or has a time that is not a number.
     """
     table = _table(path)
     for column in ("onset", "duration"):
         if column not in table:
-            raise InputError(str(path), f"lacks the column {column}", "Restore it: BIDS demands it.")
+            raise InputError(str(path), f"lacks the column {column}", "Restore it: BIDS requires it.")
     described = next((column for column in _DESCRIBING if column in table), None)
     found = []
     for line, row in enumerate(table.to_dict("records"), start=2):
@@ -275,7 +279,7 @@ def _events(path: Path) -> tuple[Annotation, ...]:
             onset = float(row["onset"])
             seconds = 0.0 if row["duration"] in _MISSING else float(row["duration"])
         except ValueError:
-            raise InputError(f"{path}:{line}", "its onset or duration is no number", "Correct the table.") from None
+            raise InputError(f"{path}:{line}", "its onset or duration is not a number", "Correct the table.") from None
         word = row[described] if described is not None else ""
         if word in _MISSING:
             continue

@@ -1,4 +1,4 @@
-"""Data sets that hand out cut clips: one piece and one trial per clip."""
+"""Data sets that are distributed as one signal per clip: each clip is one piece and one trial."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,25 +25,25 @@ def clip_recording(
     place: str,
     intensities: Mapping[int, tuple[float, ...]] | None = None,
 ) -> RawRecording:
-    """Describe a session's clips, given in the order shown.
+    """Combine a session's clips, given in presentation order, into one recording.
 
     Parameters
     ----------
     signals : sequence of np.ndarray
-        (n_chans, n_times) in µV each.
+        One array per clip, (n_chans, n_times) in µV.
     clips, labels : sequences
-        What each one is.
+        Clip number and label of each signal.
     channels, sfreq_hz, provenance
-        Of the recording.
+        Channel names, sampling rate in Hz and provenance of the recording.
     place : str
-        File to name in an error.
+        File that error messages name.
     intensities : mapping, optional
-        Continuous labels by clip.
+        Continuous labels by clip number.
 
     Raises
     ------
     InputError
-        When a signal has another number of channels or is empty, or the amplitude is not that of µV.
+        When a signal is empty or has the wrong number of channels, or its amplitude is implausible for µV.
     """
     trials = []
     for place_in_session, (signal, clip, label) in enumerate(zip(signals, clips, labels, strict=True), start=1):
@@ -89,7 +89,7 @@ def load_trials(path: Path, num_trials: int) -> list[np.ndarray]:
     if more := [trial for trial in found if trial not in expected or len(found[trial]) > 1]:
         raise InputError(
             str(path),
-            f"trial {more[0]} is one too many, expected 1 to {num_trials} once each",
+            f"trial {more[0]} is unexpected or given twice, expected 1 to {num_trials} once each",
             "Use the original file.",
         )
     names = [found[trial][0] for trial in expected]
@@ -100,17 +100,19 @@ def load_trials(path: Path, num_trials: int) -> list[np.ndarray]:
 
 
 def assert_published(place: Path, found: Sequence[object], published: Sequence[object], what: str) -> None:
-    """Compare what a file of the user's says with what was published.
+    """Compare entries of a local file with the published ones.
 
     Raises
     ------
     InputError
-        Naming the first entry that differs, or both lengths.
+        When they differ, naming the first entry that does, or both lengths.
     """
     if len(found) != len(published):
-        raise InputError(str(place), f"{len(found)} {what}s, published are {len(published)}", "Use the original file.")
+        raise InputError(
+            str(place), f"holds {len(found)} {what}s, {len(published)} were published", "Use the original file."
+        )
     for number, (mine, theirs) in enumerate(zip(found, published, strict=True), start=1):
         if mine != theirs:
             raise InputError(
-                str(place), f"{what} {number} is {mine!r}, published as {theirs!r}", "Use the original file."
+                str(place), f"{what} {number} is {mine!r}, but was published as {theirs!r}", "Use the original file."
             )

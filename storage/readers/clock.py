@@ -1,4 +1,4 @@
-"""What time stamps say: the sampling rate, and where samples are missing."""
+"""Sampling rate and gaps of a table, derived from its time stamps."""
 
 from itertools import pairwise
 from typing import Literal
@@ -16,9 +16,9 @@ _RATE_TOLERANCE = 0.01
 
 
 def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int) -> np.ndarray:
-    """Seconds since the first sample; raises `InputError` at the first value that is no time, naming its line.
+    """Convert time stamps to seconds since the first sample; raises `InputError` naming the first invalid line.
 
-    The series is indexed by the rows of the table, from 0.
+    The series is indexed by table row, from 0.
     """
     if unit == "datetime":
         stamps = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601")
@@ -30,7 +30,7 @@ def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int)
     if bad.any():
         raise InputError(
             place,
-            f"{times.name} is no time in {unit} at line {int(times.index[int(np.flatnonzero(bad)[0])]) + first_line}",
+            f"{times.name} is not a time in {unit}: line {int(times.index[int(np.flatnonzero(bad)[0])]) + first_line}",
             "Correct `source.time_unit`, or repair the file.",
         )
     return seconds
@@ -39,43 +39,43 @@ def seconds_of(times: pd.Series, unit: TimeUnit, place: str, *, first_line: int)
 def pieces_by_time(
     seconds: np.ndarray, sfreq_hz: float | None, jitter: float, gap: float | None, place: str
 ) -> tuple[float, tuple[Piece, ...]]:
-    """Find the sampling rate and the stretches without a jump in time.
+    """Find the sampling rate, and the stretches in which time does not jump.
 
     Parameters
     ----------
     seconds : np.ndarray
         (n_times,) time stamps.
     sfreq_hz : float or None
-        Rate, if it is stated; otherwise it starts from the median step and is counted over the stretches.
+        Stated rate; None: counted over the stretches, starting from the median step.
     jitter : float
-        Seconds by which a time stamp may be off.
+        Largest error of a time stamp, in seconds.
     gap : float or None
-        Longest step in seconds within a stretch; None: one and a half samples, and twice the jitter.
+        Longest step in seconds within a stretch; None: one and a half samples plus twice the jitter.
     place : str
-        File to name in an error.
+        File that error messages name.
 
     Returns
     -------
     sfreq_hz : float
-        The stated rate, or the counted one in whole Hz.
+        The stated rate, or the counted one, a whole number of Hz.
     pieces : tuple of Piece
-        With their times counted from the first sample.
+        The stretches, with times counted from the first sample.
 
     Raises
     ------
     InputError
-        When time stands still or goes back by more than the jitter, or samples do not come at the rate.
+        When time stands still or goes back by more than the jitter, or the samples do not match the rate.
     """
     steps = np.diff(seconds)
     if not len(steps):
-        raise InputError(place, "one sample is no recording", "Fetch the file again.")
+        raise InputError(place, "holds only one sample", "Fetch the file again.")
     _assert_forward(steps, jitter, place)
     median = float(np.median(steps))
     period = 1 / sfreq_hz if sfreq_hz else median
     if not jitter and abs(median - period) > period / 2:
         raise InputError(
             place,
-            f"samples are {median:.4g} s apart, at {sfreq_hz:g} Hz it would be {period:.4g} s",
+            f"samples are {median:.4g} s apart; at {sfreq_hz:g} Hz it would be {period:.4g} s",
             "Correct `source.sfreq_hz` or `source.time_unit`.",
         )
     longest = gap if gap is not None else 1.5 * period + 2 * jitter
@@ -86,7 +86,9 @@ def pieces_by_time(
     elapsed = float(sum(seconds[stop - 1] - seconds[start] for start, stop in stretches))
     if not counted or elapsed <= 0:
         raise InputError(
-            place, "no two samples follow each other", "Correct `source.time_unit` or `source.gap_seconds`."
+            place,
+            "no two samples follow each other without a gap",
+            "Correct `source.time_unit` or `source.gap_seconds`.",
         )
     if sfreq_hz is None:
         sfreq_hz = _whole(counted / elapsed, place)
@@ -95,7 +97,7 @@ def pieces_by_time(
 
 
 def _piece(seconds: np.ndarray, start: int, stop: int, sfreq_hz: float, jitter: float) -> Piece:
-    """A stretch with its times: by the rate, unless the clock shows more than its jitter that it ran otherwise."""
+    """Time a stretch by the sampling rate, unless its time stamps deviate from that by more than the jitter."""
     onset, expected = float(seconds[start] - seconds[0]), (stop - start) / sfreq_hz
     found = float(seconds[stop - 1] - seconds[start]) + 1 / sfreq_hz
     return Piece(start, stop, onset, expected if abs(found - expected) <= 2 * jitter + 0.5 / sfreq_hz else found)
@@ -118,7 +120,7 @@ def _whole(rate: float, place: str) -> float:
     if whole < 1 or abs(rate - whole) > _WHOLE_HZ * whole:
         raise InputError(
             place,
-            f"samples come at {rate:.4g} Hz, which is no whole number",
+            f"samples come at {rate:.4g} Hz, which is not a whole number",
             "State `source.sfreq_hz`, and check `source.time_unit`.",
         )
     return whole
@@ -133,6 +135,6 @@ def _assert_rate(
         if abs(found - expected) > _RATE_TOLERANCE * expected + 2 * jitter + 1 / sfreq_hz:
             raise InputError(
                 place,
-                f"{stop - start} samples take {found:.4g} s, at {sfreq_hz:g} Hz they would take {expected:.4g} s",
+                f"{stop - start} samples take {found:.4g} s; at {sfreq_hz:g} Hz they would take {expected:.4g} s",
                 "Correct `source.sfreq_hz` or `source.time_unit`; irregular samples cannot be used.",
             )

@@ -1,4 +1,4 @@
-"""Neuroscan recordings of the SEED family: 62 electrodes out of a .cnt file, whole, with its triggers."""
+"""Neuroscan recordings of the SEED family: the 62 electrodes of a complete .cnt file, and its triggers."""
 
 import re
 import warnings
@@ -22,7 +22,7 @@ _EXCERPT_SECONDS = 10
 
 @dataclass(frozen=True)
 class CntRecording:
-    """A recording as its file holds it.
+    """Contents of a .cnt file.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class CntRecording:
     bads : tuple of str
         Electrodes that the header marks as bad.
     events : tuple of (float, str)
-        Seconds from the start, and what happened: a trigger's number, or MNE's words for a key press.
+        Time in seconds from the start, and description: a trigger's number, or MNE's name for a key press.
     started : datetime or None
-        When the recording started by the clock of its computer. Personal: never to be stored.
+        Start of the recording by its computer's clock. Personal data: must never be stored.
     provenance : dict
-        Reader, filter settings of the amplifier, channels left out.
+        Reader, amplifier filter settings, and channels left out.
     """
 
     signal_uv: np.ndarray
@@ -46,13 +46,13 @@ class CntRecording:
 
 
 def read_cnt(path: Path) -> CntRecording:
-    """Read a recording with MNE; everything but the 62 electrodes (M1, M2, ECG, HEO, VEO, ...) is left out.
+    """Read a recording with MNE; channels other than the 62 electrodes (M1, M2, ECG, HEO, VEO, ...) are left out.
 
     Raises
     ------
     InputError
-        When the file is missing, cut off or no Neuroscan file, an electrode is missing, the sampling rate is not
-        1000 Hz, or amplitudes are not those of EEG.
+        When the file is missing, truncated or not a Neuroscan file, an electrode is missing, the sampling rate is not
+        1000 Hz, or amplitudes are implausible for EEG.
     """
     import mne
 
@@ -67,7 +67,7 @@ def read_cnt(path: Path) -> CntRecording:
         signal = raw.get_data(picks=[rows[index] for index in order], verbose="error")
     except InputError:
         raise
-    except Exception as error:  # MNE's parser raises whatever the damage leads it to
+    except Exception as error:  # MNE's parser can raise almost any error on a damaged file
         raise InputError(str(path), f"MNE cannot read it ({reason_of(error)})", "Fetch the file again.") from None
     if raw.info["sfreq"] != SFREQ_HZ:
         raise InputError(str(path), f"sampled at {raw.info['sfreq']:g} Hz, expected 1000", "Use the original file.")
@@ -92,24 +92,24 @@ def read_cnt(path: Path) -> CntRecording:
 
 
 def cnt_files(folder: Path, pattern: str) -> dict[tuple[int, int], Path]:
-    """Find the .cnt files of a folder by subject and session; a repaired one takes the place of its original.
+    """Find the .cnt files of a folder by subject and session; a repaired file replaces its original.
 
     Raises
     ------
     InputError
-        When a file is named otherwise, or two are of one session.
+        When a file name does not match, or two files belong to one session.
     """
     found: dict[tuple[int, int], tuple[bool, Path]] = {}
     for path in sorted(folder.glob("*.cnt")):
         match = re.fullmatch(pattern, path.stem)
         if match is None:
-            raise InputError(str(path), "its name does not tell subject, session and date", "Move it elsewhere.")
+            raise InputError(str(path), "its name does not give subject, session and date", "Move it elsewhere.")
         groups = match.groupdict()
         place, repaired = (int(groups["subject"]), int(groups["session"])), bool(groups.get("repaired"))
         before = found.get(place)
         if before is not None and before[0] == repaired:
             raise InputError(
-                str(path), f"a second file of subject {place[0]}, session {place[1]}", "Move one of them away."
+                str(path), f"is a second file of subject {place[0]}, session {place[1]}", "Move one of them away."
             )
         if before is None or repaired:
             found[place] = (repaired, path)
@@ -117,14 +117,14 @@ def cnt_files(folder: Path, pattern: str) -> dict[tuple[int, int], Path]:
 
 
 def _excerpts(signal: np.ndarray) -> list[np.ndarray]:
-    """Views of a few stretches spread over a recording, which is too long to be measured whole."""
+    """Views of a few stretches spread over a recording that is too long to check in full."""
     length = int(_EXCERPT_SECONDS * SFREQ_HZ)
     starts = np.linspace(0, max(0, signal.shape[1] - length), _EXCERPTS).astype(int)
     return [signal[:, start : start + length] for start in starts]
 
 
 def _order(path: Path, names: list[str]) -> list[int]:
-    """Places in `names` of SEED's electrodes."""
+    """Index in `names` of each of SEED's electrodes."""
     if missing := [channel for channel in SEED_CHANNELS if channel not in names]:
         shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise InputError(str(path), f"lacks {len(missing)} of 62 electrodes: {shown}", "Use the original file.")

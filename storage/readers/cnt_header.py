@@ -1,6 +1,6 @@
-"""The parts of a Neuroscan .cnt header that say how long it is, and whether they can be believed.
+"""Length fields of a Neuroscan .cnt header, and whether they can be trusted.
 
-The header's number of samples is known to be wrong: 0, or overflowed. MNE needs it to tell 16 from 32 bits a sample.
+The header's number of samples is often wrong: 0, or overflowed. MNE needs it to tell 16-bit from 32-bit samples.
 """
 
 import struct
@@ -21,18 +21,18 @@ _WIDTH: dict[SampleFormat, int] = {"int16": 2, "int32": 4}
 
 
 def sample_format(path: Path) -> SampleFormat | None:
-    """How a file's samples are stored, where its header's number of samples does not tell; None where it does.
+    """Detect how samples are stored if the header's number of samples does not show it; None if it does.
 
     Raises
     ------
     InputError
-        When the number of samples in the header is not what the file holds, and its samples do not show their width.
+        When the header's number of samples does not match the file, and the samples do not reveal their width.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_FIXED_BYTES)
         if len(head) < _FIXED_BYTES or not head.startswith(b"Version 3"):
-            return None  # ANT's .cnt, or none at all: MNE says what it is
+            return None  # ANT's .cnt, or not a .cnt at all: MNE reports what it is
         num_channels = struct.unpack_from("<H", head, _NUM_CHANNELS)[0]
         stated = struct.unpack_from("<i", head, _NUM_SAMPLES)[0]
         table = struct.unpack_from("<I", head, _EVENT_TABLE)[0]
@@ -50,14 +50,14 @@ def sample_format(path: Path) -> SampleFormat | None:
         counts = " or ".join(f"{num_bytes / (width * num_channels):,.10g} of {8 * width} bits" for width in (2, 4))
         raise InputError(
             str(path),
-            f"its header counts {stated:,} samples, and the file holds {counts}",
-            "Have its software write it again, or convert it to EDF.",
+            f"its header counts {stated:,} samples, but the file holds {counts}",
+            "Export it again from the recording software, or convert it to EDF.",
         )
     return looks
 
 
 def _looks_like(content: bytes, num_channels: int) -> SampleFormat | None:
-    """Tell by the upper halves of 32 bits, which hardly change from sample to sample; None when it cannot be told."""
+    """Infer it from the upper halves of 32-bit words, which hardly change between samples; None if inconclusive."""
     usable = len(content) // (4 * num_channels) * 4 * num_channels
     halves = np.frombuffer(content[:usable], "<u2").reshape(-1, num_channels, 2)
     if len(halves) < 2:
@@ -66,6 +66,6 @@ def _looks_like(content: bytes, num_channels: int) -> SampleFormat | None:
     lower, upper = float(changes[0]), float(changes[1])
     if lower < 2 * _FEW:
         return None  # nothing varies
-    # An upper half changes with the sign at most, to and fro between 0 and -1: it has few values.
+    # An upper half changes at most with the sign, between 0 and -1, so it takes few values.
     kinds = np.mean([len(np.unique(halves[:, channel, 1])) for channel in range(num_channels)]) / len(halves)
     return "int32" if kinds < _FEW or upper < _FEW else "int16"

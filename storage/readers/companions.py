@@ -1,4 +1,4 @@
-"""Which files a recording consists of: headers, samples, markers, later parts; and which of them may be named."""
+"""Files that make up a recording (header, samples, markers, later parts), and which of them names it."""
 
 import re
 import tempfile
@@ -13,16 +13,16 @@ from storage.readers.base import assert_there, is_there
 _BYTES_PER_SAMPLE = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
 _HEADER_OF = {".eeg": (".vhdr",), ".dat": (".vhdr",), ".vmrk": (".vhdr",), ".fdt": (".set",)}
 FOLDERS = {".mff", ".ds", ".mefd"}
-"""Endings of folders that are one recording."""
+"""Suffixes of folders that are one recording."""
 _SAMPLES = ("data", "datfile")
-"""Fields in which EEGLAB names its file of samples."""
+"""EEGLAB fields that may hold the name of the samples file."""
 _MAYBE_A_PART = re.compile(r"(.*)(-\d+|_split-\d+)(_\w+)?(\.fif(?:\.gz)?)", re.IGNORECASE)
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """Files besides the named one that a recording is read from, as far as they are there or are links.
+    """Other files that a recording is read from, if they exist or are links.
 
-    BrainVision's samples and markers, EEGLAB's samples, the parts of a split FIF, the files in a folder (.mff).
+    BrainVision: samples and markers. EEGLAB: samples. Split FIF: the later parts. Folder (.mff): all files in it.
     """
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -41,12 +41,12 @@ def companions(path: Path) -> tuple[Path, ...]:
 
 
 def marker_file(path: Path) -> Path | None:
-    """A BrainVision header's file of markers; None for other formats."""
+    """Path of the marker file that a BrainVision header names; None for other formats."""
     return _beside(path, _text(path), "MarkerFile") if path.suffix.lower() == ".vhdr" else None
 
 
 def brainvision_units(path: Path) -> list[str]:
-    """Units of a BrainVision header's channels, in order and as they are spelt there; µV where none is stated."""
+    """Units of a BrainVision header's channels, in order and as spelt there; µV where none is stated."""
     fields = _channels(_text(path))
     return [(field[3].strip() if len(field) > 3 else "") or "µV" for field in fields]
 
@@ -58,7 +58,7 @@ def _channels(header: str) -> list[list[str]]:
 
 
 def header_of(path: Path) -> Path | None:
-    """Find the header file that a file of samples or markers belongs to; None where it is none or has none."""
+    """Find the header of a samples or marker file; None for any other file, or if there is no header."""
     for suffix in _HEADER_OF.get(path.suffix.lower(), ()):
         for header in [path.with_suffix(suffix), *sorted(path.parent.glob(f"*{suffix}"))]:
             if header.is_file() and path in companions(header):
@@ -67,7 +67,7 @@ def header_of(path: Path) -> Path | None:
 
 
 def first_part(path: Path) -> Path | None:
-    """Find the first file of a split FIF that a file is a later part of; None where it is none."""
+    """Find the first file of the split FIF that this file continues; None if it continues none."""
     match = _MAYBE_A_PART.fullmatch(path.name)
     if match is None:
         return None
@@ -78,32 +78,32 @@ def first_part(path: Path) -> Path | None:
 
 
 def _mff_of(path: Path) -> Path | None:
-    """The .mff folder that a file lies in."""
+    """The .mff folder that contains a file, if any."""
     folders = (parent for parent in path.parents if parent.suffix.lower() == ".mff")
     return next((folder for folder in folders if (folder / "info.xml").is_file()), None)
 
 
 def whole_of(path: Path) -> Path | None:
-    """Find the file (or folder) by which a recording is named that this one is a part of; None where it is itself."""
+    """Find the file or folder that names the recording this file is part of; None if this file is not such a part."""
     return _mff_of(path) or header_of(path) or first_part(path)
 
 
 def assert_header(path: Path) -> None:
-    """Refuse a file of samples or markers that is named in place of its header, and a later part of a split FIF."""
+    """Refuse a samples or marker file given instead of its header, and a later part of a split FIF."""
     if head := whole_of(path):
-        raise InputError(str(path), f"is a part of the recording {head.name}", f"Name {head.name} instead.")
+        raise InputError(str(path), f"is part of the recording {head.name}", f"Name {head.name} instead.")
 
 
 def assert_brainvision(path: Path) -> None:
-    """Compare a BrainVision recording's three files; other formats pass.
+    """Check that a BrainVision recording's three files agree; other formats pass.
 
-    A recording that was cut at a whole frame after its last marker cannot be told from a shorter one.
+    A recording truncated at a frame boundary after its last marker cannot be told from a shorter one.
 
     Raises
     ------
     InputError
-        When a file that the header names is missing, two channels have one name, the samples do not end with a whole
-        frame, or a marker lies behind the last sample.
+        When a file that the header names is missing, two channels have the same name, the samples do not end on a
+        frame boundary, or a marker lies after the last sample.
     """
     if path.suffix.lower() != ".vhdr":
         return
@@ -119,23 +119,23 @@ def assert_brainvision(path: Path) -> None:
     width = _BYTES_PER_SAMPLE.get(_setting(header, "BinaryFormat").upper())
     count = _setting(header, "NumberOfChannels")
     if width is None or "DataFile" not in beside or not count.isdigit() or int(count) == 0:
-        return  # text formats and damaged headers: MNE says what is wrong with them
+        return  # text formats and damaged headers: MNE reports what is wrong
     n_times, rest = divmod(beside["DataFile"].stat().st_size, width * int(count))
     if rest or not n_times:
-        raise InputError(str(beside["DataFile"]), "is cut off: it does not end with a whole sample", "Fetch it again.")
+        raise InputError(str(beside["DataFile"]), "is truncated: it ends in the middle of a sample", "Fetch it again.")
     if "MarkerFile" in beside:
         markers = re.findall(r"^Mk\d+=[^,\n]*,[^,\n]*,(\d+),", _text(beside["MarkerFile"]), flags=re.MULTILINE)
         if (last := max(map(int, markers), default=0)) > n_times:
             raise InputError(
                 str(beside["DataFile"]),
-                f"is cut off: {n_times:,} samples, and a marker at sample {last:,}",
+                f"is truncated: it holds {n_times:,} samples, but there is a marker at sample {last:,}",
                 "Fetch it again.",
             )
 
 
 @contextmanager
 def in_utf8(path: Path) -> Iterator[Path]:
-    """A BrainVision header that MNE can open: in UTF-8, as copies in a folder of their own where it is not."""
+    """Yield a BrainVision header that MNE can open: the file itself if it is UTF-8, else a temporary copy."""
     files = [path, marker_file(path)] if path.suffix.lower() == ".vhdr" else []
     texts = {file: _text(file) for file in files if file is not None and file.is_file()}
     if all(text.isascii() or text.encode() == file.read_bytes() for file, text in texts.items()):
@@ -159,13 +159,13 @@ def _beside(path: Path, header: str, key: str) -> Path | None:
 
 
 def _eeglab_samples(path: Path) -> list[Path]:
-    """The .fdt file that a .set file names, as MNE finds it: that name, else its own."""
+    """Find the .fdt file of a .set file as MNE does: under the name stored in it, else under the .set file's name."""
     own = path.with_suffix(".fdt")
     if not any(file.suffix.lower() == ".fdt" for file in path.parent.iterdir()):
         return []
     try:
         named = _named_in_73(path) if _is_matlab_73(path) else _named_in_matlab(path)
-    except Exception:  # a damaged file, or one whose reader is not installed: reading it says so
+    except Exception:  # damaged, or its reader is not installed: reading the file reports it
         return [own]
     for name in named:
         if name.lower().endswith(".fdt"):
@@ -199,19 +199,19 @@ def _named_in_73(path: Path) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _fif_parts(path: Path, mtime_ns: int) -> tuple[Path, ...]:
-    """Later parts of a split FIF, in order; none when the file cannot be read, which its reader says."""
+    """Later parts of a split FIF, in order; empty if the file cannot be read, which its reader reports."""
     import mne
 
     try:
         raw = mne.io.read_raw_fif(path, preload=False, on_split_missing="ignore", verbose="error")
-    except Exception:  # its reader says what is wrong with it
+    except Exception:  # its reader reports what is wrong
         return ()
     names = [Path(name).name for name in raw.filenames if name is not None]
     return tuple(path.with_name(name) for name in names if name != path.name)
 
 
 def _text(path: Path) -> str:
-    """A BrainVision file as text: UTF-8, or else the ANSI code page that older recorders write."""
+    """Read a BrainVision file as text: UTF-8, else the ANSI code page that older recorders write."""
     content = path.read_bytes()
     for encoding in ("utf-8-sig", "cp1252"):
         try:

@@ -1,8 +1,8 @@
-"""EDF+ and BDF+: when each record was recorded, and the annotations.
+"""EDF+ and BDF+: record onsets and annotations.
 
-https://www.edfplus.info/specs/edfplus.html. MNE passes over pauses between records in silence, in files that say that
-they are interrupted (EDF+D) and in files that say that they are not (EDF+C), and over annotations that end behind the
-signal.
+Specification: https://www.edfplus.info/specs/edfplus.html. MNE silently ignores pauses between records, both in files
+declared discontinuous (EDF+D) and in files declared continuous (EDF+C), and shortens or drops annotations that end
+after the signal.
 """
 
 import re
@@ -19,41 +19,41 @@ from storage.readers.timeline import Piece, whole
 
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?)?)?\x14(.*?)\x14?\x00", re.DOTALL)
 _FEWEST_STEPS = 2
-"""So many equal steps between records are a rate, not a pause."""
+"""From this many equal steps between records on, the step is a rate, not a pause."""
 
 Note = tuple[float, float, str]
-"""Seconds from the first sample, duration in seconds, description."""
+"""Onset in seconds from the first sample, duration in seconds, description."""
 
 
 @dataclass(frozen=True)
 class RecordTimes:
-    """Onset of each record in seconds from the first, and a remark where the header says otherwise."""
+    """Onset of each record in seconds from the first one, and a remark if the header contradicts it."""
 
     onsets: tuple[float, ...]
     remark: str | None = None
 
 
 def read_notes(path: Path, header: EdfHeader) -> tuple[list[Note], RecordTimes]:
-    """Annotations, and when each record begins; without annotations, records follow each other.
+    """Read annotations and record onsets; without an annotation signal, records are taken to follow each other.
 
-    A file whose header says that it is continuous (EDF+C) is believed as far as its records say so as well: the onset
-    that each record states goes before the header, unless all state the same one, which says nothing.
+    If the header declares the file continuous (EDF+C), the onsets that its records state take precedence over the
+    header, unless all of them are equal, which carries no information.
 
     Raises
     ------
     InputError
-        When a discontinuous file (EDF+D) does not say when a record begins, or the records of a continuous one begin
-        at even steps that are not as long as they are.
+        When a discontinuous file (EDF+D) does not state the onset of each record, or the records of a continuous file
+        begin at even steps that differ from the record duration.
     """
     follow = tuple(record * header.record_seconds for record in range(header.num_records))
     if not header.timed:
         if header.discontinuous:
-            raise InputError(str(path), "is discontinuous (EDF+D) without onsets of its records", "Export it as EDF+C.")
+            raise InputError(str(path), "is discontinuous (EDF+D) but states no record onsets", "Export it as EDF+C.")
         return [], RecordTimes(follow)
     found, stated = _lists(path, header)
     if header.discontinuous and None in stated:
         record = stated.index(None) + 1
-        raise InputError(str(path), f"record {record} does not say when it begins", "Export it as EDF+C.")
+        raise InputError(str(path), f"record {record} does not state its onset", "Export it as EDF+C.")
     onsets = _filled(stated, header.record_seconds)
     notes = [(onset - onsets[0], seconds, words) for onset, seconds, words in found]
     times = tuple(onset - onsets[0] for onset in onsets)
@@ -61,7 +61,7 @@ def read_notes(path: Path, header: EdfHeader) -> tuple[list[Note], RecordTimes]:
 
 
 def _lists(path: Path, header: EdfHeader) -> tuple[list[Note], list[float | None]]:
-    """Annotations as the file states their onsets, and the onset that each record states."""
+    """Annotations with their onsets as stated in the file, and the onset that each record states."""
     starts = np.cumsum([0, *header.samples]) * header.bytes_per_sample
     shape = (header.num_records, header.record_bytes)
     records = np.asarray(np.memmap(path, dtype="u1", mode="r", offset=header.header_bytes, shape=shape))
@@ -85,7 +85,7 @@ def _lists(path: Path, header: EdfHeader) -> tuple[list[Note], list[float | None
 
 
 def _filled(stated: Sequence[float | None], record_seconds: float) -> list[float]:
-    """Onsets of all records: one that states none follows the one before it."""
+    """Onsets of all records; a record that states none follows the previous one."""
     known = next(((record, onset) for record, onset in enumerate(stated) if onset is not None), (0, 0.0))
     filled, expected = [], known[1] - known[0] * record_seconds
     for onset in stated:
@@ -95,25 +95,25 @@ def _filled(stated: Sequence[float | None], record_seconds: float) -> list[float
 
 
 def _continuous(times: tuple[float, ...], follow: tuple[float, ...], header: EdfHeader, path: Path) -> RecordTimes:
-    """What to believe of the onsets in a file that says that it is continuous."""
+    """Decide which onsets to use in a file that is declared continuous."""
     steps, record, kind = np.diff(times), header.record_seconds, f"{path.suffix[1:].upper()}+C"
     sfreq_hz = max(header.rates_hz)
     if not (np.abs(steps - record) > _tolerance(times, record, sfreq_hz)).any():
         return RecordTimes(times)
     if not np.any(steps):
-        return RecordTimes(follow, "all records state one onset: they are taken to follow each other")
+        return RecordTimes(follow, "all records state the same onset: they are taken to follow each other")
     if len(steps) >= _FEWEST_STEPS and np.ptp(steps) < 0.5 / sfreq_hz:
         raise InputError(
             str(path),
-            f"a record begins every {steps.mean():g} s and lasts {record:g} s, in a file that says that it is "
+            f"a record begins every {steps.mean():g} s but lasts {record:g} s, although the file is declared "
             f"continuous ({kind})",
-            "Correct its header: the duration of a record, or that the signal is interrupted (+D).",
+            "Correct the record duration in its header, or declare the file discontinuous (+D).",
         )
-    return RecordTimes(times, f"the header says that it is continuous ({kind}), its records do not follow each other")
+    return RecordTimes(times, f"the header declares it continuous ({kind}), but its records do not follow each other")
 
 
 def pieces_of(header: EdfHeader, onsets: Sequence[float], sfreq_hz: float) -> tuple[Piece, ...]:
-    """Pieces of records that follow each other; one begins at each record that comes too late or too early."""
+    """Group records that follow each other into pieces; a record that comes too late or too early starts a new one."""
     record, per_record = header.record_seconds, round(header.record_seconds * sfreq_hz)
     follow = np.arange(len(onsets)) * record
     if np.abs(np.asarray(onsets) - follow).max(initial=0.0) <= 0.5 / sfreq_hz:
@@ -128,9 +128,9 @@ def pieces_of(header: EdfHeader, onsets: Sequence[float], sfreq_hz: float) -> tu
 
 
 def _tolerance(onsets: Sequence[float], record_seconds: float, sfreq_hz: float) -> np.ndarray:
-    """By how much each step between records may be off: half a sample, or what rounding did to onsets.
+    """Largest error allowed for each step between records: half a sample, or the rounding error of the onsets.
 
-    Onsets are written with a number of decimals (0.333, 0.667 of records of a third) or of digits (99999.8, 100000).
+    Onsets are written with a number of decimals (0.333, 0.667 for records of 1/3 s) or of digits (99999.8, 100000).
     """
     texts = [f"{abs(onset):.9f}".rstrip("0") for onset in onsets]
     decimals = max(len(text.partition(".")[2]) for text in texts)

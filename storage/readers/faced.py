@@ -22,9 +22,9 @@ SHAPE = (NUM_CLIPS, len(FILE_CHANNELS), int(CLIP_SECONDS * SFREQ_HZ))
 class FacedSource(Source):
     """FACED's processed EEG: a pickle per subject, 28 clips of (32, 7500) µV at 250 Hz, sorted by clip.
 
-    The pickle is read for its array only; anything else in it is refused. Its mastoids A2 and A1 are left out. Clips
-    were shown in an order of each subject's own, which `After_remarks.mat` (in `Data/sub000` or
-    `After_remarks/sub000`) holds; without it, a clip's number stands for its position.
+    Only the array is read from the pickle; any other object in it is refused. The mastoids A2 and A1 are left out. Each
+    subject saw the clips in an order of its own, which `After_remarks.mat` (in `Data/sub000` or
+    `After_remarks/sub000`) holds; without that file, the clip number is used as the position.
     """
 
     format: Literal["faced"] = "faced"
@@ -48,7 +48,7 @@ class FacedSource(Source):
         return refs
 
     def read(self, ref: RecordingRef) -> RawRecording:
-        """Read one subject's 28 clips, in the order shown where it is known."""
+        """Read one subject's 28 clips, in presentation order if it is known."""
         signals = load_arrays(ref.path)
         if not isinstance(signals, np.ndarray) or signals.shape != SHAPE or signals.dtype.kind not in "fi":
             held = f"{signals.dtype} {signals.shape}" if isinstance(signals, np.ndarray) else type(signals).__name__
@@ -71,7 +71,7 @@ class FacedSource(Source):
         )
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
-        """Return the signals and, where it is there, the order of presentation."""
+        """Return the signal file and, if it exists, the file with the order of presentation."""
         remarks = self._remarks(ref)
         return (ref.path, remarks) if remarks else (ref.path,)
 
@@ -81,9 +81,9 @@ class FacedSource(Source):
 
 
 def presentation_order(path: Path) -> list[int]:
-    """Read the clips 1..28 in the order in which a subject saw them.
+    """Read the order in which a subject saw the clips 1..28.
 
-    `After_remark` is an array of structures, one per clip in the order shown; its third field is the clip.
+    `After_remark` is an array of structures, one per clip in presentation order; the third field is the clip number.
 
     Raises
     ------
@@ -95,9 +95,11 @@ def presentation_order(path: Path) -> list[int]:
     try:
         rows = np.ravel(loadmat(path, variable_names=["After_remark"])["After_remark"])
         order = [int(np.ravel(row[2])[0]) for row in rows]
-    except Exception as error:  # SciPy's parser, or a content of another form
+    except Exception as error:  # an error of SciPy's parser, or unexpected content
         problem = f"holds no order of clips ({reason_of(error)})"
         raise InputError(str(path), problem, "Fetch the file again.") from None
     if sorted(order) != list(range(1, NUM_CLIPS + 1)):
-        raise InputError(str(path), f"{len(order)} clips that are not 1 to {NUM_CLIPS} once each", "Fetch it again.")
+        raise InputError(
+            str(path), f"lists {len(order)} clips that are not 1 to {NUM_CLIPS} once each", "Fetch it again."
+        )
     return order

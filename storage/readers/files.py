@@ -1,4 +1,4 @@
-"""Any file that MNE reads (EDF, BDF, FIF, BrainVision, EEGLAB, CNT), labelled by name, annotations or a table."""
+"""Any file that MNE reads (EDF, BDF, FIF, BrainVision, EEGLAB, CNT), labelled by file name, annotations or a table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +25,10 @@ class FilesSource(Source):
     r"""One file per recording; subject, session and label are named groups of a pattern on the file name.
 
     ``pattern: 'Subject(?P<subject>\d+)_(?P<label>[12])\.edf'`` with
-    ``label_of: {'1': rest, '2': mental_arithmetic}``. A file's position in its session is its place among the
-    session's files in the order of the group ``run``, if there is one, and of their names. Recordings are named
-    ``sub-<subject>_ses-<session>_run-<run or position>``: nothing else of a file's name reaches the store. In place
-    of the name, `labels_from` takes labels from annotations or from a table.
+    ``label_of: {'1': rest, '2': mental_arithmetic}``. A file's position in its session follows
+    from sorting the session's files by the group ``run``, if there is one, and then by name. Recordings are named
+    ``sub-<subject>_ses-<session>_run-<run or position>``: no other part of a file's name reaches the store.
+    `labels_from` takes labels from annotations or from a table instead of the name.
     """
 
     format: Literal["files"] = "files"
@@ -39,14 +39,14 @@ class FilesSource(Source):
     labels: LabelSet
     label_of: dict[str, str] = Field(default_factory=dict)
     crop_seconds: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Stretch (start, stop) in seconds to keep, by label of the name; the whole file where a label is not named."""
+    """Stretch to keep, (start, stop) in seconds, by label in the file name; labels not listed keep the whole file."""
     labels_from: Annotated[AnnotationLabels | TableLabels, Field(discriminator="kind")] | None = None
     unit: Unit | None = None
-    """What the files' numbers are in, where their headers are wrong or silent."""
+    """Unit of the files' numbers, if their headers state it wrongly or not at all."""
     montage: Cap | None = None
-    """BioSemi cap whose connectors (A1, A2, ...) the channels are named by."""
+    """BioSemi cap whose connectors (A1, A2, ...) the channels are named after."""
     rename: dict[str, str] = Field(default_factory=dict)
-    """The files' channel name -> name of the 10-05 system, or `drop`."""
+    """Channel name in the files -> name in the 10-05 system, or `drop`."""
 
     @field_validator("pattern")
     @classmethod
@@ -65,7 +65,7 @@ class FilesSource(Source):
         check_labels(self.labels, [*self.label_of.values(), *self.crop_seconds, *given])
         for label, (start, stop) in self.crop_seconds.items():
             if not 0 <= start < stop:
-                raise ValueError(f"crop_seconds of {label}: {start}..{stop} is no stretch")
+                raise ValueError(f"crop_seconds of {label}: {start}..{stop} s is not a valid stretch")
         if self.labels_from and ("(?P<label>" in self.pattern or self.label_of or self.crop_seconds):
             raise ValueError("labels come from the file name (label, label_of, crop_seconds) or from labels_from")
         return self
@@ -80,7 +80,7 @@ class FilesSource(Source):
         return self.listing().refs
 
     def listing(self) -> Listing:
-        """Match the files; what is read together with another file is left out."""
+        """Match the files against the pattern; files that are read as part of another one are left out."""
         found = list_matching(self.root, self.pattern)
         return (
             found if not isinstance(self.labels_from, TableLabels) else replace(found, refs=self._by_table(found.refs))
@@ -101,7 +101,7 @@ class FilesSource(Source):
         return stated
 
     def read(self, ref: RecordingRef) -> RawRecording:
-        """Read one file: as one trial labelled by its name, or with the trials that `labels_from` names."""
+        """Read one file: as one trial labelled by its name, or with the trials that `labels_from` defines."""
         file = read_continuous(ref.path, ChannelConfig(unit=self.unit, montage=self.montage, rename=self.rename))
         if self.labels_from is None:
             return one_trial(file, ref, self._label(ref), self.crop_seconds)
@@ -114,7 +114,7 @@ class FilesSource(Source):
         return trials_of(file, stretches, ref)
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
-        """Return the file, those that its format keeps beside it (BrainVision, EEGLAB), and the label table."""
+        """Return the file, the companion files of its format (BrainVision, EEGLAB), and the label table."""
         table = (self.labels_from.file(self.root),) if isinstance(self.labels_from, TableLabels) else ()
         return (ref.path, *companions(ref.path), *table)
 
@@ -123,14 +123,14 @@ class FilesSource(Source):
 
 
 def check_labels(labels: LabelSet, words: list[str]) -> None:
-    """Raise `ValueError` at a label outside the label set."""
+    """Raise `ValueError` for a label outside the label set."""
     for label in words:
         if label not in labels.names:
             raise ValueError(f"label {label!r} is not one of {', '.join(labels.names)}")
 
 
 def require_label(labels: LabelSet, label: str | None, place: str, field: str) -> None:
-    """Raise `InputError` at a label outside the label set."""
+    """Raise `InputError` for a label outside the label set."""
     if label is not None and label not in labels.names:
         raise InputError(place, f"label {label!r} is not in {labels.names}", f"Correct `source.{field}`.")
 
@@ -146,7 +146,7 @@ def label_by_name(pattern: str, label_of: dict[str, str], labels: LabelSet, path
 def one_trial(
     file: Continuous, ref: RecordingRef, label: str | None, crop_seconds: dict[str, tuple[float, float]]
 ) -> RawRecording:
-    """All of a file as one trial (one per piece), or the stretch of recording time named for its label."""
+    """Make the whole file one trial (one per piece), or only the stretch that `crop_seconds` gives for its label."""
     if (label or "") not in crop_seconds:
         provenance = file.provenance | {"start_seconds": 0.0}
         return whole_pieces(replace(file, provenance=provenance), label, ref)

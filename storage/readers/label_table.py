@@ -19,9 +19,9 @@ _OPTIONAL = ("start_seconds", "stop_seconds", "clip", "subject", "session")
 class TableLabels(BaseModel):
     """Labels from a table with the columns ``file`` and ``label``, and any of the optional ones.
 
-    ``start_seconds``, ``stop_seconds`` of recording time, pauses counted (the whole file without them), ``clip`` (a
-    number: what was shown), ``subject``, ``session`` (in place of the pattern's groups). One row per trial; ``file``
-    is the file's path below `root`, or its name.
+    There is one row per trial; ``file`` is the file's path below `root`, or its name. Optional columns are
+    ``start_seconds`` and ``stop_seconds`` (recording time including pauses; without them, the whole file), ``clip``
+    (number of the stimulus), ``subject`` and ``session`` (instead of the pattern's groups).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,10 +30,10 @@ class TableLabels(BaseModel):
     path: str = Field(min_length=1)
     """CSV, TSV or Excel file; relative to `root`."""
     label_of: dict[str, str] = Field(default_factory=dict)
-    """The table's word -> label; a word that is not named is the label."""
+    """Value in the table -> label; a value that is not listed is used as the label itself."""
 
     def file(self, root: Path) -> Path:
-        """Where the table is."""
+        """Path of the table."""
         return root / self.path
 
     def rows(self, root: Path, path: Path) -> pd.DataFrame:
@@ -44,19 +44,21 @@ class TableLabels(BaseModel):
         return exact if len(exact) else table[table["file"] == path.name]
 
     def entity(self, root: Path, path: Path, column: Literal["subject", "session"]) -> str | None:
-        """Subject or session that the table states for a recording.
+        """Subject or session that the table gives for a recording; None if it gives none.
 
         Raises
         ------
         InputError
-            When its rows contradict each other.
+            When its rows contradict each other or leave it empty.
         """
         rows = self.rows(root, path)
         if column not in rows or not len(rows):
             return None
         words = rows[column].unique()
         if len(words) > 1 or not words[0]:
-            raise InputError(str(self.file(root)), f"no single {column} for {path.name}", "State one in all its rows.")
+            raise InputError(
+                str(self.file(root)), f"gives no single {column} for {path.name}", "Give the same one in all its rows."
+            )
         return str(words[0])
 
     def stretches(self, root: Path, path: Path, file: Continuous) -> list[Stretch]:
@@ -65,7 +67,7 @@ class TableLabels(BaseModel):
         Raises
         ------
         InputError
-            When the table does not name the recording, or a row's times or clip are no numbers.
+            When the table has no row for the recording, or a row's times or clip are not valid numbers.
         """
         rows, place = self.rows(root, path), str(self.file(root))
         if not len(rows):
@@ -75,7 +77,9 @@ class TableLabels(BaseModel):
             start = _number(row.get("start_seconds") or "0", place, "start_seconds")
             stop = _number(row.get("stop_seconds") or str(file.end), place, "stop_seconds")
             if stop <= start:
-                raise InputError(place, f"{path.name}: {start:g}..{stop:g} s is no stretch", "Correct the row.")
+                raise InputError(
+                    place, f"{path.name}: {start:g}..{stop:g} s is not a valid stretch", "Correct the row."
+                )
             clip = int(_number(row["clip"], place, "clip")) if row.get("clip") else None
             label = self.label_of.get(str(row["label"]), str(row["label"]))
             found.append(Stretch(start, stop, label, clip))
@@ -86,11 +90,11 @@ def _number(word: str, place: str, column: str) -> float:
     try:
         return float(word.replace(",", ".") if word.count(",") == 1 and "." not in word else word)
     except ValueError:
-        raise InputError(place, f"{column} {word!r} is no number", "Correct the table.") from None
+        raise InputError(place, f"{column} {word!r} is not a number", "Correct the table.") from None
 
 
 def _semicolons(text: str) -> bool:
-    """Whether the first line is separated by semicolons, as where numbers have a decimal comma."""
+    """Whether semicolons separate the first line's columns, as is usual with decimal commas."""
     first = text.partition("\n")[0]
     return first.count(";") > first.count(",")
 
@@ -106,9 +110,9 @@ def _load(path: Path, mtime_ns: int) -> pd.DataFrame:
             text = read_text(path)
             separator = "\t" if path.suffix.lower() == ".tsv" else ";" if _semicolons(text) else ","
             table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
-    except Exception as error:  # pandas lets the errors of its parsers through
+    except Exception as error:  # pandas passes on any error of its parsers
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(str(path), f"is no table ({reason})", "Save it as CSV, TSV or Excel.") from error
+        raise InputError(str(path), f"is not a table ({reason})", "Save it as CSV, TSV or Excel.") from error
     if missing := [name for name in ("file", "label") if name not in table]:
         raise InputError(
             str(path), f"lacks the column {missing[0]}", f"Give it file, label and any of {', '.join(_OPTIONAL)}."

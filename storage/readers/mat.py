@@ -1,4 +1,4 @@
-"""MAT v5 files: some variables of a file that holds many."""
+"""MAT v5 files: reading selected variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,30 +16,30 @@ def variable_names(path: Path) -> list[str]:
 
     try:
         return [name for name, _, _ in whosmat(path)]
-    except Exception as error:  # SciPy's parser raises whatever the damage leads it to
+    except Exception as error:  # SciPy's parser can raise almost any error on a damaged file
         _refuse(path, error)
 
 
 def load_variables(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Load some numeric variables of a MAT v5 file; those it does not hold are left out.
+    """Load selected numeric variables of a MAT v5 file; variables that it does not hold are left out.
 
     Parameters
     ----------
     path : Path
         The file.
     names : mapping of str to str
-        Variables to load, and how an error calls them: their own names may be a person's initials.
+        Variables to load -> their names in error messages, as a variable may be named after a person's initials.
 
     Raises
     ------
     InputError
-        When the file is missing or truncated, is no MAT v5 file, or a variable is not numeric.
+        When the file is missing, truncated or not a MAT v5 file, or a variable is not numeric.
     """
     from scipy.io import loadmat
 
     try:
         values = loadmat(path, variable_names=list(names))
-    except Exception as error:  # SciPy's parser raises whatever the damage leads it to
+    except Exception as error:  # SciPy's parser can raise almost any error on a damaged file
         _refuse(path, error)
     found = {name: values[name] for name in names if name in values}
     for name, value in found.items():
@@ -51,4 +51,6 @@ def load_variables(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray
 def _refuse(path: Path, error: Exception) -> NoReturn:
     if not path.exists():
         raise InputError(str(path), "no such file", "Fetch it, or correct `source.root`.") from None
-    raise InputError(str(path), f"not a whole MAT v5 file ({reason_of(error)})", "Fetch the file again.") from None
+    raise InputError(
+        str(path), f"is not a complete MAT v5 file ({reason_of(error)})", "Fetch the file again."
+    ) from None

@@ -1,4 +1,4 @@
-"""Folders of EGI Net Station (.mff), which MNE reads with mffpy: what it passes over in silence."""
+"""Folders of EGI Net Station (.mff), which MNE reads with mffpy: checks that MNE leaves out."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ def assert_no_averages(path: Path) -> None:
     Raises
     ------
     InputError
-        When the folder's history says that it holds averages.
+        When the folder's history marks its content as averages.
     """
     history = path / "history.xml"
     if not history.is_file():
@@ -26,5 +26,5 @@ def assert_no_averages(path: Path) -> None:
 
 
 def starts(raw: Any) -> list[int]:
-    """Samples, in recording time, at which an epoch of the recording begins: where the amplifier was started again."""
+    """First sample of each epoch of the recording: a new epoch begins where the amplifier was restarted."""
     return [int(first) for first in raw._raw_extras[0]["first_samps"]]

@@ -1,4 +1,4 @@
-"""One file through MNE: scalp EEG in µV, its gaps and annotations, and nothing of the header's personal fields."""
+"""Reading one file with MNE: scalp EEG in µV, gaps and annotations, without the header's personal fields."""
 
 import io
 import logging
@@ -35,22 +35,22 @@ from storage.signal.channels import canonical_channel, check_renames, select_eeg
 from storage.signal.units import Unit, assert_like_neighbours, assert_plausible, is_other, resolve_units, uv_per
 
 _BRAINVISION_SCALES = {"V": 1.0, "µV": 1e-6, "uV": 1e-6, "mV": 1e-3, "nV": 1e-9, "µS": 1e-6, "uS": 1e-6}
-"""By what MNE multiplies numbers of a BrainVision file, by the unit; by 1 what it does not know."""
+"""Factor by which MNE multiplies the numbers of a BrainVision file, by unit; 1 for units that it does not know."""
 _CUT_SHORT = re.compile(r"\d+ annotation\(s\)")
 _LIKE_VOLTS: dict[float | None, Unit] = {1e6: "V", 1e3: "mV", 1.0: "uV"}
 
 
 class ChannelConfig(BaseModel):
-    """What a file does not say of its channels."""
+    """Information about the channels that a file does not give."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: Unit | None = None
-    """What the file's numbers are in, where its header is wrong or silent."""
+    """Unit of the file's numbers, if its header states it wrongly or not at all."""
     montage: Cap | None = None
-    """BioSemi cap whose connectors (A1, A2, ...) the channels are named by."""
+    """BioSemi cap whose connectors (A1, A2, ...) the channels are named after."""
     rename: dict[str, str] = Field(default_factory=dict)
-    """The file's channel name -> name of the 10-05 system, or `drop`."""
+    """Channel name in the file -> name in the 10-05 system, or `drop`."""
 
     @field_validator("rename")
     @classmethod
@@ -61,42 +61,43 @@ class ChannelConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Beside:
-    """What is known of a file's channels from a table beside it (BIDS)."""
+    """Information about a file's channels from a side-car table (BIDS)."""
 
     types: Mapping[str, str] = field(default_factory=dict)
-    """MNE's type by name; in place of the file's."""
+    """MNE channel type by channel name; overrides the file's."""
     units: Mapping[str, str] = field(default_factory=dict)
-    """Unit by name, where the file names none."""
+    """Unit by channel name, used where the file states none."""
     bads: frozenset[str] = frozenset()
+    """Names of the bad channels."""
     names: tuple[str, ...] | None = None
-    """All channels that the table has."""
+    """All channels that the table lists; None without a table."""
     place: str = ""
-    """The table."""
+    """Path of the table, for error messages."""
 
     def assert_names(self, names: Sequence[str], types: Sequence[str], place: str) -> None:
-        """Refuse a table that speaks of other channels than the file holds; their order does not matter.
+        """Refuse a table whose channels are not those of the file; their order does not matter.
 
         Raises
         ------
         InputError
-            Naming a channel that only one of them has; one of the file that is no EEG may be missing in the table.
+            When the table lists a channel that the file lacks, or lacks an EEG channel of the file.
         """
         if self.names is None:
             return
         if unknown := [name for name in self.names if name not in names]:
             raise InputError(
-                self.place, f"names {', '.join(unknown[:3])}, which {place} does not hold", "Correct the table."
+                self.place, f"lists {', '.join(unknown[:3])}, which {place} does not hold", "Correct the table."
             )
         missing = [name for name, kind in zip(names, types, strict=True) if kind == "eeg" and name not in self.names]
         if missing := [name for name in missing if canonical_channel(name) is not None]:
             raise InputError(
-                self.place, f"does not name {', '.join(missing[:3])}, which {place} holds", "Correct the table."
+                self.place, f"does not list {', '.join(missing[:3])}, which {place} holds", "Correct the table."
             )
 
 
 @dataclass(frozen=True)
 class Continuous:
-    """A file's EEG: (n_chans, n_times) in µV, and the stretches of it without a gap inside."""
+    """A file's EEG: the signal, (n_chans, n_times) in µV, and its pieces without gaps."""
 
     channels: tuple[str, ...]
     sfreq_hz: float
@@ -108,11 +109,11 @@ class Continuous:
 
     @property
     def end(self) -> float:
-        """Recording time of the end, in seconds."""
+        """Recording time at which the file ends, in seconds."""
         return max(piece.end for piece in self.pieces)
 
     def cut(self, trials: list[TrialSpan]) -> RawRecording:
-        """Hand out the pieces together with trials in them."""
+        """Cut the signal into its pieces and combine them with the trials in them."""
         pieces = [self.signal_uv[:, piece.start : piece.stop] for piece in self.pieces]
         onsets = tuple(piece.onset for piece in self.pieces)
         return RawRecording(self.channels, self.sfreq_hz, pieces, trials, self.bads, self.provenance, onsets)
@@ -124,7 +125,7 @@ def read_file(path: Path, config: ChannelConfig | None = None) -> RawRecording:
     Raises
     ------
     InputError
-        As `read_continuous`.
+        For the same reasons as `read_continuous`.
     """
     file = read_continuous(path, config)
     spans = [
@@ -135,18 +136,18 @@ def read_file(path: Path, config: ChannelConfig | None = None) -> RawRecording:
 
 
 def read_continuous(path: Path, config: ChannelConfig | None = None, beside: Beside | None = None) -> Continuous:
-    """Read one recording; what its file says of time, units and names is checked before it is believed.
+    """Read one recording; the times, units and names that its file states are checked before they are used.
 
     Channels that are not EEG, by MNE's type or by name, are left out and named in the provenance. EEG channels of
-    EDF and BDF are read at their own rate, whatever the rates of the others. A file without annotations that has a
-    stimulus channel has its triggers as annotations.
+    EDF and BDF are read at their own rate, regardless of the rates of other channels. If a file has a stimulus channel
+    but no annotations, its triggers become annotations.
 
     Raises
     ------
     InputError
-        When the file is cut off or incomplete, MNE cannot read it, no channel is a scalp electrode, EEG channels have
-        different rates, equal names, no voltage as unit or no scale, samples are not finite, or amplitudes are not
-        those of EEG.
+        When the file is truncated or incomplete, MNE cannot read it, no channel is a scalp electrode, EEG channels have
+        different rates, equal names, a unit that is not a voltage or no scale, samples are not finite, or amplitudes
+        are implausible for EEG.
     """
     import mne
 
@@ -202,7 +203,7 @@ def read_continuous(path: Path, config: ChannelConfig | None = None, beside: Bes
 
 @dataclass(frozen=True)
 class Selection:
-    """The scalp EEG among a file's channels: places, the file's names, canonical names, and what is left out."""
+    """Scalp EEG channels of a file: indices, names in the file, canonical names, and the names of channels left out."""
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
@@ -216,7 +217,7 @@ def select(names: Sequence[str], types: Sequence[str], config: ChannelConfig, pl
     Raises
     ------
     InputError
-        When none is a scalp electrode, or two are the same.
+        When no channel is a scalp electrode, or two are the same electrode.
     """
     rows, channels = select_eeg(names, place, types=types, montage=config.montage, rename=config.rename)
     dropped = tuple(name for row, name in enumerate(names) if row not in rows)
@@ -224,7 +225,7 @@ def select(names: Sequence[str], types: Sequence[str], config: ChannelConfig, pl
 
 
 def assert_file(path: Path) -> None:
-    """Refuse what is no recording at all: nothing, a folder, an empty file, a web page, a part of another file."""
+    """Refuse what cannot be a recording: a missing or empty file, a folder, a web page, a part of another recording."""
     assert_there(path)
     if not path.exists():
         raise InputError(str(path), "no such file", "Correct the path.")
@@ -246,13 +247,13 @@ def assert_file(path: Path) -> None:
 
 
 def _by_mne(path: Path, **options: Any) -> tuple[Any, bool]:
-    """Open a file; also tell whether MNE said that it shortened annotations or left them out."""
+    """Open a file; also return whether MNE warned that it shortened or omitted annotations."""
     import mne
 
     suffix = path.suffix.lower()
     read = mne.io.read_raw
     if suffix in {".edf", ".bdf"}:
-        options["encoding"] = "latin1"  # any byte is one; the annotations are read elsewhere
+        options["encoding"] = "latin1"  # decodes any byte; annotations are read elsewhere
     elif suffix == ".cnt" and (width := sample_format(path)) is not None:
         read, options["data_format"] = mne.io.read_raw_cnt, width
     try:
@@ -263,14 +264,14 @@ def _by_mne(path: Path, **options: Any) -> tuple[Any, bool]:
                 mff.assert_no_averages(path)
     except InputError:
         raise
-    except Exception as error:  # MNE's parsers raise whatever the damage leads them to
+    except Exception as error:  # MNE's parsers can raise almost any error on a damaged file
         raise unreadable(path, error) from None
     return raw, any(_CUT_SHORT.search(str(one.message)) for one in said)
 
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Have MNE's warnings collected and not printed: they may quote a header; nor what mffpy prints."""
+    """Suppress what MNE logs, as it may quote a header, and what mffpy prints; warnings are still collected."""
 
     def nothing(record: logging.LogRecord) -> bool:
         return False
@@ -285,31 +286,31 @@ def _unlogged() -> Iterator[None]:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """Say which file a parser gave up on, and why, without quoting the file."""
+    """Error that names the file that a parser failed on, and the reason, without quoting the file."""
     text, suffix = str(error), path.suffix.lower()
     if suffix == ".set" and "number of trials" in text:
         return InputError(
             str(path),
             "holds epochs, not a continuous recording",
-            "Save the data set as it was before epochs were cut (EEGLAB: File > Save), and name that file.",
+            "In EEGLAB, save the data set from before it was cut into epochs (File > Save), and name that file.",
         )
     if suffix == ".set" and ("v7.3" in text or "HDF reader" in text):
         return InputError(
             str(path),
-            "is a MATLAB 7.3 file, for which pymatreader is not installed",
+            "is a MATLAB 7.3 file, which requires pymatreader, and that is not installed",
             "Install it (pip install pymatreader), or save the file again in EEGLAB with -v7.",
         )
     if suffix == ".set" and re.search(r"Could not find the \.fdt|\.fdt not found", text):
         return InputError(
             str(path),
-            "the .fdt file with its samples is missing",
-            f"Put it beside this one, under the name that it had or as {path.stem}.fdt.",
+            "the .fdt file that holds its samples is missing",
+            f"Put it in the same folder, under its original name or as {path.stem}.fdt.",
         )
     if lacking := re.search(r"the module (\w+) is needed", text):
         return InputError(
             str(path),
-            f"reading {suffix} takes {lacking[1]}, which is not installed",
-            f"Install it (pip install {lacking[1]}), or have its software export EDF or BrainVision.",
+            f"reading {suffix} requires {lacking[1]}, which is not installed",
+            f"Install it (pip install {lacking[1]}), or export EDF or BrainVision from the recording software.",
         )
     return InputError(
         str(path), f"MNE cannot read it ({reason_of(error)})", "Fetch it again, or convert it to EDF or FIF."
@@ -317,19 +318,19 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def reason_of(error: Exception) -> str:
-    """First line of a parser's message without what it quotes: that may be a patient's name out of a header."""
+    """First line of a parser's message without quoted text, which may be a patient's name from a header."""
     first = next(iter(str(error).splitlines()), "")
     unquoted = re.sub(r"""b?(['"]).*?\1""", "...", first)
     return re.split(r"['\"]", unquoted)[0].strip() or type(error).__name__
 
 
 def types_of(raw: Any, path: Path, beside: Beside) -> list[str]:
-    """MNE's type of each channel; a BrainVision channel is EEG unless its unit is known to be of something else.
+    """MNE's type of each channel; a BrainVision channel counts as EEG unless its unit is known not to be a voltage.
 
     Raises
     ------
     InputError
-        When channels have a kind that MNE does not know.
+        When a channel has a kind that MNE does not know.
     """
     try:
         types = raw.get_channel_types()
@@ -345,7 +346,7 @@ def types_of(raw: Any, path: Path, beside: Beside) -> list[str]:
 
 def _assert_one_rate(path: Path, raw: Any, header: edf.EdfHeader, chosen: Selection) -> None:
     if len(raw.ch_names) != len(header.rates_hz):
-        raise InputError(str(path), "MNE sees other channels than its header names", "Export it again.")
+        raise InputError(str(path), "MNE reads other channels than its header names", "Export it again.")
     rates = [header.rates_hz[row] for row in chosen.rows]
     by_rate = Counter(rates)
     edf.assert_rate(by_rate.most_common(1)[0][0], str(path))
@@ -375,10 +376,10 @@ def _edf_uv(
 def _volts(
     raw: Any, chosen: Selection, config: ChannelConfig, beside: Beside, path: Path
 ) -> tuple[np.ndarray, list[float]]:
-    """Samples in µV, from MNE's, which are in V as far as it understood the unit; and µV per number of the file."""
+    """Convert MNE's samples, in V only if it knows the file's unit, to µV; also return µV per unit of each channel."""
     try:
         signal = raw.get_data(picks=list(chosen.rows))
-    except Exception as error:  # MNE's parsers raise whatever the damage leads them to
+    except Exception as error:  # MNE's parsers can raise almost any error on a damaged file
         raise unreadable(path, error) from None
     if path.suffix.lower() == ".vhdr":
         units = brainvision_units(path)

@@ -1,4 +1,4 @@
-"""Recordings named by what a pattern finds in their files' names, never by the names themselves."""
+"""Recording ids built from the groups that a pattern matches in file names; the names themselves are never used."""
 
 import re
 from collections import defaultdict
@@ -21,47 +21,47 @@ def check_pattern(pattern: str) -> str:
 
 
 def group_of(pattern: str, path: Path, group: str) -> str | None:
-    """What one group of the pattern finds in a file's name."""
+    """Text that one group of the pattern matches in a file's name; None if there is none."""
     match = re.fullmatch(pattern, path.name)
     return match.groupdict().get(group) if match else None
 
 
 def recording_id(subject: str, session: str, run: str | int, path: Path) -> str:
-    """``sub-<subject>_ses-<session>_run-<run>``, of letters and digits.
+    """Build ``sub-<subject>_ses-<session>_run-<run>``, keeping only letters and digits of each value.
 
     Raises
     ------
     InputError
-        When nothing is left of an entity.
+        When a value has neither.
     """
     entities = {"sub": subject, "ses": session, "run": str(run)}
     plain = {key: re.sub(r"[^A-Za-z0-9]", "", value) for key, value in entities.items()}
     for key, value in plain.items():
         if not value:
             raise InputError(
-                str(path), f"its {key} {entities[key]!r} has neither letter nor digit", "Correct `source.pattern`."
+                str(path), f"its {key} {entities[key]!r} contains no letter or digit", "Correct `source.pattern`."
             )
     return "_".join(f"{key}-{value}" for key, value in plain.items())
 
 
 def list_matching(root: Path, pattern: str) -> Listing:
-    """Match the files of a folder, subfolders included, against a pattern on their names.
+    """Match the names of the files in a folder, including subfolders, against a pattern.
 
-    A file's position in its session is its place in the order of the group ``run``, if there is one, and of names.
-    A file that is read together with another one that matches (samples of a header, a later part of a split FIF) is
-    left out. A link to what is not there is a recording, so that reading it says so.
+    A file's position in its session follows from sorting by the group ``run``, if there is one, and then by name.
+    A file that is read as part of another matching file (samples of a header, a later part of a split FIF) is left out.
+    A broken link is listed, so that reading it reports the missing content.
 
     Raises
     ------
     InputError
-        When nothing matches, or two files would have one id.
+        When nothing matches, or two files would have the same id.
     """
     sessions: dict[tuple[str, str], list[tuple[str | None, Path]]] = defaultdict(list)
     matching = {path: match for path in root.glob("**/*") if (match := re.fullmatch(pattern, path.name))}
     left_out = []
     for path, match in sorted(matching.items(), key=lambda item: (item[0].name, item[0])):
         if (head := whole_of(path)) is not None and head in matching:
-            left_out.append(f"{path}: is read as a part of {head.name}")
+            left_out.append(f"{path}: is read as part of {head.name}")
         elif is_there(path):
             groups = match.groupdict()
             files = sessions[groups["subject"], groups.get("session") or "1"]
@@ -84,19 +84,19 @@ def list_matching(root: Path, pattern: str) -> Listing:
 
 def assert_distinct(
     refs: list[RecordingRef],
-    remedy: str = "Tell them apart by the groups subject, session and run of `source.pattern`.",
+    remedy: str = "Distinguish them by the groups subject, session and run of `source.pattern`.",
 ) -> None:
-    """Refuse two files with one id, naming both."""
+    """Refuse two files with the same id, naming both."""
     seen: dict[str, RecordingRef] = {}
     for ref in refs:
         if (other := seen.setdefault(ref.recording_id, ref)) is not ref:
             raise InputError(
                 str(ref.path),
-                f"has the same id {ref.recording_id} as {other.path}",
+                f"has the same id as {other.path}: {ref.recording_id}",
                 remedy,
             )
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Key that sorts numbers in a text by their size."""
+    """Sort key that orders numbers in a text by value."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -1,4 +1,4 @@
-"""What happened in a recording: annotations and triggers of every format, in recording time and in one form."""
+"""Annotations and triggers of every format in one common form, in recording time."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ import numpy as np
 from storage.readers.timeline import break_at
 
 _BREAK = re.compile(r"(EDGE |BAD[ _])?boundary|New Segment/.*|BAD_ACQ_SKIP", re.IGNORECASE)
-"""Annotations by which MNE, EEGLAB and BrainVision say that the signal was interrupted."""
+"""Annotations with which MNE, EEGLAB and BrainVision mark an interruption of the signal."""
 _SKIPPED = "BAD_ACQ_SKIP"
 _EEGLAB_BREAK = "-99"
 _STIMULI = ("STI101", "STI 014", "Status")
-"""Stimulus channels that hold all of a recording's triggers, by MNE's names; the first that is there counts."""
+"""MNE's names of stimulus channels that hold all triggers of a recording; the first one present is used."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Annotation:
     Attributes
     ----------
     onset, seconds : float
-        When it begins and how long it lasts.
+        Onset and duration in seconds.
     words : tuple of str
-        What it is called; the first is what is shown, each may be what a label is given for.
+        Descriptions; the first one is shown, and any of them can be mapped to a label.
     """
 
     onset: float
@@ -38,19 +38,19 @@ class Annotation:
 
     @property
     def description(self) -> str:
-        """What it is called."""
+        """Description that is shown."""
         return self.words[0]
 
 
 def annotation(onset: float, seconds: float, *words: str) -> Annotation:
-    """Describe a stretch; spaces at the ends say nothing, and a number is also known without what does not count."""
+    """Make an annotation: words lose surrounding spaces; numbers are also listed in plain form (``1.0`` as ``1``)."""
     said = [word.strip("\0 \t\r\n") for word in words]
     plain = [number for word in said if (number := _plain_number(word)) is not None]
     return Annotation(float(onset), float(seconds), tuple(dict.fromkeys([*said, *plain])))
 
 
 def _plain_number(word: str) -> str | None:
-    """``1`` for ``1.0`` and ``01``; all digits stay."""
+    """Plain form of a number, ``1`` for ``1.0`` and ``01``, with all significant digits; None for other words."""
     if not re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?", word):
         return None
     try:
@@ -61,14 +61,14 @@ def _plain_number(word: str) -> str | None:
 
 
 def in_order(notes: Iterable[Annotation]) -> tuple[Annotation, ...]:
-    """Annotations by onset."""
+    """Sort annotations by onset."""
     return tuple(sorted(notes, key=lambda note: note.onset))
 
 
 def breaks_of(notes: Sequence[Annotation], sfreq_hz: float, path: Path) -> tuple[list[int], list[tuple[int, int]]]:
-    """Samples at which annotations say that the signal was interrupted, and stretches that they say were skipped.
+    """Find samples at which annotations mark an interruption, and stretches (first, stop) that they mark as skipped.
 
-    Holds where time is counted in samples, which is so in every format that has such annotations.
+    Assumes that times are counted in samples, as in every format that has such annotations.
     """
     words = {note.description for note in notes}
     coded = path.suffix.lower() == ".set" and all(_is_number(word) or _BREAK.fullmatch(word) for word in words)
@@ -83,7 +83,7 @@ def breaks_of(notes: Sequence[Annotation], sfreq_hz: float, path: Path) -> tuple
 
 
 def tells_events(notes: Sequence[Annotation]) -> bool:
-    """Whether any annotation says that something happened, not only that the signal is interrupted or bad."""
+    """Whether any annotation describes an event, not just an interrupted or bad signal."""
     return any(not re.match(r"bad|edge|boundary|New Segment/", note.description, re.IGNORECASE) for note in notes)
 
 
@@ -97,12 +97,12 @@ def told_by_mne(raw: Any, path: Path, *, limited: bool) -> tuple[Annotation, ...
     Parameters
     ----------
     raw : mne.io.Raw
-        The file.
+        The file as MNE opened it.
     path : Path
-        Where it is.
+        Path of the file.
     limited : bool
-        MNE said that it shortened annotations or left them out, since they end behind the signal: they are read
-        again from the file, where that is possible.
+        Whether MNE warned that it shortened or omitted annotations that end after the signal; they are then read
+        again from the file, if its format allows.
     """
     import mne
 
@@ -117,13 +117,13 @@ def told_by_mne(raw: Any, path: Path, *, limited: bool) -> tuple[Annotation, ...
 
 
 def stimulus_channel(names: Sequence[str], types: Sequence[str]) -> str | None:
-    """Name the channel that holds triggers, if there is one."""
+    """Name of the channel that holds the triggers; None if there is none."""
     stimuli = [name for name, kind in zip(names, types, strict=True) if kind == "stim"]
     return next((name for name in _STIMULI if name in stimuli), next(iter(stimuli), None))
 
 
 def triggers(values: np.ndarray, sfreq_hz: float) -> tuple[Annotation, ...]:
-    """One annotation for each run of one value other than 0, described by that number."""
+    """Make one annotation of each run of equal values other than 0, described by that value."""
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     return tuple(
         annotation(start / sfreq_hz, (stop - start) / sfreq_hz, str(int(values[start])))

@@ -19,10 +19,10 @@ SFREQ_HZ = 200.0
 
 
 class SeedSource(Source):
-    """SEED's preprocessed EEG: a MAT file per subject and day, 15 clips of (62, T) µV at 200 Hz.
+    """SEED's preprocessed EEG: one MAT file per subject and day, 15 clips of (62, T) µV at 200 Hz.
 
-    A subject's three days are its sessions; all show the same 15 clips in the same order. `label.mat`, where it is
-    there, must agree with the published labels.
+    A subject's three days are its sessions; all show the same 15 clips in the same order. `label.mat`, if it exists,
+    must agree with the published labels.
     """
 
     format: Literal["seed"] = "seed"
@@ -49,7 +49,7 @@ class SeedSource(Source):
             if len(files) != NUM_SESSIONS:
                 raise InputError(
                     str(self.root / FOLDER),
-                    f"subject {subject} has {len(files)} files; sessions are told by the order of {NUM_SESSIONS} dates",
+                    f"subject {subject} has {len(files)} files; the order of {NUM_SESSIONS} dates gives the sessions",
                     "Fetch the missing ones, or remove the subject.",
                 )
         self._assert_labels()
@@ -77,6 +77,6 @@ class SeedSource(Source):
             return
         values = load_variables(path, {"label": "label"})
         if "label" not in values:
-            raise InputError(str(path), "no variable label", "Use the original file.")
+            raise InputError(str(path), "has no variable label", "Use the original file.")
         words = [{-1: "negative", 0: "neutral", 1: "positive"}.get(value, value) for value in np.ravel(values["label"])]
         assert_published(path, words, SEED_LABELS, "label")

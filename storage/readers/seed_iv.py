@@ -17,10 +17,10 @@ SFREQ_HZ = 200.0
 
 
 class SeedIVSource(Source):
-    """SEED-IV's EEG: a MAT file per session and subject, 24 clips of (62, T) µV at 200 Hz.
+    """SEED-IV's EEG: one MAT file per session and subject, 24 clips of (62, T) µV at 200 Hz.
 
-    Every session shows 24 other clips, numbered 1 to 72. The labels in `ReadMe.txt`, where it is there, must agree
-    with the published ones.
+    Every session shows 24 different clips, numbered 1 to 72 over the sessions. The labels in `ReadMe.txt`, if it
+    exists, must agree with the published ones.
     """
 
     format: Literal["seed-iv"] = "seed-iv"
@@ -41,7 +41,9 @@ class SeedIVSource(Source):
                     raise InputError(str(path), "is not named {subject}_{date}.mat", "Move it elsewhere.")
                 subject = int(match[1])
                 if (subject, session) in found:
-                    raise InputError(str(path), f"a second file of subject {subject} in the session", "Move one away.")
+                    raise InputError(
+                        str(path), f"is a second file of subject {subject} in the session", "Move one of them away."
+                    )
                 found[subject, session] = path
         if not found:
             problem = f"no {FOLDER}/{{1,2,3}}/*.mat"

@@ -17,11 +17,12 @@ TIMES = "trial_start_end_timestamp.txt"
 
 
 class SeedVSource(Source):
-    """SEED-V's raw EEG: a Neuroscan file per subject and session, 62 electrodes at 1000 Hz, continuous.
+    """SEED-V's raw EEG: one Neuroscan file per subject and session, 62 electrodes at 1000 Hz, continuous.
 
-    Clips lie at published seconds of the recording; every session shows 15 other clips, numbered 1 to 45. The times
-    in `trial_start_end_timestamp.txt`, where it is there, must agree with the published ones. A file whose name ends
-    in `_repaired` takes the place of the one it repairs (the header of subject 7, session 1 is known to be broken).
+    Clips lie at published times of the recording; every session shows 15 different clips, numbered 1 to 45 over the
+    sessions. The times in `trial_start_end_timestamp.txt`, if it exists, must agree with the published ones. A file
+    whose name ends in `_repaired` replaces the one it repairs (the header of subject 7, session 1, is known to be
+    broken).
     """
 
     format: Literal["seed-v"] = "seed-v"
@@ -52,7 +53,7 @@ class SeedVSource(Source):
         if (length := recording.signal_uv.shape[1]) < last:
             raise InputError(
                 str(ref.path),
-                f"lasts {length / SFREQ_HZ:g} s, its last clip ends at {stops[-1]} s",
+                f"lasts {length / SFREQ_HZ:g} s, but its last clip ends at {stops[-1]} s",
                 "Fetch the file again.",
             )
         trials = [

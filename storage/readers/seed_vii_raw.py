@@ -19,15 +19,15 @@ RECORDING_STARTS = {
     "14_20221015_1": datetime(2022, 10, 15, 14, 25, 34),
     "9_20221111_3": datetime(2022, 11, 11, 14, 1, 27),
 }
-"""When the two recordings started whose triggers are documented as unusable: their tables count instead."""
+"""Start times of the two recordings whose triggers are documented as unusable; their trigger tables replace them."""
 
 
 class SeedVIIRawSource(Source):
-    """SEED-VII's raw EEG: a Neuroscan file per subject and session, 62 electrodes at 1000 Hz, continuous.
+    """SEED-VII's raw EEG: one Neuroscan file per subject and session, 62 electrodes at 1000 Hz, continuous.
 
-    One recording is one session: one piece with 20 trials in it. Trials lie between the triggers 1 and 2; where
-    these are not 20 pairs, and always in the two recordings that the authors name, the rows of
-    `save_info/{name}_trigger_info.csv` take their place, counted from the start of the recording.
+    One recording is one session: one piece with 20 trials in it. Trials lie between the triggers 1 and 2. If these are
+    not 20 pairs, and always for the two recordings that the authors name, the rows of
+    `save_info/{name}_trigger_info.csv` are used instead, timed from the start of the recording.
     """
 
     format: Literal["seed-vii-raw"] = "seed-vii-raw"
@@ -50,7 +50,7 @@ class SeedVIIRawSource(Source):
         ]
 
     def read(self, ref: RecordingRef) -> RawRecording:
-        """Read one session, with its continuous labels where there are any."""
+        """Read one session, with its continuous labels if they exist."""
         recording = read_cnt(ref.path)
         marks, trials_from = self._marks(ref.path, recording)
         clips = [clip_of(int(ref.session), position) for position in range(1, TRIALS_PER_SESSION + 1)]
@@ -77,7 +77,7 @@ class SeedVIIRawSource(Source):
         )
 
     def files_of(self, ref: RecordingRef) -> tuple[Path, ...]:
-        """Return the recording, its trigger table (where it is there or needed) and its continuous labels."""
+        """Return the recording, its trigger table (if it exists or is needed) and its continuous labels (if any)."""
         table, labels = self._table(ref.path), continuous_labels(self.root, ref.subject)
         tables = (table,) if table.exists() or ref.path.stem in RECORDING_STARTS else ()
         return (ref.path, *tables, *((labels,) if labels.exists() else ()))
@@ -86,7 +86,7 @@ class SeedVIIRawSource(Source):
         return self.root / TABLES / f"{path.stem}_trigger_info.csv"
 
     def _marks(self, path: Path, recording: CntRecording) -> tuple[list[Mark], str]:
-        """Starts and ends of the trials in turn, and where they come from."""
+        """Alternating starts and ends of the trials, and their origin for the provenance."""
         marks = [event for event in recording.events if event[1] in (START, STOP)]
         documented = RECORDING_STARTS.get(path.stem)
         if documented is None and in_turn([code for _, code in marks], TRIALS_PER_SESSION):
@@ -97,7 +97,7 @@ class SeedVIIRawSource(Source):
             raise InputError(
                 str(path),
                 f"{_count(marks)} in the recording, {_count(rows)} in {table.name}, "
-                f"expected {TRIALS_PER_SESSION} of each in turn",
+                f"expected {TRIALS_PER_SESSION} of each, alternating",
                 "Fetch both files again.",
             )
         if documented:
@@ -105,7 +105,7 @@ class SeedVIIRawSource(Source):
         if recording.started is None:
             raise InputError(
                 str(path),
-                f"{_count(marks)}, and no time of recording by which to place {table.name}",
+                f"{_count(marks)}, and no recording time by which to place {table.name}",
                 "Fetch the file again.",
             )
         return from_table(rows, recording.started, marks, str(path)), "trigger table"

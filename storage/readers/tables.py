@@ -1,4 +1,4 @@
-"""Samples as text: one row per sample, one column per channel."""
+"""Recordings stored as text tables: one row per sample, one column per channel."""
 
 import csv
 import re
@@ -35,7 +35,7 @@ _DESCRIBED = re.compile(r"[A-Za-z][\w ]*:.*")
 
 
 class MarkerLabels(EventLabels):
-    """Labels from a column: each run of one value is an annotation, as long as the value stays."""
+    """Labels from a column: each run of equal values is one annotation."""
 
     kind: Literal["markers"] = "markers"
     column: str
@@ -44,9 +44,9 @@ class MarkerLabels(EventLabels):
 class CsvSource(Source):
     """One text table per recording, named and labelled by a pattern as in `FilesSource`.
 
-    With a `time_column` the sampling rate follows from it (a whole number of Hz within 0.1 %, or state `sfreq_hz`),
-    and a recording is cut where time jumps; without one, `sfreq_hz` is stated and rows are taken to follow each other.
-    Columns with the name of an electrode are channels; `rename` names the others.
+    With a `time_column`, the sampling rate is derived from it (give `sfreq_hz` if it is not a whole number of Hz within
+    0.1 %), and a recording is cut where time jumps. Without one, `sfreq_hz` is required and rows are taken to follow
+    each other. Columns named after an electrode are channels; `rename` maps others to electrodes.
     """
 
     format: Literal["csv"] = "csv"
@@ -56,22 +56,22 @@ class CsvSource(Source):
     )
     labels: LabelSet
     unit: Unit
-    """What the numbers are in."""
+    """Unit of the numbers."""
     separator: str = Field(",", min_length=1)
     columns: tuple[str, ...] | None = None
-    """Names of all columns, in place of those of the first line."""
+    """Names of all columns, replacing those in the first line."""
     header: bool = True
-    """Whether the first line holds names."""
+    """Whether the first line holds the column names."""
     time_column: str | None = None
     time_unit: TimeUnit = "s"
     jitter_seconds: float = Field(0.0, ge=0, le=1)
-    """How far a time stamp may be off, of devices that deliver in bursts; 0: time must rise from row to row."""
+    """Largest error of a time stamp in seconds, for devices that deliver in bursts; 0: time must rise in every row."""
     gap_seconds: PositiveFloat | None = None
-    """Longest step without a cut; null: one and a half samples, and twice the jitter."""
+    """Longest step in seconds that is not a gap; null: one and a half samples plus twice the jitter."""
     sfreq_hz: PositiveFloat | None = None
     label_of: dict[str, str] = Field(default_factory=dict)
     crop_seconds: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Stretch (start, stop) in seconds to keep, by label of the name; the whole file where a label is not named."""
+    """Stretch to keep, (start, stop) in seconds, by label in the file name; labels not listed keep the whole file."""
     labels_from: Annotated[MarkerLabels | TableLabels, Field(discriminator="kind")] | None = None
     montage: Cap | None = None
     rename: dict[str, str] = Field(default_factory=dict)
@@ -94,9 +94,9 @@ class CsvSource(Source):
         if self.labels_from and ("(?P<label>" in self.pattern or self.label_of or self.crop_seconds):
             raise ValueError("labels come from the file name (label, label_of, crop_seconds) or from labels_from")
         if self.time_column is None and self.sfreq_hz is None:
-            raise ValueError("name a time_column, or state sfreq_hz")
+            raise ValueError("give a time_column or sfreq_hz")
         if not self.header and self.columns is None:
-            raise ValueError("without a header, state columns")
+            raise ValueError("without a header, columns is required")
         return self
 
     @property
@@ -109,7 +109,7 @@ class CsvSource(Source):
         return list_matching(self.root, self.pattern).refs
 
     def listing(self) -> Listing:
-        """Match the files, and say what is left out."""
+        """Match the files against the pattern, and report which are left out."""
         return list_matching(self.root, self.pattern)
 
     def read(self, ref: RecordingRef) -> RawRecording:
@@ -149,7 +149,7 @@ class CsvSource(Source):
         signal_uv = np.ascontiguousarray(numbers.to_numpy(np.float64).T) * UV_PER[self.unit]
         pieces: tuple[Piece, ...]
         if self.time_column is None:
-            assert self.sfreq_hz is not None  # the validator's
+            assert self.sfreq_hz is not None  # ensured by the validator
             sfreq_hz = self.sfreq_hz
             pieces = _pieces_by_row(is_sample, sfreq_hz)
         else:
@@ -172,7 +172,7 @@ class CsvSource(Source):
 
 @dataclass(frozen=True)
 class TableLayout:
-    """How a text table is written: its columns, the lines before its rows, its encoding and decimal mark."""
+    """Layout of a text table: column names, number of lines before the rows, separator, encoding and decimal mark."""
 
     names: tuple[str, ...]
     skipped: int
@@ -183,21 +183,21 @@ class TableLayout:
 
     @property
     def first_line(self) -> int:
-        """Number of the line of the first row, from 1."""
+        """Line number of the first row, from 1."""
         return self.skipped + 1
 
 
 def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header: bool) -> TableLayout:
-    """Find out from its first lines how a table is written.
+    """Detect a table's layout from its first lines.
 
-    Lines that begin with ``%`` or ``#`` (OpenBCI), or hold ``key:value`` (Emotiv), before the names are skipped. A
-    comma is the decimal mark where numbers have one and it does not separate columns.
+    Lines before the names are skipped if they begin with ``%`` or ``#`` (OpenBCI) or hold ``key:value`` (Emotiv). A
+    comma is the decimal mark if numbers contain one and it does not separate columns.
 
     Raises
     ------
     InputError
-        When there is no such file, it is empty or no text, or its rows have another number of fields than there are
-        names.
+        When the file is missing, empty or not text, or its rows do not have as many fields as there are names, or two
+        columns have the same name.
     """
     place = str(path)
     assert_there(path)
@@ -210,26 +210,26 @@ def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header:
         text = content.decode(encoding, errors="ignore")
         lines = list(csv.reader(text.splitlines()[:_MOST_LINES], delimiter=separator, skipinitialspace=True))
     except (ValueError, csv.Error):
-        raise InputError(place, "is no text table", "Save it as CSV in UTF-8.") from None
+        raise InputError(place, "is not a text table", "Save it as CSV in UTF-8.") from None
     before = _lines_before(lines, header)
     rows = lines[before + int(header) :]
     if not rows:
-        raise InputError(place, "holds no sample", "Fetch the file again.")
+        raise InputError(place, "holds no samples", "Fetch the file again.")
     stated = list(columns) if columns is not None else [name.strip() for name in lines[before]]
     if len(stated) == 1 and (other := next((mark for mark in ";\t,|" if mark in stated[0]), None)):
         raise InputError(
             place,
             f"its columns are separated by {other!r}, not by {separator!r}",
-            f"State `source.separator: {other!r}`.",
+            f"Set `source.separator: {other!r}`.",
         )
     if len(stated) != len(rows[0]):
         raise InputError(
             place,
-            f"{len(stated)} column names for {len(rows[0])} columns",
-            "State all names in `source.columns`, or what separates them in `source.separator`.",
+            f"has {len(stated)} column names for {len(rows[0])} columns",
+            "List all names in `source.columns`, or correct `source.separator`.",
         )
     if twice := [name for name in stated if stated.count(name) > 1]:
-        raise InputError(place, f"two columns are named {twice[0]!r}", "State other names in `source.columns`.")
+        raise InputError(place, f"two columns are named {twice[0]!r}", "Give different names in `source.columns`.")
     comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell.strip()) for row in rows for cell in row)
     remarks = [f"{before} lines before the names are skipped"] if before else []
     remarks += ["numbers have a decimal comma"] if comma else []
@@ -238,13 +238,13 @@ def look_at(path: Path, separator: str, columns: tuple[str, ...] | None, header:
 
 
 def _lines_before(lines: list[list[str]], header: bool) -> int:
-    """Lines that are no part of the table: comments, and what a device says of itself; the names are part of it."""
+    """Number of lines before the table: comments and a device's self-description; the names belong to the table."""
     before = 0
     while before < len(lines) and (not lines[before] or lines[before][0].lstrip().startswith(("%", "#"))):
         before += 1
     may_be_names = header and 0 < before < len(lines) and len(lines[before - 1]) == len(lines[before]) > 1
     if may_be_names and any(_NUMBER.fullmatch(cell.strip()) for cell in lines[before]):
-        return before - 1  # the names are behind a sign of comment
+        return before - 1  # the names are on a comment line
     if before < len(lines):
         cells = [cell.strip() for cell in lines[before] if cell.strip()]
         described = sum(bool(_DESCRIBED.fullmatch(cell)) for cell in cells)
@@ -254,12 +254,12 @@ def _lines_before(lines: list[list[str]], header: bool) -> int:
 
 
 def load_table(path: Path, layout: TableLayout, *, words: str | None = None) -> pd.DataFrame:
-    """Read a text table; every value stays text unless all of its column are numbers, as do those of `words`.
+    """Read a text table; a column becomes numbers only if all of its values are, and the column `words` stays text.
 
     Raises
     ------
     InputError
-        When its lines have different numbers of fields.
+        When its lines have different numbers of fields, or the file is not text.
     """
     try:
         return pd.read_csv(
@@ -279,28 +279,28 @@ def load_table(path: Path, layout: TableLayout, *, words: str | None = None) -> 
             low_memory=False,
         )
     except UnicodeDecodeError:
-        further = {"utf-8-sig": "cp1252", "cp1252": "latin1"}.get(layout.encoding)  # its first lines were plain ASCII
+        further = {"utf-8-sig": "cp1252", "cp1252": "latin1"}.get(layout.encoding)  # the first lines were plain ASCII
         if further is None:
-            raise InputError(str(path), "is no text table", "Save it as CSV in UTF-8.") from None
+            raise InputError(str(path), "is not a text table", "Save it as CSV in UTF-8.") from None
         return load_table(path, replace(layout, encoding=further), words=words)
     except (ValueError, pd.errors.ParserError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             str(path),
-            f"is no whole table ({reason})",
-            "Correct `source.separator` or that line; else fetch the file again.",
+            f"is not a complete table ({reason})",
+            "Correct `source.separator` or that line, or fetch the file again.",
         ) from None
 
 
 def numeric(table: pd.DataFrame, names: list[str], place: str, *, first_line: int) -> pd.DataFrame:
-    """Columns as numbers; raises `InputError` at the first value that is none, naming its line."""
+    """Convert columns to numbers; raises `InputError` naming the line of the first value that is not finite."""
     numbers = table[names].apply(pd.to_numeric, errors="coerce")
     bad = ~np.isfinite(numbers.to_numpy(np.float64))
     if bad.any():
         row, column = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
             place,
-            f"{int(bad.sum())} samples are missing or no numbers (first: {names[column]}, "
+            f"{int(bad.sum())} samples are missing or not numbers (first: {names[column]}, "
             f"line {int(table.index[row]) + first_line})",
             "Repair the file, or leave the column out: `source.rename: {column: drop}`.",
         )
@@ -308,14 +308,14 @@ def numeric(table: pd.DataFrame, names: list[str], place: str, *, first_line: in
 
 
 def _holds_samples(table: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """Which rows are samples: a device may put an event into a row of its own (Mind Monitor)."""
+    """Mark the rows that are samples: some devices write events as rows of their own (Mind Monitor)."""
     missing = table[names].isna().to_numpy()
     alone = missing.all(axis=1)
     return np.ones(len(table), dtype=bool) if alone.all() else ~alone
 
 
 def _pieces_by_row(is_sample: np.ndarray, sfreq_hz: float) -> tuple[Piece, ...]:
-    """Pieces of a table without times: rows follow each other, and one without samples was not recorded."""
+    """Pieces of a table without times: rows follow each other, and a row without any sample is a gap."""
     rows = np.flatnonzero(is_sample)
     edges = [0, *(np.flatnonzero(np.diff(rows) > 1) + 1).tolist(), len(rows)]
     return tuple(
@@ -325,7 +325,7 @@ def _pieces_by_row(is_sample: np.ndarray, sfreq_hz: float) -> tuple[Piece, ...]:
 
 
 def _runs(values: pd.Series, is_sample: np.ndarray, pieces: tuple[Piece, ...]) -> tuple[Annotation, ...]:
-    """Runs of one word in a column, from the time of their first sample to the end of their last one."""
+    """Make one annotation of each run of equal words, from its first sample to the end of its last one."""
     words = values.fillna("").astype(str).str.strip().to_numpy(dtype=object)
     edges = [0, *(np.flatnonzero(words[1:] != words[:-1]) + 1).tolist(), len(words)]
     before = np.concatenate([[0], np.cumsum(is_sample)])
@@ -342,7 +342,7 @@ def _runs(values: pd.Series, is_sample: np.ndarray, pieces: tuple[Piece, ...]) -
 
 
 def _second(pieces: tuple[Piece, ...], sample: int, *, of_end: bool = False) -> float:
-    """Recording time of a sample of the file, or of the end of the one before."""
+    """Recording time of a sample of the file or, with `of_end`, of the end of the previous sample."""
     for piece in pieces:
         if piece.start <= sample < piece.stop or (of_end and piece.start < sample <= piece.stop):
             return piece.onset + (sample - piece.start) * piece.seconds / piece.num_samples

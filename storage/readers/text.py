@@ -1,4 +1,4 @@
-"""Text in whatever encoding it was saved: UTF-8, UTF-16 with its mark, else the ANSI code page."""
+"""Reading text in the encodings it is commonly saved in: UTF-8, UTF-16 with byte-order mark, ANSI code page."""
 
 import codecs
 from pathlib import Path
@@ -7,12 +7,12 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def encoding_of(content: bytes) -> str:
-    """Encoding of a text by its bytes; a part cut off anywhere will do.
+    """Detect the encoding of a text from its bytes; the first part of a file is enough.
 
     Raises
     ------
     ValueError
-        When it is no text.
+        When the content is not text.
     """
     if content.startswith(_UTF16):
         return "utf-16"
@@ -26,7 +26,7 @@ def encoding_of(content: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """All of a text file; raises `ValueError` when it is none."""
+    """Read a text file; raises `ValueError` if it is not text."""
     content = path.read_bytes()
     return content.decode(encoding_of(content))
 

@@ -1,4 +1,4 @@
-"""When samples were recorded: pieces of signal without a break, and where a stretch of time lies in them."""
+"""Recording times of samples: pieces of signal without a break, and conversion between times and samples."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ class Piece:
     Attributes
     ----------
     start, stop : int
-        First sample, and the one behind the last, in the file's samples as they follow each other.
+        First sample, and the one after the last, counted over the file's samples without pauses.
     onset : float
-        Recording time of the first sample: seconds from the first sample of the file, pauses counted.
+        Recording time of the first sample: seconds from the first sample of the file, including pauses.
     seconds : float
-        How long it took to record.
+        Duration of the recording of this piece.
     """
 
     start: int
@@ -30,20 +30,20 @@ class Piece:
 
     @property
     def num_samples(self) -> int:
-        """Samples in it."""
+        """Number of samples in the piece."""
         return self.stop - self.start
 
     @property
     def end(self) -> float:
-        """Recording time at which it ends."""
+        """Recording time at which the piece ends, in seconds."""
         return self.onset + self.seconds
 
     def sample(self, second: float) -> int:
-        """Sample of the piece (from 0) nearest to a recording time, which may lie outside of it."""
+        """Sample of the piece (from 0) nearest to a recording time, which may lie outside it."""
         return round((second - self.onset) * self.num_samples / self.seconds)
 
     def part(self, start: int, stop: int) -> "Piece":
-        """Samples `start`..`stop` of the file, which lie in this piece."""
+        """The part of this piece from sample `start` to `stop` of the file."""
         period = self.seconds / self.num_samples
         return Piece(start, stop, self.onset + (start - self.start) * period, (stop - start) * period)
 
@@ -54,7 +54,7 @@ def whole(num_samples: int, sfreq_hz: float) -> tuple[Piece, ...]:
 
 
 def cut(pieces: Sequence[Piece], breaks: Sequence[int], left_out: Sequence[tuple[int, int]] = ()) -> tuple[Piece, ...]:
-    """Cut pieces at samples of the file, and leave stretches of samples out."""
+    """Cut pieces at the samples `breaks` of the file, and omit the stretches `left_out`, (first, stop) in samples."""
     points = {*breaks, *(edge for stretch in left_out for edge in stretch)}
     parts = []
     for piece in pieces:
@@ -68,10 +68,10 @@ def cut(pieces: Sequence[Piece], breaks: Sequence[int], left_out: Sequence[tuple
 
 
 def break_at(position: float) -> int:
-    """First sample behind a break that a file places at a position in samples, from 0.
+    """First sample after a break whose position the file gives in samples, from 0.
 
-    EEGLAB places boundaries between two samples (1000.5 is before sample 1001); FIF keeps times as float32, so that
-    a position is as sharp as that.
+    EEGLAB places boundaries between two samples (1000.5 is before sample 1001); FIF stores times as float32, which
+    limits the precision of a position.
     """
     nearest = round(position)
     sharp = min(_TOLERANCE + abs(position) * _FLOAT32, 0.45)

@@ -1,4 +1,4 @@
-"""From annotations and tables to trials."""
+"""Trials from annotations and tables."""
 
 import re
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ _TRIALS_PER_FILE = 10_000
 _NOTED = 20
 _SHOWN = 6
 _CODE = re.compile(r"((Stimulus|Response|Trigger|Event|Marker)/ *)?[A-Za-z]{0,2} *\d{1,5}")
-"""What a person's name cannot be: a number, with two letters before it at most."""
+"""Texts that cannot be a person's name: a number with at most two letters before it."""
 
 
 @dataclass(frozen=True)
 class Stretch:
     """A labelled stretch of recording time: `start`..`stop` in seconds.
 
-    One of a fixed length is over where the signal is interrupted; what is said to last over a pause goes on behind it.
+    A stretch of `fixed` length ends where the signal is interrupted; any other continues after the pause.
     """
 
     start: float
@@ -34,15 +34,15 @@ class Stretch:
 
 
 class EventLabels(BaseModel):
-    """Labels from what events are described by."""
+    """Labels from the descriptions of events."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     label_of: dict[str, str] = Field(min_length=1)
-    """Description, or a regular expression for all of it -> label; other annotations are no trials."""
+    """Description, or a regular expression that matches all of it -> label; other annotations are not trials."""
     lasts: Annotated[float, Field(gt=0)] | Literal["duration", "until-next"]
-    """Seconds that a trial lasts, at most to the next pause; as long as the annotation; until the next of these
-    annotations or the end."""
+    """Length of a trial: seconds, but at most to the next pause; `duration`: that of the annotation; `until-next`: to
+    the next of these annotations or the end of the recording."""
 
     @field_validator("label_of")
     @classmethod
@@ -55,7 +55,7 @@ class EventLabels(BaseModel):
         return label_of
 
     def label(self, *words: str) -> str | None:
-        """Label of what is called by any of these words: by an equal key, or by the first expression that matches."""
+        """Label of an event with these descriptions: from an equal key, else from the first expression that matches."""
         known = {key.strip(): label for key, label in self.label_of.items()}
         equal = next((known[word] for word in words if word in known), None)
         matching = (label for key, label in self.label_of.items() for word in words if re.fullmatch(key, word))
@@ -67,7 +67,7 @@ class EventLabels(BaseModel):
         Raises
         ------
         InputError
-            When no annotation matches, or one that must last has no duration.
+            When no annotation matches, or a trial would have no duration.
         """
         named = [(note, label) for note in file.annotations if (label := self.label(*note.words)) is not None]
         if not named:
@@ -96,7 +96,7 @@ class EventLabels(BaseModel):
 
 
 def _shown(descriptions: Sequence[str]) -> str:
-    """Number of descriptions and those that are codes: free text may hold a person's name."""
+    """Say how many descriptions there are, and list only codes: free text may hold a person's name."""
     different = list(dict.fromkeys(descriptions))
     codes = [description for description in different if _CODE.fullmatch(description)]
     text = f"{len(different)} others" if different else "none"
@@ -112,18 +112,18 @@ class AnnotationLabels(EventLabels):
 
 
 def trials_of(file: Continuous, stretches: Sequence[Stretch], ref: RecordingRef) -> RawRecording:
-    """Put labelled stretches into a file's pieces.
+    """Turn labelled stretches into trials of a file's pieces.
 
-    A stretch over a pause becomes one trial on each side, one of a fixed length ends there. One that begins before
-    or ends behind the recording, or of which nothing was recorded, is left out and named in the provenance
-    (`trials_outside`); one of which a part was not recorded is named there as well (`trials_cut`). Trials of a
-    session's p-th file are numbered from 10,000 · (p - 1) + 1 on, and their number is their position: it increases
-    over the session, however many trials each of its files has.
+    A stretch across a pause becomes one trial on each side; one of fixed length ends at the pause. A stretch that
+    begins before or ends after the recording, or of which nothing was recorded, is left out and named in the provenance
+    (`trials_outside`); a stretch that was recorded only in part is named there as well (`trials_cut`). Trials of a
+    session's p-th file are numbered from 10,000 · (p - 1) + 1 on, and a trial's number is also its position: it
+    increases over the session, however many trials each file has.
 
     Raises
     ------
     InputError
-        When two stretches overlap, none lies within the signal, or one lies at a time that was recorded twice.
+        When two stretches overlap, none lies within the signal, or one covers a time that was recorded twice.
     """
     place = str(ref.path)
     ordered = sorted(stretches, key=lambda stretch: stretch.start)
@@ -143,7 +143,7 @@ def trials_of(file: Continuous, stretches: Sequence[Stretch], ref: RecordingRef)
         for piece, start, stop in parts:
             number = (ref.position - 1) * _TRIALS_PER_FILE + len(spans) + 1
             clip = stretch.clip if stretch.clip is not None else (ref.position - 1) * _TRIALS_PER_FILE + count
-            if spans and spans[-1].piece == piece:  # rounding may have them share a sample
+            if spans and spans[-1].piece == piece:  # after rounding, they may share a sample
                 start = max(start, spans[-1].stop)
             if start < stop:
                 spans.append(TrialSpan(piece, start, stop, number, number, clip, stretch.label))
@@ -158,7 +158,7 @@ def trials_of(file: Continuous, stretches: Sequence[Stretch], ref: RecordingRef)
 
 
 def whole_pieces(file: Continuous, label: str | None, ref: RecordingRef) -> RawRecording:
-    """All of a file as one trial: one for each of its pieces, whatever times these have."""
+    """Make the whole file one trial per piece, regardless of the times of the pieces."""
     first = (ref.position - 1) * _TRIALS_PER_FILE + 1
     spans = [
         TrialSpan(number, 0, piece.num_samples, first + number, first + number, ref.position, label)
@@ -168,7 +168,7 @@ def whole_pieces(file: Continuous, label: str | None, ref: RecordingRef) -> RawR
 
 
 def _parts(file: Continuous, stretch: Stretch, place: str) -> list[tuple[int, int, int]]:
-    """Where a stretch lies: (piece, start, stop) in samples of the piece; nothing when it is to be left out."""
+    """Locate a stretch as (piece, start, stop) in samples of the piece; empty if it is to be left out."""
     half = 0.5 / file.sfreq_hz
     found = []
     for number, piece in enumerate(file.pieces):
@@ -180,7 +180,7 @@ def _parts(file: Continuous, stretch: Stretch, place: str) -> list[tuple[int, in
             is_last = piece.end >= file.end - half
             if is_last and last > piece.num_samples:
                 return []
-        elif first < 0:  # it began before this piece, whose samples may lie between those of the one before
+        elif first < 0:  # it began before this piece, whose times may overlap those of the previous one
             last = piece.sample(stretch.stop)
         else:
             last = first + round((stretch.stop - stretch.start) * piece.num_samples / piece.seconds)
@@ -196,7 +196,7 @@ def _parts(file: Continuous, stretch: Stretch, place: str) -> list[tuple[int, in
             raise InputError(
                 place,
                 f"its time goes back, and {stretch.label} at {stretch.start:.3f} s was recorded twice",
-                "Split it where its clock was set, or label it by other means.",
+                "Split the file where its clock was changed, or take the labels from elsewhere (`source.labels_from`).",
             )
     return found
 
@@ -206,7 +206,7 @@ def _assert_apart(
 ) -> None:
     for (one, parts), (two, others) in pairwise(zip(ordered, found, strict=True)):
         stop = one.stop
-        if one.fixed and parts:  # it may have ended before, where the signal is interrupted
+        if one.fixed and parts:  # it may have ended earlier, where the signal is interrupted
             number, _, last = parts[0]
             piece = file.pieces[number]
             stop = min(stop, piece.part(piece.start, piece.start + last).end)

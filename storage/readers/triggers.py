@@ -1,4 +1,4 @@
-"""Where SEED-VII's raw trials start and end: the recording's triggers, or the table kept beside it."""
+"""Starts and ends of trials in SEED-VII's raw recordings, from triggers or from the trigger table beside them."""
 
 import csv
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ Mark = tuple[float, str]
 
 
 def in_turn(codes: Sequence[str], num_trials: int) -> bool:
-    """Tell whether these codes start and end that many trials, one after the other."""
+    """Whether the codes alternately start and end `num_trials` trials."""
     return list(codes) == [START, STOP] * num_trials
 
 
 def read_trigger_table(path: Path) -> list[tuple[datetime, str]]:
-    """Read `*_trigger_info.csv`: a code (1 start, 2 end) and a date and time a row.
+    """Read `*_trigger_info.csv`: each row holds a code (1 start, 2 end), and a date and time.
 
     Raises
     ------
     InputError
-        When the file is missing or a row is of another form.
+        When the file is missing or a row has another form.
     """
     if not path.exists():
         raise InputError(str(path), "no such file", "Copy `save_info` from the data set.")
@@ -39,7 +39,7 @@ def read_trigger_table(path: Path) -> list[tuple[datetime, str]]:
                 code, moment = str(int(float(cells[0]))), datetime.fromisoformat(cells[1].strip())
             except (ValueError, IndexError, OverflowError) as error:
                 raise InputError(
-                    f"{path}:{line}", "is not a trigger and its date and time", "Use the original file."
+                    f"{path}:{line}", "does not hold a trigger with its date and time", "Use the original file."
                 ) from error
             if code in (START, STOP):
                 rows.append((moment.replace(tzinfo=None), code))
@@ -54,18 +54,18 @@ def from_table(
     Parameters
     ----------
     rows : sequence of (datetime, str)
-        The table.
+        Rows of the table: time and code.
     started : datetime
-        When the recording started by the same clock, in whole seconds.
+        Start of the recording by the same clock, in whole seconds.
     marks : sequence of (float, str)
-        Triggers that the recording does hold; they give the fraction of a second. May be empty.
+        Triggers that the recording itself holds (seconds, code); they give the fraction of a second. May be empty.
     place : str
-        Recording to name in an error.
+        Recording that error messages name.
 
     Raises
     ------
     InputError
-        When a trigger of the recording is more than 2 s away from every row of its code.
+        When a trigger of the recording is more than 2 s away from every row with its code.
     """
     placed = [((moment - started).total_seconds(), code) for moment, code in rows]
     distances = []

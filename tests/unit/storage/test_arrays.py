@@ -111,7 +111,7 @@ def test_other_objects_are_named(content: object, named: str | None, tmp_path: P
 def test_bytes_come_by_no_codec_but_latin1(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.")
-    with pytest.raises(InputError, match="not a whole pickle of arrays"):
+    with pytest.raises(InputError, match="is not a complete pickle of arrays"):
         load_arrays(path)
 
 
@@ -121,7 +121,7 @@ def test_bytes_come_by_no_codec_but_latin1(tmp_path: Path) -> None:
 def test_damage_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.pkl: not a whole pickle of arrays \(.+\)\. Fetch") as caught:
+    with pytest.raises(InputError, match=r"a\.pkl: is not a complete pickle of arrays \(.+\)\. Fetch") as caught:
         load_arrays(path)
     assert "\n" not in str(caught.value)
 

@@ -133,7 +133,7 @@ def test_damage(root: Path, tmp_path: Path) -> None:
     ref = files.list_recordings()[0]
     table = root / "sub-01" / "eeg" / "sub-01_task-rest_run-1_channels.tsv"
     table.write_text(table.read_text().replace("Oz", "Pz"))
-    with pytest.raises(InputError, match=r"channels\.tsv: names Pz, which .* does not hold"):
+    with pytest.raises(InputError, match=r"channels\.tsv: lists Pz, which .* does not hold"):
         files.read(ref)
     (root / "dataset_description.json").unlink()
     with pytest.raises(InputError, match=r"has no dataset_description\.json"):
@@ -163,7 +163,7 @@ def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 )
 def test_a_stray_name_is_one_line(name: str, root: Path) -> None:
     (root / "sub-01" / "eeg" / name).write_bytes(b"x")
-    with pytest.raises(InputError, match=f"{name}: is not named as BIDS demands .* Rename it") as caught:
+    with pytest.raises(InputError, match=f"{name}: is not named as BIDS requires .* Rename it") as caught:
         source(root).list_recordings()
     assert "\n" not in str(caught.value)
 

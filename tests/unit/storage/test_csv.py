@@ -110,7 +110,7 @@ def test_columns_can_be_stated(tmp_path: Path) -> None:
 
 def test_without_time_the_rate_is_stated(tmp_path: Path) -> None:
     assert read(tmp_path, table(), time_column=None, sfreq_hz=250).sfreq_hz == 250
-    with pytest.raises(InputError, match=r"samples are 0\.01 s apart, at 250 Hz it would be 0\.004 s"):
+    with pytest.raises(InputError, match=r"samples are 0\.01 s apart; at 250 Hz it would be 0\.004 s"):
         read(tmp_path, table(), sfreq_hz=250)
 
 
@@ -125,18 +125,18 @@ def shifted(by: float) -> pd.DataFrame:
     [
         (shifted(-0.01), r"time repeats at sample 101 \(1 times in all\).*jitter_seconds"),
         (shifted(-0.5), r"time goes back by 0\.49 s at sample 101"),
-        (table().assign(time="soon"), "time is no time in s at line 2"),
-        (table(sfreq_hz=100.4), r"samples come at 100\.4 Hz, which is no whole number.*sfreq_hz"),
-        (table().assign(Cz=np.nan), r"500 samples are missing or no numbers \(first: Cz, line 2\)"),
+        (table().assign(time="soon"), "time is not a time in s: line 2"),
+        (table(sfreq_hz=100.4), r"samples come at 100\.4 Hz, which is not a whole number.*sfreq_hz"),
+        (table().assign(Cz=np.nan), r"500 samples are missing or not numbers \(first: Cz, line 2\)"),
         (table().assign(Cz=["1.0"] * 499 + ["bad"]), r"1 samples are missing .*first: Cz, line 501"),
         (table().rename(columns={"time": "t"}), "has no column 'time'"),
         (table().drop(columns=["Cz", "Oz"]), "no channel name of the 10-05 system"),
         (table().rename(columns={"Oz": "CZ"}), "channels named twice"),
-        (table(n_times=1), "one sample is no recording"),
+        (table(n_times=1), "holds only one sample"),
         ("time,Cz,Oz\n", "holds no sample"),
         ("", "holds no sample"),
         ("<!DOCTYPE html>\n<html></html>\n", "has no column 'time'|column names"),
-        (table().to_csv(index=False) + "9,9,9,9,9,9\n", "is no whole table"),
+        (table().to_csv(index=False) + "9,9,9,9,9,9\n", "is not a complete table"),
         (table(time=np.zeros(500)), "time repeats"),
         (table(Cz=0.0, Oz=0.0), "every sample is 0"),
     ],
@@ -151,7 +151,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "s1_rest.csv"
     path.write_bytes(bytes(range(256)) * 40)
     source = CsvSource(root=tmp_path, pattern=r"(?P<subject>s1)_rest\.csv", labels=LABELS, unit="uV", sfreq_hz=1)
-    with pytest.raises(InputError, match="is no text table"):
+    with pytest.raises(InputError, match="is not a text table"):
         source.read(source.list_recordings()[0])
 
 

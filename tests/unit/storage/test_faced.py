@@ -122,7 +122,7 @@ def test_missing_and_cut_files_are_named(root: Path) -> None:
     source = FacedSource(root=root)
     (ref,) = source.list_recordings()
     ref.path.write_bytes(ref.path.read_bytes()[:1_000_000])
-    with pytest.raises(InputError, match=r"sub007\.pkl: not a whole pickle"):
+    with pytest.raises(InputError, match=r"sub007\.pkl: is not a complete pickle"):
         source.read(ref)
     ref.path.rename(ref.path.with_name("seven.pkl"))
     with pytest.raises(InputError, match="no such file"):
@@ -137,7 +137,7 @@ def test_missing_and_cut_files_are_named(root: Path) -> None:
 def test_an_order_that_is_none_is_refused(order: list[int], root: Path) -> None:
     remember(root, order)
     source = FacedSource(root=root)
-    with pytest.raises(InputError, match=r"After_remarks\.mat: \d+ clips that are not 1 to 28 once each"):
+    with pytest.raises(InputError, match=r"After_remarks\.mat: lists \d+ clips that are not 1 to 28 once each"):
         source.read(source.list_recordings()[0])
 
 

@@ -151,10 +151,10 @@ def test_a_table(suffix: str, tmp_path: Path) -> None:
         ("file,label\nother_raw.fif,rest\n", "labels.csv: has no row for s1_raw.fif"),
         ("file,label\ns1_raw.fif,joy\n", "labels.csv: label 'joy' is not in"),
         ("name,label\ns1_raw.fif,rest\n", "labels.csv: lacks the column file"),
-        ("file,label,start_seconds\ns1_raw.fif,rest,soon\n", "start_seconds 'soon' is no number"),
-        ("file,label,start_seconds\ns1_raw.fif,rest,12\n", r"12\.\.10 s is no stretch"),
+        ("file,label,start_seconds\ns1_raw.fif,rest,soon\n", "start_seconds 'soon' is not a number"),
+        ("file,label,start_seconds\ns1_raw.fif,rest,12\n", r"12\.\.10 s is not a valid stretch"),
         ("file,label,subject\ns1_raw.fif,rest,a\ns1_raw.fif,rest,b\n", "no single subject for s1_raw.fif"),
-        ("", "labels.csv: is no table"),
+        ("", "labels.csv: is not a table"),
         (None, "labels.csv: no such table"),
     ],
 )
@@ -176,7 +176,7 @@ def test_runs_keep_their_names_and_order(tmp_path: Path) -> None:
 def test_two_files_with_one_id_are_both_named(tmp_path: Path) -> None:
     fif(tmp_path / "s-1_raw.fif")
     fif(tmp_path / "s1_raw.fif")
-    with pytest.raises(InputError, match=r"s1_raw\.fif: has the same id sub-s1_ses-1_run-1 as .*s-1_raw\.fif"):
+    with pytest.raises(InputError, match=r"s1_raw\.fif: has the same id as .*s-1_raw\.fif: sub-s1_ses-1_run-1"):
         source(tmp_path).list_recordings()
     fif(tmp_path / "raw" / "--_raw.fif")
     with pytest.raises(InputError, match="its sub '--' has neither letter nor digit"):

@@ -54,9 +54,9 @@ EEGLAB = ("eeglab_set/eeglab_data.set", "eeglab_set/eeglab_data.fdt")
         (PAGE, "is a web page"),
         (b"\n\n<html>" + bytes(4000), "is a web page"),
         (b"", "is empty"),
-        (b"\0" * 5000, "cannot read it|header is not one of|no channel"),
-        (RNG.bytes(9000), "cannot read it|header is not one of"),
-        (b"0       " + b"not a header " * 400, "cannot read it|header is not one of"),
+        (b"\0" * 5000, "cannot read it|not start with an EDF or BDF header|no channel"),
+        (RNG.bytes(9000), "cannot read it|not start with an EDF or BDF header"),
+        (b"0       " + b"not a header " * 400, "cannot read it|not start with an EDF or BDF header"),
     ],
 )
 def test_what_is_no_recording(content: bytes, problem: str, suffix: str, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_is_no_recording(content: bytes, problem: str, suffix: str, tmp_pat
 @pytest.mark.parametrize("suffix", ["edf", "bdf", "fif", "vhdr", "set", "cnt", "mff"])
 def test_a_folder_with_the_name_of_a_file(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"x.{suffix}").mkdir()
-    with pytest.raises(InputError, match=r"is a folder, not a file|reading \.mff takes mffpy|any EEG data"):
+    with pytest.raises(InputError, match=r"is a folder, not a file|reading \.mff requires mffpy|any EEG data"):
         read_file(tmp_path / f"x.{suffix}")
 
 
@@ -81,7 +81,7 @@ def test_a_folder_with_the_name_of_a_file(suffix: str, tmp_path: Path) -> None:
 def test_cut_files(files: tuple[str, ...], share: float, shared_data: Path, tmp_path: Path) -> None:
     path = copy_beside(shared_data, tmp_path, *files)
     cut(path.with_name(Path(files[-1]).name), share)
-    with pytest.raises(InputError, match=r"is cut off|MNE cannot read it|is not one of EDF or BDF"):
+    with pytest.raises(InputError, match=r"is truncated|MNE cannot read it|does not start with an EDF or BDF header"):
         read_file(path, BIOSEMI if path.suffix == ".bdf" else None)
 
 
@@ -89,8 +89,8 @@ def test_cut_files(files: tuple[str, ...], share: float, shared_data: Path, tmp_
     ("size", "problem"),
     [
         (0.6, "a marker at sample"),
-        (505_599, "does not end with a whole sample"),
-        (0.0, "is cut off"),
+        (505_599, "ends in the middle of a sample"),
+        (0.0, "is truncated"),
         (64 * 7000, "marker"),
     ],
 )
@@ -106,7 +106,7 @@ def test_cut_brainvision(size: float, problem: str, shared_data: Path, tmp_path:
     [
         (BRAINVISION, "test.eeg", "its companion test.eeg is missing"),
         (BRAINVISION, "test.vmrk", "its companion test.vmrk is missing"),
-        (EEGLAB, "eeglab_data.fdt", "the .fdt file with its samples is missing"),
+        (EEGLAB, "eeglab_data.fdt", "the .fdt file that holds its samples is missing"),
     ],
 )
 def test_missing_companions(
@@ -129,7 +129,7 @@ def test_a_damaged_brainvision_header(key: str, shared_data: Path, tmp_path: Pat
 
 
 def test_annotations_only(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds annotations only, no signal"):
+    with pytest.raises(InputError, match="holds annotations but no signal"):
         read_file(edf(tmp_path / "x.edf", notes=True))
 
 
@@ -142,7 +142,7 @@ def test_a_recording_that_was_not_ended(tmp_path: Path) -> None:
         "the header leaves the number of records open, the file holds 5: all are read"
     ]
     path.write_bytes(content[:-50])
-    with pytest.raises(InputError, match="leaves the number of records open, and it holds 4 and a part of one"):
+    with pytest.raises(InputError, match="leaves the number of records open, but it holds 4 and part of another"):
         read_file(path)
 
 
@@ -151,7 +151,7 @@ def test_a_discontinuous_file_without_onsets(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[192:197] = b"EDF+D"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="without onsets of its records"):
+    with pytest.raises(InputError, match="but states no record onsets"):
         read_file(path)
 
 
@@ -218,9 +218,9 @@ def test_samples_that_are_none(spoil: Callable[[np.ndarray], None], problem: str
 @pytest.mark.parametrize(
     ("duration", "problem"),
     [
-        ("0", "states no record duration"),
-        ("-1", "states no record duration"),
-        ("nan", "states no record duration"),
+        ("0", "states no valid record duration"),
+        ("-1", "states no valid record duration"),
+        ("nan", "states no valid record duration"),
         ("1e-6", r"its sampling rate is 1e\+08 Hz, outside 1\.\.100,000 Hz"),
         ("1e6", r"its sampling rate is 0\.0001 Hz"),
     ],

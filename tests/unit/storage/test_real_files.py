@@ -211,9 +211,9 @@ def test_one_recording_in_two_formats_gives_one_signal(shared_data: Path) -> Non
     ("file", "share", "problem"),
     [
         ("eegmat/Subject00_2.edf", 0.0, "is empty"),
-        ("eegmat/Subject00_2.edf", 0.002, "its header is not one of EDF or BDF"),
-        ("eegmat/Subject00_2.edf", 0.6, r"is cut off: .* of 1,3.* bytes are there"),
-        ("bdf/Newtest17-256.bdf", 0.9, "is cut off"),
+        ("eegmat/Subject00_2.edf", 0.002, "does not start with an EDF or BDF header"),
+        ("eegmat/Subject00_2.edf", 0.6, r"is truncated: it holds .* of 1,3.* bytes"),
+        ("bdf/Newtest17-256.bdf", 0.9, "is truncated"),
         ("fif/test_bin_raw.fif", 0.6, "MNE cannot read it"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_wrong_number_of_triggers_is_refused_with_both_counts(make: Make) -> N
 
 def test_starts_and_ends_out_of_turn_are_no_trials(make: Make) -> None:
     source = make([(sample, 3 - code) for sample, code in MARKS])
-    with pytest.raises(InputError, match=r"20 start and 20 end triggers in the recording, 0 start .* in turn"):
+    with pytest.raises(InputError, match=r"20 start and 20 end triggers in the recording, 0 start .* alternating"):
         source.read(source.list_recordings()[0])
 
 
@@ -207,7 +207,7 @@ def test_a_table_that_contradicts_its_recording_is_refused(make: Make) -> None:
     with pytest.raises(InputError, match=r"trigger 1 at 0\.2 s is 1\d\d\.\d s away from its trigger table"):
         source.read(ref)
     source = make([], started=None)
-    with pytest.raises(InputError, match=r"no time of recording by which to place 3_20221001_2_trigger_info\.csv"):
+    with pytest.raises(InputError, match=r"no recording time by which to place 3_20221001_2_trigger_info\.csv"):
         source.read(ref)
     source = make([])
     with pytest.raises(InputError, match=r"its trials lie at 120\.2 to 129\.\d s of 10\.0 s"):
@@ -218,7 +218,7 @@ def test_a_table_that_contradicts_its_recording_is_refused(make: Make) -> None:
 def test_a_table_of_another_form_is_named_by_its_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("\ufeff1,2022-10-01 09:30:05.250000\n\n" + text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"t\.csv:3: is not a trigger and its date and time"):
+    with pytest.raises(InputError, match=r"t\.csv:3: does not hold a trigger with its date and time"):
         read_trigger_table(path)
     path.write_text("1,2022-10-01 09:30:05.25\n2.0, 2022-10-01 09:30:06\n9,2022-10-01 09:30:07\n")
     rows = read_trigger_table(path)
@@ -281,10 +281,10 @@ def test_files_that_do_not_fit_are_named(make: Make) -> None:
     source = make()
     folder = source.root / "EEG_raw"
     (folder / "3_20221002_2.cnt").touch()
-    with pytest.raises(InputError, match=r"3_20221002_2\.cnt: a second file of subject 3, session 2"):
+    with pytest.raises(InputError, match=r"3_20221002_2\.cnt: is a second file of subject 3, session 2"):
         source.list_recordings()
     (folder / "3_20221002_2.cnt").rename(folder / "3_20221002_5.cnt")
-    with pytest.raises(InputError, match="its name does not tell subject, session and date"):
+    with pytest.raises(InputError, match="its name does not give subject, session and date"):
         source.list_recordings()
     (folder / "3_20221002_5.cnt").unlink()
     (source.root / "emotion_label_and_stimuli_order.xlsx").unlink()
@@ -331,7 +331,7 @@ def test_seed_v_clips_lie_at_published_times(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("short_clips")
 def test_a_seed_v_recording_that_ends_early_is_refused(tmp_path: Path) -> None:
     source = seed_v(tmp_path, 28_000)
-    with pytest.raises(InputError, match=r"lasts 28 s, its last clip ends at 28\.17 s"):
+    with pytest.raises(InputError, match=r"lasts 28 s, but its last clip ends at 28\.17 s"):
         source.read(source.list_recordings()[0])
 
 
@@ -354,7 +354,7 @@ def test_seed_v_times_of_the_user_must_be_the_published_ones(tmp_path: Path) -> 
     path.write_text(text)
     assert len(source.list_recordings()) == 1
     path.write_text(text.replace("646", "647"))
-    with pytest.raises(InputError, match="session 2 start 4 is 647, published as 646"):
+    with pytest.raises(InputError, match="session 2 start 4 is 647, but was published as 646"):
         source.list_recordings()
     path.write_text(text[:200])
     with pytest.raises(InputError, match="does not list starts and ends of sessions 1, 2, 3"):

@@ -103,7 +103,7 @@ def test_a_workbook_that_differs_is_named_by_its_clip(copy: Path) -> None:
     book = openpyxl.load_workbook(path)
     book.worksheets[0].cell(row=2, column=13).value = "Happy"
     book.save(path)
-    with pytest.raises(InputError, match=r"clip 12 is 'Happy', published as 'neutral'\. Use the original"):
+    with pytest.raises(InputError, match=r"clip 12 is 'Happy', but was published as 'neutral'\. Use the original"):
         SeedVIISource(root=copy).list_recordings()
 
 
@@ -123,10 +123,10 @@ def test_missing_or_broken_files_are_named(copy: Path) -> None:
     with pytest.raises(InputError, match="workbook is missing"):
         source.list_recordings()
     ref.path.with_name("notes.mat").touch()
-    with pytest.raises(InputError, match=r"notes\.mat: is not named by a subject's number"):
+    with pytest.raises(InputError, match=r"notes\.mat: is not named after a subject's number"):
         source.list_recordings()
     ref.path.write_bytes(ref.path.read_bytes()[: 20 * 10**6])
-    with pytest.raises(InputError, match=r"1\.mat: (no clip|not a whole MAT v5 file)"):
+    with pytest.raises(InputError, match=r"1\.mat: (has no clip|is not a complete MAT v5 file)"):
         SeedVIISource(root=copy).read(source_ref(copy, 4))
     with pytest.raises(InputError, match="no EEG_preprocessed"):
         SeedVIISource(root=copy / "nowhere").list_recordings()

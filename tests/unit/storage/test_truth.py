@@ -189,7 +189,7 @@ def test_matlab_73(samples_in: str | None, tmp_path: Path) -> None:
 def test_matlab_73_whose_samples_are_missing(tmp_path: Path) -> None:
     matlab_73(tmp_path / "s1.set", steps(20) * 0.1, NAMES, RATE, samples_in="other.fdt")
     (tmp_path / "other.fdt").unlink()
-    with pytest.raises(InputError, match=r"s1\.set: the \.fdt file with its samples is missing\..* or as s1\.fdt"):
+    with pytest.raises(InputError, match=r"s1\.set: .* \.fdt file that holds its samples is missing\..* or as s1\.fdt"):
         read_file(tmp_path / "s1.set")
 
 
@@ -224,7 +224,7 @@ def test_what_lies_in_a_folder_of_net_station_is_a_part_of_it(tmp_path: Path) ->
     (folder / "s1.bin").write_bytes(b"x")
     everything = FilesSource(root=tmp_path, pattern=r"(?P<subject>s\d)\..*", labels=LABELS).listing()
     assert [ref.path.name for ref in everything.refs] == ["s1.mff"]
-    assert everything.left_out == (f"{folder / 's1.bin'}: is read as a part of s1.mff",)
+    assert everything.left_out == (f"{folder / 's1.bin'}: is read as part of s1.mff",)
 
 
 def test_averages_of_net_station_are_refused(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_net_station_without_its_reader_is_refused_with_what_helps(
 ) -> None:
     (tmp_path / "s1.mff").mkdir()
     monkeypatch.setitem(sys.modules, "mffpy", None)
-    with pytest.raises(InputError, match=r"reading \.mff takes mffpy.*pip install mffpy.*EDF or BrainVision"):
+    with pytest.raises(InputError, match=r"reading \.mff requires mffpy.*pip install mffpy.*EDF or BrainVision"):
         read_file(tmp_path / "s1.mff")
 
 
@@ -257,7 +257,7 @@ def test_records_that_jump_in_a_file_that_says_it_is_continuous(bdf: bool, tmp_p
     assert raw.onsets == (0, 10.5)
     assert spans(raw) == [("rest", 7, 8)]
     assert raw.provenance["trials_outside"] == ["rest at 8.500 s"]
-    said = f"the header says that it is continuous ({suffix.upper()}+C), its records do not follow each other"
+    said = f"the header declares it continuous ({suffix.upper()}+C), but its records do not follow each other"
     assert raw.provenance["remarks"] == [said]
     assert np.allclose(np.concatenate(raw.pieces, axis=1), steps(20) * 0.1)
 
@@ -274,12 +274,12 @@ def test_records_that_follow_each_other_are_one_piece(first: float, tmp_path: Pa
 def test_records_that_all_state_one_onset_follow_each_other(tmp_path: Path) -> None:
     raw = read_file(EdfFile(steps(20), NAMES, onsets=[0.0] * 20, says="C").write(tmp_path / "s1.edf"))
     assert [piece.shape[1] for piece in raw.pieces] == [2000]
-    assert raw.provenance["remarks"] == ["all records state one onset: they are taken to follow each other"]
+    assert raw.provenance["remarks"] == ["all records state the same onset: they are taken to follow each other"]
 
 
 def test_records_at_even_steps_that_are_not_their_duration_are_refused(tmp_path: Path) -> None:
     path = EdfFile(steps(20), NAMES, onsets=np.arange(20) * 1.5, says="C").write(tmp_path / "s1.edf")
-    problem = r"a record begins every 1\.5 s and lasts 1 s, in a file that says that it is continuous \(EDF\+C\)"
+    problem = r"a record begins every 1\.5 s but lasts 1 s, although the file is declared continuous \(EDF\+C\)"
     with pytest.raises(InputError, match=problem):
         read_file(path)
 
@@ -564,7 +564,7 @@ def test_bids_leaves_out_what_is_beside_the_subjects_and_says_so(tmp_path: Path)
     listing = BidsSource(root=tmp_path, labels=LABELS).listing()
     assert [ref.recording_id for ref in listing.refs] == ["sub-01_task-rest"]
     assert [words.split(": ")[1] for words in listing.left_out] == [
-        "1 EEG files are no recordings of the data set itself"
+        "1 EEG files are not recordings of the data set itself"
     ] * 2
     derived = BidsSource(root=tmp_path / "derivatives/clean", labels=LABELS)
     assert [ref.recording_id for ref in derived.list_recordings()] == ["sub-01_task-rest_desc-clean"]
@@ -579,7 +579,7 @@ def test_a_link_to_what_was_not_fetched_is_named(suffix: str, tmp_path: Path) ->
     missing.symlink_to(tmp_path / ".git" / "annex" / "gone")
     source = BidsSource(root=tmp_path, labels=LABELS)
     (ref,) = source.list_recordings()
-    with pytest.raises(InputError, match=rf"{suffix}: is a link to content that is not there.*datalad get"):
+    with pytest.raises(InputError, match=rf"{suffix}: is a link to content that has not been fetched.*datalad get"):
         described(source, ref, SignalConfig(sfreq_hz=RATE))
 
 
@@ -600,7 +600,7 @@ def test_a_split_fif_is_one_recording_of_all_its_parts(tmp_path: Path) -> None:
     (ref,) = listing.refs
     assert ref.path.name == "s1_raw.fif"
     assert [words.rsplit("/", 1)[1] for words in listing.left_out] == [
-        f"{part}: is read as a part of s1_raw.fif" for part in parts
+        f"{part}: is read as part of s1_raw.fif" for part in parts
     ]
     assert {path.name for path in source.files_of(ref)} == {"s1_raw.fif", *parts}
     before = ingest_digest(source, ref, SignalConfig())
@@ -613,7 +613,7 @@ def test_a_file_that_is_part_of_another_is_not_read_by_itself(tmp_path: Path) ->
     everything = FilesSource(root=tmp_path, pattern=r"(?P<subject>s1).*\..*", labels=LABELS).listing()
     assert [ref.path.name for ref in everything.refs] == ["s1.vhdr"]
     assert len(everything.left_out) == 2
-    with pytest.raises(InputError, match=r"s1_zurück\.eeg: is a part of the recording s1\.vhdr\. Name s1\.vhdr"):
+    with pytest.raises(InputError, match=r"s1_zurück\.eeg: is part of the recording s1\.vhdr\. Name s1\.vhdr"):
         read_file(tmp_path / "s1_zurück.eeg")
     assert read_file(tmp_path / "s1.vhdr").pieces[0].shape == (2, 500)
 
@@ -676,7 +676,7 @@ def test_text_that_turns_out_late_not_to_be_utf8(tmp_path: Path) -> None:
 
 
 def test_the_wrong_separator_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"separated by ';', not by ','. State `source.separator: ';'`"):
+    with pytest.raises(InputError, match=r"separated by ';', not by ','. Set `source.separator: ';'`"):
         text_table(tmp_path, "\n".join([";".join(NAMES), *rows(";")]) + "\n")
 
 
