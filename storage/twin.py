@@ -10,7 +10,7 @@ Two pairs of emotions (fear/anger, happy/surprise) share one power signature and
 and surprise the beta and gamma sources come in bursts, about one a second, at unchanged mean power. Features
 averaged over a window, such as differential entropy, cannot see that.
 
-Three variants check a result. *Fresh* subjects come from another seed: nobody has seen them while designing. The
+Three variants check a result. *Fresh* subjects come from another seed and were never seen during design. The
 *permuted* twin gives each emotion the signature of another one. The *null* twin has no emotions at all.
 """
 
@@ -62,12 +62,12 @@ _STAND_IN_POSITIONS = {"CB1": "PO9", "CB2": "PO10"}
 
 
 def _is_absent(value: object) -> bool:
-    """Whether a variant is not asked for; a card or digest of the plain twin then does not name it."""
+    """Whether a variant is not requested; the identity card and digest of the plain twin then omit its key."""
     return value is None
 
 
 class FreshSubjects(BaseModel):
-    """Subjects of a twin of another seed, numbered after the first ones."""
+    """Additional subjects from a twin with another seed, numbered after the twin's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class FreshSubjects(BaseModel):
 
 
 class TwinConfig(BaseModel):
-    """The twin's size, its variant and its difficulty, which `effect` alone sets; 0 is the null twin."""
+    """Size, variant and difficulty of the twin; `effect` alone sets the difficulty, and 0 is the null twin."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,14 +85,14 @@ class TwinConfig(BaseModel):
     clip_seconds: int = Field(8, ge=4, le=300)
     seed: int = Field(7, ge=0)
     permutation: int | None = Field(
-        None, ge=0, exclude_if=_is_absent, description="seed of another assignment of signatures to emotions"
+        None, ge=0, exclude_if=_is_absent, description="seed of a permuted assignment of signatures to emotions"
     )
     fresh: FreshSubjects | None = Field(None, exclude_if=_is_absent)
 
     @model_validator(mode="after")
     def _fresh_is_another(self) -> "TwinConfig":
         if self.fresh is not None and self.fresh.seed == self.seed:
-            raise ValueError(f"fresh.seed is the twin's own seed {self.seed}, so its subjects would be the first ones")
+            raise ValueError(f"fresh.seed is the twin's own seed {self.seed}, so the fresh subjects would not be new")
         return self
 
     @property
@@ -102,13 +102,13 @@ class TwinConfig(BaseModel):
 
     @property
     def fresh_twin(self) -> "TwinConfig | None":
-        """The twin whose subjects 1, 2, ... the fresh subjects are."""
+        """The twin whose subjects 1, 2, ... are the fresh subjects; None without fresh subjects."""
         if self.fresh is None:
             return None
         return self.model_copy(update={"fresh": None, "seed": self.fresh.seed, "num_subjects": self.fresh.num_subjects})
 
     def origin_of(self, subject: int) -> tuple[int, int]:
-        """Seed and number by which the generator draws a subject.
+        """Seed and subject number from which the generator draws a subject.
 
         Raises
         ------
@@ -116,17 +116,17 @@ class TwinConfig(BaseModel):
             When the twin has no such subject.
         """
         if subject not in self.subjects:
-            raise ValueError(f"subject {subject} of a twin with the subjects 1 to {self.subjects[-1]}")
+            raise ValueError(f"there is no subject {subject}: the twin has subjects 1 to {self.subjects[-1]}")
         if self.fresh is None or subject <= self.num_subjects:
             return self.seed, subject
         return self.fresh.seed, subject - self.num_subjects
 
     @property
     def assignment(self) -> dict[str, str]:
-        """Emotion -> emotion of `SIGNATURES` and `BURST_LABELS` whose signature it has.
+        """Emotion -> the emotion in `SIGNATURES` and `BURST_LABELS` whose signature it gets.
 
-        In the permuted twin no emotion keeps its power signature, be it its own or that of the emotion it shares
-        one with.
+        In the permuted twin, no emotion keeps its power signature, whether directly or through the emotion that
+        shares it.
         """
         names = SEED_VII.names
         if self.permutation is None:
@@ -139,14 +139,14 @@ class TwinConfig(BaseModel):
 
 
 class Latents(BaseModel):
-    """What the generator knows of one subject's clips and a recording never tells."""
+    """Latent variables of one subject's clips: known to the generator, never contained in a recording."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     log_gain: np.ndarray
-    """(clips, regions, bands): the emotion's part of the log source gain, with its noise."""
+    """(clips, regions, bands): contribution of the emotion to the log source gain, including trial noise."""
     offset: np.ndarray
-    """(clips, regions, bands): subject, session and drift."""
+    """(clips, regions, bands): contribution of subject, session and drift to the log source gain."""
     burst_depth: np.ndarray
     """(clips,): depth of the burst envelope, 0..1."""
     burst_hz: np.ndarray
@@ -157,7 +157,7 @@ class Latents(BaseModel):
 
 @lru_cache
 def _geometry() -> tuple[np.ndarray, np.ndarray]:
-    """Topography of the regions (channels, regions); spatial mixing of the background (both channels)."""
+    """Topography of the regions, (channels, regions), and spatial mixing of the background, (channels, channels)."""
     import mne
 
     positions = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
@@ -182,7 +182,7 @@ def signature_matrix(label: str) -> np.ndarray:
 
 
 def subject_latents(config: TwinConfig, subject: int) -> Latents:
-    """Draw the latent gains of one subject's 80 clips; a function of the subject's seed and number alone.
+    """Draw the latent variables of one subject's 80 clips, which depend only on the subject's seed and number.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def _band_noise(rng: np.random.Generator, shape: tuple[int, ...], band: tuple[fl
 
 
 def _background(rng: np.random.Generator, n_chans: int, n_times: int) -> np.ndarray:
-    """1/f noise of unit variance, 0.3 Hz and up."""
+    """1/f noise of unit variance, (n_chans, n_times), from 0.3 Hz upwards."""
     freqs = np.fft.rfftfreq(n_times, 1 / SFREQ_HZ)
     amplitude = np.where(freqs >= 0.3, np.maximum(freqs, 0.3) ** -0.6, 0.0)
     draws = rng.normal(size=(2, n_chans, len(freqs)))
@@ -248,7 +248,7 @@ def _blinks(rng: np.random.Generator, n_times: int) -> np.ndarray:
 
 
 class SubjectSynthesiser:
-    """Turns one subject's latents into signals; clip after clip, each from its own seed."""
+    """Generates one subject's signals from its latents, each clip from its own seed."""
 
     def __init__(self, config: TwinConfig, subject: int) -> None:
         self.config, self._origin = config, config.origin_of(subject)
@@ -265,7 +265,7 @@ class SubjectSynthesiser:
         self._blink_map = depth * gains
 
     def clip(self, clip: int) -> np.ndarray:
-        """(62, n_times) float64 µV at 200 Hz for clip 1..80."""
+        """Generate clip 1..80: (62, n_times) float64 in µV at 200 Hz."""
         rng = np.random.default_rng([*self._origin, 2, clip])
         n_times = int(self.config.clip_seconds * SFREQ_HZ)
         seconds = np.arange(n_times) / SFREQ_HZ
@@ -286,7 +286,7 @@ class SubjectSynthesiser:
 
 
 def twin_digest(config: TwinConfig) -> str:
-    """SHA-256 of the generator's numbers and of every latent, rounded to 1e-6: the twin's frozen identity."""
+    """SHA-256 of the generator's constants and of all latents, rounded to 1e-6: the twin's frozen identity."""
     constants = {
         "config": config.model_dump(),
         "signatures": {label: signature_matrix(label).tolist() for label in SEED_VII.names},
@@ -301,7 +301,7 @@ def twin_digest(config: TwinConfig) -> str:
 
 
 def identity_card(config: TwinConfig) -> dict[str, Any]:
-    """What `twin.json` says: the configuration, its digest, and the digest of the fresh subjects' own twin."""
+    """Contents of `twin.json`: the configuration, its digest, and the digest of the fresh subjects' own twin."""
     card: dict[str, Any] = {"config": config.model_dump(), "digest": twin_digest(config)}
     if config.fresh_twin is not None:
         card["fresh_digest"] = twin_digest(config.fresh_twin)
@@ -309,7 +309,7 @@ def identity_card(config: TwinConfig) -> dict[str, Any]:
 
 
 def write_subject(root: Path, config: TwinConfig, subject: int) -> None:
-    """Write one subject's MAT v5 files; a file that is there already is whole and is kept.
+    """Write one subject's MAT v5 files; existing files are complete and are kept.
 
     Raises
     ------
@@ -334,13 +334,13 @@ def _save_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as file:
         savemat(file, arrays)
-        file.seek(0)  # SciPy's header names the time; equal twins are to be equal files
+        file.seek(0)  # SciPy's header holds the time; equal twins must be equal files
         file.write(_MAT_HEADER)
     partial.replace(path)
 
 
 def write_tables(root: Path, config: TwinConfig) -> None:
-    """Write the label workbook, the channel workbook and the twin's own identity card.
+    """Write the label workbook, the channel workbook and the twin's identity card.
 
     Raises
     ------
@@ -365,7 +365,7 @@ def write_tables(root: Path, config: TwinConfig) -> None:
 
 
 def _claim(root: Path, config: TwinConfig) -> None:
-    """Leave the twin's identity card in its folder, or compare with the one that is there."""
+    """Write the twin's identity card into its folder, or compare it with the existing one."""
     path = root / "twin.json"
     if path.exists():
         try:
@@ -373,7 +373,7 @@ def _claim(root: Path, config: TwinConfig) -> None:
         except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
             raise InputError(str(path), "is not a twin's identity card", "Choose another folder.") from error
         if found != config:
-            raise InputError(str(root), f"holds another twin ({found})", "Choose another folder or delete this one.")
+            raise InputError(str(root), f"holds another twin ({found})", "Choose another folder, or delete this one.")
         return
     root.mkdir(parents=True, exist_ok=True)
     write_json(path, identity_card(config))

@@ -1,4 +1,4 @@
-"""Splits as data: which trials train, validate and test, with a digest that every result carries."""
+"""Splits as data: which trials are used to train, validate and test, with a digest that every result records."""
 
 from storage.splits.config import (
     BySubject,

@@ -1,4 +1,4 @@
-"""What holds for every split, whoever made it: checked on the trials themselves."""
+"""Checks that every split must pass, whatever its protocol, made on the trials themselves."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -13,14 +13,14 @@ _SHOWN = 5
 
 
 def checked(split: Split, trials: pd.DataFrame) -> Split:
-    """Check a split against a trial table, and fill in what its sides share.
+    """Check a split against a trial table, and fill in `shared` and `labels_missing_in_train`.
 
     Raises
     ------
     InputError
-        When a side names what the store does not have or is empty, a trial is on two sides, sides share a value of an
-        axis that the split declares disjoint, a split declares clips disjoint whose numbers name no stimulus, or
-        trials of two sides overlap in one recording.
+        When a side is empty or names something that the store does not have, stage 1 has no training trial, a trial is
+        on two sides, sides share a value of an axis that the split declares disjoint, the split declares clips disjoint
+        but clip numbers do not identify stimuli, or trials of two sides overlap in one recording.
     """
     if "clip" in split.disjoint_on:
         _assert_clips_name_stimuli(trials)
@@ -29,12 +29,14 @@ def checked(split: Split, trials: pd.DataFrame) -> Split:
         for values, axis in ((side.subjects, "subject"), (side.sessions, "session"), (side.clips, "clip")):
             _known(name, axis, values, trials[axis])
         if not held[name].any():
-            raise InputError("split", f"the {name} side has no trial", "Give it subjects that have such trials.")
+            raise InputError(
+                "split", f"the {name} side has no trial", "Give it subjects, sessions or clips that have trials."
+            )
     for (one, first), (other, second) in combinations(held.items(), 2):
         _apart(split, (one, other), trials[first], trials[second], trials[first & second])
     if not split.fitted_by_stage1.holds(trials).any():
-        num = f"{len(split.reserved)} of {len(split.train.subjects)} training subjects"
-        raise InputError("split.reserved", num, "Leave some to stage 1.")
+        num = f"reserves {len(split.reserved)} of {len(split.train.subjects)} training subjects"
+        raise InputError("split.reserved", num, "Leave some for stage 1.")
     _assert_no_overlap_in_time(trials, held)
     seen = trials[np.any([rows for name, rows in held.items() if name != "test"], axis=0)]
     test = trials[held["test"]]
@@ -44,14 +46,14 @@ def checked(split: Split, trials: pd.DataFrame) -> Split:
 
 
 def _assert_clips_name_stimuli(trials: pd.DataFrame) -> None:
-    """A stimulus has one label; a number that only counts trials has one per order of presentation."""
+    """Refuse clip numbers with several labels: a stimulus has one label."""
     labels = trials.dropna(subset=["label"]).groupby("clip")["label"].unique()
     if len(mixed := labels[labels.map(len) > 1]):
         raise InputError(
             "split",
-            f"clip numbers of this store name no stimulus (clip {mixed.index[0]} has the labels "
+            f"clip numbers of this store do not identify stimuli (clip {mixed.index[0]} has the labels "
             f"{listed(sorted(mixed.iloc[0]))}), so sides cannot be disjoint on clip",
-            "Use a protocol by subject or session, or ingest with the stimulus in a column `clip` of the label table.",
+            "Use a protocol by subject or session, or ingest with stimulus numbers in the label table's column `clip`.",
         )
 
 
@@ -70,20 +72,20 @@ def _apart(split: Split, names: tuple[str, str], first: pd.DataFrame, second: pd
         row = both.iloc[0]
         trial = f"trial {row['trial']} of subject {row['subject']}, session {row['session']}"
         raise InputError(
-            "split", f"{trial} is on the sides {' and '.join(names)}", "Every trial belongs to one side at most."
+            "split", f"{trial} is on the sides {' and '.join(names)}", "Assign every trial to at most one side."
         )
     for axis in split.disjoint_on:
         common = set(first[AXES[axis]]) & set(second[AXES[axis]])
         if common:
             raise InputError(
                 "split",
-                f"{names[0]} and {names[1]} share {axis} {listed(sorted(common))} and are declared disjoint on it",
+                f"{names[0]} and {names[1]} share {axis} {listed(sorted(common))} but are declared disjoint on it",
                 "Change the sides, or leave the axis out of `disjoint_on`.",
             )
 
 
 def _assert_no_overlap_in_time(trials: pd.DataFrame, held: dict[str, np.ndarray]) -> None:
-    """Windows never leave their trial, so windows of two sides overlap only if trials do."""
+    """Refuse trials of two sides that overlap: windows stay in their trial, so only then can windows overlap."""
     number = np.full(len(trials), -1)
     for place, rows in enumerate(held.values()):
         number[rows] = place
@@ -106,6 +108,6 @@ def _assert_no_overlap_in_time(trials: pd.DataFrame, held: dict[str, np.ndarray]
 
 
 def listed(values: Iterable[object], most: int = _SHOWN) -> str:
-    """Name the first few of some values."""
+    """Join the first few values, and say how many more there are."""
     names = [str(value) for value in values]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""The protocols that a spec can name, each with its keys."""
+"""Split protocols that a spec can name, each with its keys."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,13 +8,13 @@ from storage.splits.sides import Axis
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 Names = Count | tuple[str, ...]
-"""Subjects or sessions: how many to draw, or their names."""
+"""Subjects or sessions: the number to draw, or their names."""
 Clips = Count | tuple[int, ...]
-"""Clips: how many to draw, evenly over the labels, or their numbers."""
+"""Clips: the number to draw, evenly over the labels, or the clip numbers themselves."""
 
 
 class _Protocol(BaseModel):
-    """What every protocol has: a seed for what it draws, and subjects that are kept from stage 1."""
+    """Keys of every protocol: the seed of its draws, and the number of subjects that stage 1 does not see."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,13 +23,13 @@ class _Protocol(BaseModel):
 
 
 def assert_one_kind(train: Names, validation: Names, test: Names) -> None:
-    """Raise ValueError where some subjects are drawn and others are named."""
+    """Raise `ValueError` if some roles are numbers of subjects to draw and others are lists of names."""
     if len({type(role) for role in (train, validation, test)}) > 1:
         raise ValueError("train, validation and test must all be numbers or all be lists of subjects")
 
 
 class _Roles(_Protocol):
-    """Subjects by role, all as numbers or all as lists."""
+    """Subjects of each role, all given as numbers or all as lists."""
 
     train: Names = 12
     validation: Names = 3
@@ -42,13 +42,13 @@ class _Roles(_Protocol):
 
 
 class BySubject(_Roles):
-    """Whole subjects by role, as lists of names or as numbers drawn with `seed`."""
+    """Every subject has one role; roles are lists of names, or numbers of subjects to draw with `seed`."""
 
     protocol: Literal["by-subject"] = "by-subject"
 
 
 class KFoldBySubject(_Protocol):
-    """Subjects dealt into folds with `seed`; one fold is the test side."""
+    """Subjects are dealt into folds with `seed`; one fold is the test side."""
 
     protocol: Literal["k-fold-by-subject"]
     num_folds: int = Field(5, ge=2)
@@ -58,7 +58,7 @@ class KFoldBySubject(_Protocol):
     @model_validator(mode="after")
     def _fold_exists(self) -> "KFoldBySubject":
         if self.fold > self.num_folds:
-            raise ValueError(f"fold {self.fold} of {self.num_folds}")
+            raise ValueError(f"there is no fold {self.fold} of {self.num_folds}")
         return self
 
 
@@ -73,12 +73,12 @@ class LeaveOneSubjectOut(_Protocol):
     @model_validator(mode="after")
     def _one_way(self) -> "LeaveOneSubjectOut":
         if (self.subject is None) == (self.fold is None):
-            raise ValueError("name either subject or fold")
+            raise ValueError("give either subject or fold")
         return self
 
 
 class OfficialFolds(_Protocol):
-    """SEED-VII's own four folds of 20 clips; every subject is on every side. One subject: its own protocol."""
+    """SEED-VII's published four folds of 20 clips; every subject is on every side. One subject: within-subject."""
 
     protocol: Literal["official-folds"]
     fold: int = Field(ge=1, le=4)
@@ -87,7 +87,7 @@ class OfficialFolds(_Protocol):
 
 
 class HeldOutSession(_Protocol):
-    """Sessions, by name over all subjects, that training never saw."""
+    """Test sessions that training never saw; a session is identified by its name over all subjects."""
 
     protocol: Literal["held-out-session"]
     test: tuple[str, ...] = Field(min_length=1)
@@ -95,9 +95,9 @@ class HeldOutSession(_Protocol):
 
 
 class SubjectAndClip(_Roles):
-    """Neither the person nor the film was seen: test subjects' test clips.
+    """Tests on unseen subjects and unseen clips: the test side has the test clips of the test subjects.
 
-    What test subjects did with training clips, and training subjects with test clips, is left out.
+    Trials of test subjects with training clips, and of training subjects with test clips, are left out.
     """
 
     protocol: Literal["subject-and-clip"]
@@ -106,7 +106,7 @@ class SubjectAndClip(_Roles):
 
 
 class SideConfig(BaseModel):
-    """Trials of these subjects, sessions and clips; null stands for all of them."""
+    """Trials of these subjects, sessions and clips; null means all of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,7 +116,7 @@ class SideConfig(BaseModel):
 
 
 class Custom(_Protocol):
-    """Sides given one by one, with the axes on which they are to be disjoint."""
+    """Sides given one by one, with the axes on which they must be disjoint."""
 
     protocol: Literal["custom"]
     train: SideConfig
@@ -126,7 +126,7 @@ class Custom(_Protocol):
 
 
 def by_subject_unless_named(value: Any) -> Any:
-    """Take keys without a protocol as those of by-subject."""
+    """Treat keys without a `protocol` as those of by-subject."""
     return {"protocol": "by-subject"} | value if isinstance(value, dict) else value
 
 
@@ -137,4 +137,4 @@ SplitConfig = Annotated[
     ],
     BeforeValidator(by_subject_unless_named),
 ]
-"""Any protocol; by-subject where none is named."""
+"""Any protocol; by-subject if none is named."""

@@ -1,4 +1,4 @@
-"""Whole protocols: the folds that each has, by name. What takes one fold takes a `SplitConfig` of these."""
+"""Whole protocols and their folds; the `SplitConfig` of a fold is what a job on one fold takes."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -36,9 +36,9 @@ class Fold(BaseModel):
     Attributes
     ----------
     name
-        Of the fold within its protocol.
+        Name of the fold within its protocol.
     split
-        The same protocol with this fold alone, as the spec of a stage takes it.
+        The same protocol restricted to this fold, as the spec of a stage takes it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,42 +54,42 @@ class _Folds(BaseModel):
     seed: int = Field(0, ge=0)
 
     def shared(self) -> dict[str, Any]:
-        """Keys that every fold's split takes over."""
+        """Keys that are passed on to the split of every fold."""
         return {"reserved": self.reserved, "seed": self.seed}
 
 
 class _Numbered(_Folds):
-    """A protocol whose folds have numbers."""
+    """A protocol with numbered folds."""
 
     only: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        None, min_length=1, description="these folds alone; null: all"
+        None, min_length=1, description="only these folds; null: all"
     )
 
 
 class _Draws(_Folds):
-    """A protocol that draws its sides, and can do so several times."""
+    """A protocol that draws its sides at random, once or several times."""
 
     train: Names = 12
     validation: Names = 3
     test: Names = 5
-    draws: int = Field(1, ge=1, description="draws with the seeds from `seed` on, each a fold")
+    draws: int = Field(1, ge=1, description="number of draws, each one fold; their seeds count up from `seed`")
 
     @model_validator(mode="after")
     def _drawn_if_repeated(self) -> "_Draws":
         assert_one_kind(self.train, self.validation, self.test)
         if self.draws > 1 and not isinstance(self.test, int):
-            raise ValueError(f"{self.draws} draws of subjects that are named; give numbers of subjects, or one draw")
+            raise ValueError(f"{self.draws} draws of named subjects; give numbers of subjects, or one draw")
         return self
 
 
 class BySubjectDraws(_Draws):
-    """Whole subjects by role, drawn once or several times."""
+    """Subjects of each role, drawn once or several times."""
 
     protocol: Literal["by-subject"] = "by-subject"
 
 
 class SubjectAndClipDraws(_Draws):
-    """Neither the person nor the film was seen, drawn once or several times."""
+    """Tests on unseen subjects and unseen clips, drawn once or several times."""
 
     protocol: Literal["subject-and-clip"]
     test_clips: Clips = 20
@@ -97,7 +97,7 @@ class SubjectAndClipDraws(_Draws):
 
 
 class KFolds(_Numbered):
-    """Subjects dealt into folds with `seed`, each tested in turn."""
+    """Subjects are dealt into folds with `seed`, and each fold is tested in turn."""
 
     protocol: Literal["k-fold-by-subject"]
     num_folds: int = Field(5, ge=2)
@@ -105,14 +105,14 @@ class KFolds(_Numbered):
 
 
 class EverySubjectOut(_Numbered):
-    """Each subject tested in turn; folds count them in sorted order."""
+    """Each subject is tested in turn; fold n tests the n-th subject in sorted order."""
 
     protocol: Literal["leave-one-subject-out"]
     validation: Count = 3
 
 
 class AllOfficialFolds(_Numbered):
-    """SEED-VII's four folds of clips, each tested in turn."""
+    """SEED-VII's four published folds of clips, each tested in turn."""
 
     protocol: Literal["official-folds"]
     subjects: tuple[str, ...] | None = None
@@ -120,15 +120,15 @@ class AllOfficialFolds(_Numbered):
 
 
 class EverySessionOut(_Folds):
-    """Each session, by name over all subjects, tested in turn."""
+    """Each session is tested in turn; a session is identified by its name over all subjects."""
 
     protocol: Literal["held-out-session"]
-    only: tuple[str, ...] | None = Field(None, min_length=1, description="these sessions alone; null: all")
+    only: tuple[str, ...] | None = Field(None, min_length=1, description="only these sessions; null: all")
     validation: Count = 0
 
 
 class CustomSides(_Folds):
-    """Sides given one by one: one fold."""
+    """Sides given one by one; the protocol has one fold."""
 
     protocol: Literal["custom"]
     train: SideConfig
@@ -150,7 +150,7 @@ FoldsConfig = Annotated[
     ],
     BeforeValidator(by_subject_unless_named),
 ]
-"""Any protocol with all of its folds; by-subject where none is named."""
+"""Any protocol with all of its folds; by-subject if none is named."""
 
 
 def folds_of(config: FoldsConfig, trials: pd.DataFrame, place: str = "folds") -> tuple[Fold, ...]:
@@ -161,19 +161,19 @@ def folds_of(config: FoldsConfig, trials: pd.DataFrame, place: str = "folds") ->
     config : FoldsConfig
         The protocol.
     trials : pandas.DataFrame
-        `Store.trials`: how many subjects and sessions there are.
+        `Store.trials`, which gives the subjects and sessions.
     place : str
-        Key of the spec that messages name.
+        Key of the spec that error messages name.
 
     Returns
     -------
     tuple of Fold
-        In the protocol's order. Each split is resolved, and so checked, by `resolve_split`.
+        The folds in the protocol's order; `resolve_split` resolves and checks their splits.
 
     Raises
     ------
     InputError
-        When a fold that is asked for does not exist, or there are too few subjects or sessions to leave one out.
+        When a requested fold does not exist or is named twice, or the store has too few subjects or sessions.
     """
     match config:
         case KFolds():
@@ -185,7 +185,7 @@ def folds_of(config: FoldsConfig, trials: pd.DataFrame, place: str = "folds") ->
         case EverySubjectOut():
             subjects = sorted(trials["subject"].unique())
             if len(subjects) < _FEWEST_SUBJECTS:
-                there = f"leave-one-subject-out of {len(subjects)} subject ({listed(subjects)})"
+                there = f"leave-one-subject-out with {len(subjects)} subject ({listed(subjects)})"
                 raise InputError(f"{place}.protocol", there, "Use official-folds or held-out-session for one subject.")
             keys = config.shared() | {"validation": config.validation}
             return tuple(
@@ -209,7 +209,7 @@ def folds_of(config: FoldsConfig, trials: pd.DataFrame, place: str = "folds") ->
 
 
 def _numbers(only: tuple[int, ...] | None, count: int, place: str) -> tuple[int, ...]:
-    """Folds that are asked for, of those from 1 to `count`."""
+    """Numbers of the requested folds, out of 1 to `count`."""
     every = tuple(range(1, count + 1))
     return every if only is None else _existing(only, every, place)
 
@@ -224,7 +224,7 @@ def _existing(only: tuple[Any, ...], every: tuple[Any, ...], place: str) -> tupl
 
 def _sessions(config: EverySessionOut, sessions: list[str], place: str) -> tuple[Fold, ...]:
     if len(sessions) < _FEWEST_SESSIONS:
-        there = f"held-out-session of {len(sessions)} session ({listed(sessions)})"
+        there = f"held-out-session with {len(sessions)} session ({listed(sessions)})"
         raise InputError(f"{place}.protocol", there, "Use a protocol by subject or clip.")
     chosen = tuple(sessions) if config.only is None else _existing(config.only, tuple(sessions), f"{place}.only")
     keys = config.shared() | {"protocol": config.protocol, "validation": config.validation}

@@ -1,4 +1,4 @@
-"""From a protocol's keys to the sides of a split, on the trials of one store."""
+"""Resolving a protocol into the sides of a split, on the trials of one store."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -28,7 +28,7 @@ _BY_SUBJECT: tuple[Axis, ...] = ("subject", "recording")
 
 
 def resolve_split(config: Any, trials: pd.DataFrame) -> Split:
-    """Turn a split's description into sides of a store's trials.
+    """Resolve a split's configuration into sides of a store's trials.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def resolve_split(config: Any, trials: pd.DataFrame) -> Split:
     Raises
     ------
     InputError
-        When a side is empty or names what the store does not have, the data set has no such folds, or the sides are
-        not as disjoint as the split declares.
+        When a side is empty or names something that the store does not have, the data set does not have these folds, or
+        the sides are not as disjoint as the split declares.
     """
     return checked(_RESOLVERS[type(config)](config, trials), trials)
 
@@ -62,7 +62,9 @@ def _k_fold(config: KFoldBySubject, trials: pd.DataFrame) -> Split:
     order = _shuffled(_values(trials, "subject"), config.seed)
     if config.num_folds > len(order):
         raise InputError(
-            "split.num_folds", f"{config.num_folds} folds of {len(order)} subjects", "Use at most one per subject."
+            "split.num_folds",
+            f"asks for {config.num_folds} folds of {len(order)} subjects",
+            "Use at most one per subject.",
         )
     folds = [list(part) for part in np.array_split(np.array(order, dtype=object), config.num_folds)]
     rest = [name for part in (*folds[config.fold :], *folds[: config.fold - 1]) for name in part]
@@ -72,17 +74,17 @@ def _k_fold(config: KFoldBySubject, trials: pd.DataFrame) -> Split:
 def _leave_one_out(config: LeaveOneSubjectOut, trials: pd.DataFrame) -> Split:
     subjects = _values(trials, "subject")
     if config.fold is not None and config.fold > len(subjects):
-        raise InputError("split.fold", f"{config.fold} of {len(subjects)} subjects", "Folds count subjects from 1.")
+        raise InputError("split.fold", f"asks for subject {config.fold} of {len(subjects)}", "Subjects count from 1.")
     subject = config.subject if config.fold is None else subjects[config.fold - 1]
     rest = [name for name in _shuffled(subjects, config.seed) if name != subject]
     return _hold_out(config, [str(subject)], rest)
 
 
 def _hold_out(config: KFoldBySubject | LeaveOneSubjectOut, test: list[str], rest: list[str]) -> Split:
-    """Test subjects and the others in their order: validation first, then training, the reserved ones last."""
+    """Split the subjects that are not tested, in their order: validation first, then training, reserved ones last."""
     if config.validation >= len(rest):
         raise InputError(
-            "split.validation", f"{config.validation} of {len(rest)} subjects that are not tested", "Lower it."
+            "split.validation", f"asks for {config.validation} of {len(rest)} subjects that are not tested", "Lower it."
         )
     train = tuple(rest[config.validation :])
     validation = tuple(rest[: config.validation])
@@ -121,7 +123,9 @@ def _held_out_session(config: HeldOutSession, trials: pd.DataFrame) -> Split:
     if isinstance(config.validation, int):
         if config.validation and config.validation >= len(rest):
             raise InputError(
-                "split.validation", f"{config.validation} of {len(rest)} sessions that are not tested", "Lower it."
+                "split.validation",
+                f"asks for {config.validation} of {len(rest)} sessions that are not tested",
+                "Lower it.",
             )
         validation = tuple(sorted(_shuffled(rest, config.seed)[: config.validation]))
     else:
@@ -146,7 +150,7 @@ def _subject_and_clip(config: SubjectAndClip, trials: pd.DataFrame) -> Split:
     if bool(validation) != bool(checking):
         raise InputError(
             "split.validation_clips",
-            f"{len(validation)} validation subjects with {len(checking)} clips",
+            f"there are {len(validation)} validation subjects but {len(checking)} validation clips",
             "Give validation both subjects and clips, or set both to 0.",
         )
     return Split(
@@ -198,12 +202,14 @@ def _shuffled(values: Sequence[Any], seed: int) -> list[Any]:
 
 def _reserved(number: int, train: tuple[str, ...]) -> tuple[str, ...]:
     if number and number >= len(train):
-        raise InputError("split.reserved", f"{number} of {len(train)} training subjects", "Leave some to stage 1.")
+        raise InputError(
+            "split.reserved", f"reserves {number} of {len(train)} training subjects", "Leave some for stage 1."
+        )
     return train[len(train) - number :]
 
 
 def _roles(config: BySubject | SubjectAndClip, trials: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Subjects that train, validate and test."""
+    """Subjects of the train, validation and test sides."""
     roles: list[Names] = [config.train, config.validation, config.test]
     subjects = _values(trials, "subject")
     named = [role for role in roles if not isinstance(role, int)]
@@ -212,7 +218,7 @@ def _roles(config: BySubject | SubjectAndClip, trials: pd.DataFrame) -> list[tup
         if sum(sizes) > len(subjects):
             raise InputError(
                 "split",
-                f"asks for {sum(sizes)} subjects, the store has {len(subjects)}",
+                f"asks for {sum(sizes)} subjects, but the store has {len(subjects)}",
                 "Lower train, validation or test.",
             )
         order = _shuffled(subjects, config.seed)
@@ -223,19 +229,21 @@ def _roles(config: BySubject | SubjectAndClip, trials: pd.DataFrame) -> list[tup
     if double := sorted({subject for subject in used if used.count(subject) > 1}):
         raise InputError("split", f"subject {listed(double)} has two roles", "Name every subject once.")
     if not named[0] or not named[2]:
-        raise InputError("split", "train and test need at least one subject each", "Raise their numbers.")
+        raise InputError(
+            "split", "train and test need at least one subject each", "Raise their numbers, or name subjects."
+        )
     return named
 
 
 def _drawn_clips(wanted: Clips, clips: Iterable[int], trials: pd.DataFrame, seed: int, place: str) -> tuple[int, ...]:
-    """Clips as named, or drawn in rounds that take one of every label."""
+    """Return the named clips, or draw clips in rounds that take one of every label."""
     clips = list(clips)
     if not isinstance(wanted, int):
         if unknown := sorted(set(wanted) - set(clips)):
-            raise InputError(place, f"clip {listed(unknown)} cannot be had", f"There is {listed(clips, 100)}.")
+            raise InputError(place, f"clip {listed(unknown)} is not available", f"Choose from {listed(clips, 100)}.")
         return wanted
     if wanted >= len(clips):
-        raise InputError(place, f"{wanted} of {len(clips)} clips", "Lower it: training needs clips too.")
+        raise InputError(place, f"asks for {wanted} of {len(clips)} clips", "Lower it: training needs clips too.")
     label_of = trials.dropna(subset=["label"]).drop_duplicates("clip").set_index("clip")["label"]
     order = pd.DataFrame({"clip": _shuffled(clips, seed)})
     order["label"] = [str(label_of.get(clip, "")) for clip in order["clip"]]
@@ -250,6 +258,6 @@ def _assert_seed_vii(trials: pd.DataFrame) -> None:
         if not (1 <= clip <= len(seed_vii.CLIP_LABELS) and seed_vii.CLIP_LABELS[clip - 1] == label):
             raise InputError(
                 "split.protocol",
-                f"official-folds are SEED-VII's, and clip {clip} with label {label} is none of its clips",
+                f"official-folds are those of SEED-VII, but clip {clip} with label {label} is not one of its clips",
                 "Use k-fold-by-subject, leave-one-subject-out or custom.",
             )

@@ -1,4 +1,4 @@
-"""A side of a split as a product selection of trials, and the resolved split."""
+"""A side of a split, selected by subjects, sessions and clips, and the resolved split."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ Axis = Literal["subject", "session", "clip", "recording"]
 AXES: dict[Axis, str] = {"subject": "subject", "session": "session", "clip": "clip", "recording": "recording_id"}
 """Axes on which sides can be disjoint, and their columns in a trial table.
 
-A session is meant by its name, over all subjects: sides that are disjoint on it share no day of the protocol.
+A session is identified by its name over all subjects: sides that are disjoint on it share no day of the protocol.
 """
 
 Protocol = Literal[
@@ -28,7 +28,7 @@ Protocol = Literal[
 
 
 class Side(BaseModel):
-    """The trials of these subjects, in these sessions, of these clips; None stands for all of them."""
+    """Trials of these subjects, sessions and clips; None means all of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +50,11 @@ class Side(BaseModel):
         return trials[self.holds(trials)].reset_index(drop=True)
 
     def of(self, subjects: tuple[str, ...]) -> "Side":
-        """The same sessions and clips of other subjects."""
+        """Side with the same sessions and clips but other subjects."""
         return self.model_copy(update={"subjects": subjects})
 
     def in_order(self) -> "Side":
-        """The same side with what it names in sorted order."""
+        """The same side with subjects, sessions and clips in sorted order."""
         return Side(
             subjects=tuple(sorted(self.subjects)),
             sessions=None if self.sessions is None else tuple(sorted(self.sessions)),
@@ -70,9 +70,9 @@ class Split(BaseModel):
     name, fold
         The protocol and, in cross-validation, its fold.
     disjoint_on
-        Axes on which no two sides share a value. Enforced on the trials.
+        Axes on which no two sides share a value; enforced on the trials.
     shared
-        Axes on which the test side does share values with what trains or selects the model.
+        Axes on which the test side shares values with the sides that train or select the model.
     labels_missing_in_train
         Labels of the test side that no training trial has.
     train, validation, test
@@ -95,13 +95,13 @@ class Split(BaseModel):
 
     @property
     def sides(self) -> dict[str, Side]:
-        """Train, validation (if there is one) and test by name."""
+        """The sides by name: train, validation (if there is one) and test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: side for name, side in named.items() if side is not None}
 
     @property
     def seen(self) -> tuple[Side, ...]:
-        """Sides whose trials train or select a model."""
+        """Sides whose trials are used to train or select a model."""
         return tuple(side for name, side in self.sides.items() if name != "test")
 
     @property
@@ -111,7 +111,7 @@ class Split(BaseModel):
 
     @property
     def reserved_side(self) -> Side | None:
-        """The training side of the reserved subjects; None where there are none."""
+        """The training side of the reserved subjects; None if there are none."""
         return self.train.of(self.reserved) if self.reserved else None
 
     @property

@@ -81,7 +81,7 @@ def test_a_model_that_does_not_say_what_it_saw(root, refused, make_store, make_m
         ("{protocol: held-out-session, tests: [a]}", "data.split.test: required key is missing"),
         ("{trian: 3}", "data.split.trian: unknown key; did you mean 'train'?"),
         ("{protocol: by-subject, fold: 3}", "data.split.fold: unknown key; known keys: reserved, seed, train"),
-        ("{protocol: leave-one-subject-out}", "data.split: name either subject or fold"),
+        ("{protocol: leave-one-subject-out}", "data.split: give either subject or fold"),
     ],
 )
 def test_splits_that_are_none(root, capsys, split, expected):

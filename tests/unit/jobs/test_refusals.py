@@ -97,8 +97,8 @@ def test_a_store_without_labels(root, refused, make_store, make_model):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("data.split.train=9", "split: asks for 11 subjects, the store has 3. Lower train, validation or test."),
-        ("data.split.reserved=1", "split.reserved: 1 of 1 training subjects. Leave some to stage 1."),
+        ("data.split.train=9", "split: asks for 11 subjects, but the store has 3. Lower train, validation or test."),
+        ("data.split.reserved=1", "split.reserved: reserves 1 of 1 training subjects. Leave some for stage 1."),
         ("data.windows.window_seconds=9", "ROOT/store.zarr: no trial lasts 9.0 s. Shorten `window_seconds`."),
         ("data.windows.channels=[FP1, CZ]", "has no channel CZ. Correct `windows.channels`; it has FP1, FP2, OZ."),
     ],

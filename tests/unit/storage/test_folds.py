@@ -102,14 +102,16 @@ def test_a_fold_that_does_not_exist_is_refused_by_name(content, message):
 
 
 def test_one_subject_or_session_cannot_be_left_out():
-    with pytest.raises(InputError, match=r"^folds.protocol: leave-one-subject-out of 1 subject \(s00\)\. Use official"):
+    with pytest.raises(
+        InputError, match=r"^folds.protocol: leave-one-subject-out with 1 subject \(s00\)\. Use official"
+    ):
         folds(trials(1), protocol="leave-one-subject-out")
-    with pytest.raises(InputError, match=r"held-out-session of 1 session \(0\)"):
+    with pytest.raises(InputError, match=r"held-out-session with 1 session \(0\)"):
         folds(trials(3, sessions=1), protocol="held-out-session")
 
 
 def test_named_subjects_are_not_drawn_again():
-    with pytest.raises(ValidationError, match="2 draws of subjects that are named"):
+    with pytest.raises(ValidationError, match="2 draws of named subjects"):
         CONFIG.validate_python({"train": ["a"], "validation": ["b"], "test": ["c"], "draws": 2})
 
 

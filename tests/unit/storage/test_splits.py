@@ -215,7 +215,7 @@ def test_custom_sides() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"disjoint_on": ["subject"]}, "train and test share subject 01, 02, 03 and are declared disjoint on it"),
+        ({"disjoint_on": ["subject"]}, "train and test share subject 01, 02, 03 but are declared disjoint on it"),
         ({"test": {"sessions": ["2"]}}, "trial 20 of subject 01, session 2 is on the sides train and test"),
         ({"test": {"sessions": ["9"]}}, r"split\.test: no session 9 in the store\. It has: 1, 2, 3, 4\."),
         ({"test": {"subjects": ["77"]}}, r"split\.test: no subject 77"),
@@ -250,23 +250,23 @@ def test_trials_of_two_sides_that_overlap_in_one_recording_are_refused() -> None
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ({"train": 3, "validation": 1, "test": 1}, "asks for 5 subjects, the store has 4"),
+        ({"train": 3, "validation": 1, "test": 1}, "asks for 5 subjects, but the store has 4"),
         ({"train": 0, "validation": 1, "test": 1}, "train and test need at least one subject"),
         ({"train": 2, "validation": 1, "test": 0}, "train and test need at least one subject"),
-        ({"train": 2, "validation": 1, "test": 1, "reserved": 2}, "split.reserved: 2 of 2 training"),
+        ({"train": 2, "validation": 1, "test": 1, "reserved": 2}, "split.reserved: reserves 2 of 2 training"),
         ({"train": ("01",), "validation": ("09",), "test": ("02",)}, "no subject 09 in the store. It has: 01"),
         ({"train": ("01", "02"), "validation": (), "test": ("02",)}, "subject 02 has two roles"),
         ({"train": ("01", "01"), "validation": (), "test": ("02",)}, "subject 01 has two roles"),
         ({"train": (), "validation": (), "test": ("02",)}, "train and test need at least one subject"),
-        ({"protocol": "official-folds", "fold": 1}, "clip 1 with label b is none of its clips"),
-        ({"protocol": "leave-one-subject-out", "fold": 5}, "5 of 4 subjects"),
+        ({"protocol": "official-folds", "fold": 1}, "clip 1 with label b is not one of its clips"),
+        ({"protocol": "leave-one-subject-out", "fold": 5}, "asks for subject 5 of 4"),
         ({"protocol": "leave-one-subject-out", "subject": "9"}, r"split\.test: no subject 9"),
         ({"protocol": "leave-one-subject-out", "fold": 1, "validation": 3}, "3 of 3 subjects that are not tested"),
         ({"protocol": "held-out-session", "test": ["1"]}, "the train side has no trial"),
         ({"protocol": "held-out-session", "test": ["7"]}, "no session 7"),
         (
             {"protocol": "subject-and-clip", "train": 2, "validation": 1, "test": 1, "test_clips": 2},
-            r"split\.test_clips: 2 of 2 clips",
+            r"split\.test_clips: asks for 2 of 2 clips",
         ),
         (
             {
@@ -277,7 +277,7 @@ def test_trials_of_two_sides_that_overlap_in_one_recording_are_refused() -> None
                 "test_clips": 1,
                 "validation_clips": 0,
             },
-            "1 validation subjects with 0 clips",
+            "there are 1 validation subjects but 0 validation clips",
         ),
     ],
 )
@@ -334,7 +334,7 @@ def test_clips_that_name_no_stimulus_cannot_keep_sides_apart() -> None:
     for spec in (config, both | {"validation_clips": 0}):
         resolve(spec, table)
         resolve(spec, table.assign(label=table["label"].where(table.index % 3 > 0)))
-        with pytest.raises(InputError, match=r"name no stimulus \(clip 1 has the labels a, b\)") as caught:
+        with pytest.raises(InputError, match=r"do not identify stimuli \(clip 1 has the labels a, b\)") as caught:
             resolve(spec, counted)
         assert "\n" not in str(caught.value)
     resolve(config | {"disjoint_on": []}, counted)

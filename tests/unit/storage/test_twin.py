@@ -143,7 +143,7 @@ def test_the_card_names_the_fresh_twin() -> None:
 
 
 def test_subjects_that_the_twin_has_not() -> None:
-    with pytest.raises(ValueError, match="subject 26 of a twin with the subjects 1 to 25"):
+    with pytest.raises(ValueError, match="there is no subject 26: the twin has subjects 1 to 25"):
         subject_latents(TwinConfig(fresh=FreshSubjects(seed=1, num_subjects=5)), 26)
     with pytest.raises(ValidationError, match="is the twin's own seed 7"):
         TwinConfig(fresh=FreshSubjects(seed=7))
