@@ -1,4 +1,4 @@
-"""``e2llm rate``: a page of blinded examples for raters, and what their answers say."""
+"""``e2llm rate``: a page of blinded examples for raters, and the results of their answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_page` wrote.
+    """Files that `write_page` wrote.
 
     Attributes
     ----------
     page, key
-        The page for raters, and the key that is kept from them.
+        The page for raters, and the key, which raters must not see.
     num_examples
-        Examples on the page.
+        Number of examples on the page.
     """
 
     page: Path
@@ -45,19 +45,19 @@ def write_page(run: str, other: str | None, output: Path, number: int, seed: int
     Parameters
     ----------
     run, other : str
-        Folders or URLs of evaluations; without `other`, the second system is the first one's words on another window.
+        Folders or URLs of evaluations; without `other`, the second system is the first one's text about another window.
     output : Path
-        The page; its key is ``<name>.key.json`` beside it.
+        Path of the page; its key is ``<name>.key.json`` in the same folder.
     number : int
-        Of examples.
+        Number of examples.
     seed : int
-        Of the draw and of all orders.
+        Seed of the draw and of all orders.
 
     Raises
     ------
     InputError
-        When a run is no evaluation with rationales, the second is the first or of another store or windows of another
-        length, the two share no window, or the page or key is there already.
+        When a run is not an evaluation with rationales, both runs are the same, their stores or window lengths differ,
+        they share no window, or the page or key exists already.
     """
     from e2llm_core.evaluation.rating.page import rating_page
     from e2llm_core.evaluation.rating.pairs import OTHER_WINDOW, chosen_pairs
@@ -83,12 +83,12 @@ def write_page(run: str, other: str | None, output: Path, number: int, seed: int
 
 
 def plan_of(run: str) -> EvaluationPlan:
-    """The settings of a finished evaluation, their paths absolute.
+    """Settings of a finished evaluation, with absolute paths.
 
     Raises
     ------
     InputError
-        When there is none, or its spec is of another version.
+        When the run is not a finished evaluation, or its spec is from another version.
     """
     import yaml
     from pydantic import ValidationError
@@ -100,7 +100,7 @@ def plan_of(run: str) -> EvaluationPlan:
 
     place, remedy = locate(run), "Name the run of a finished evaluation."
     if not (place.exists(SPEC) and place.exists("predictions.parquet")):
-        raise InputError(run, "no answers of an evaluation here", remedy)
+        raise InputError(run, "holds no answers of an evaluation", remedy)
     content = yaml.safe_load(place.read(SPEC))
     if content.get("kind") != next(kind for kind, spec in SPECS.items() if spec is EvaluateSpec):
         raise InputError(run, f"is a run of kind {content.get('kind')}", remedy)
@@ -108,25 +108,25 @@ def plan_of(run: str) -> EvaluationPlan:
         spec = EvaluateSpec.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        problem = f"its {SPEC} is of another version ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        problem = f"its {SPEC} is from another version ({'.'.join(map(str, first['loc']))}: {first['msg']})"
         raise InputError(run, problem, "Evaluate it again with this version.") from None
     plan: EvaluationPlan = absolute(spec, root_folder())
     return plan
 
 
 def _check_comparable(run: str, other: str, plan: EvaluationPlan, other_plan: EvaluationPlan) -> None:
-    """Refuse a second evaluation that is the first one, or that showed other windows."""
+    """Refuse a second evaluation that is the first one, or whose store or window length differs."""
     from storage.store import open_store
 
     remedy = "Name another evaluation of the same store and windows in --other, or leave it out."
     if str(locate(run)) == str(locate(other)):
-        raise InputError(f"--other {other}", "is the first evaluation itself", remedy)
+        raise InputError(f"--other {other}", "is the same evaluation as the first", remedy)
     stores = [str(each.data.store) for each in (plan, other_plan)]
     if stores[0] != stores[1] and len({open_store(store).digest for store in stores}) > 1:
-        raise InputError(f"--other {other}", f"is of another store, {stores[1]}, not {stores[0]}", remedy)
+        raise InputError(f"--other {other}", f"uses another store: {stores[1]}, not {stores[0]}", remedy)
     seconds = [each.data.windows.window_seconds for each in (plan, other_plan)]
     if seconds[0] != seconds[1]:
-        problem = f"shows windows of {seconds[1]:g} s, and {run} of {seconds[0]:g} s"
+        problem = f"shows windows of {seconds[1]:g} s, but {run} shows windows of {seconds[0]:g} s"
         raise InputError(f"--other {other}", problem, remedy)
 
 
@@ -136,7 +136,7 @@ def system(run: str, plan: EvaluationPlan) -> System:
     Raises
     ------
     InputError
-        When the evaluation has none, or several.
+        When the evaluation has no language model, or several.
     """
     from e2llm_core.evaluation.models import models_of
     from e2llm_core.evaluation.predictions import from_parquet
@@ -145,18 +145,20 @@ def system(run: str, plan: EvaluationPlan) -> System:
     speaking = [model for model in models_of(plan) if model.speaks]
     if len(speaking) != 1:
         found = ", ".join(model.name for model in speaking) or "none"
-        raise InputError(run, f"has {len(speaking)} language models ({found})", "Name an evaluation of one model.")
+        raise InputError(
+            run, f"has {len(speaking)} language models ({found})", "Name an evaluation of one language model."
+        )
     (model,) = speaking
     return System(run, from_parquet(locate(run).read("predictions.parquet")), model.name, model.family)
 
 
 def read_answers(files: Sequence[Path], key: Path) -> RatingResults:
-    """Read what raters saved, and unblind it.
+    """Read and unblind the answers that raters saved.
 
     Raises
     ------
     InputError
-        When a file is no rater's, belongs to another page, or a rater answers twice.
+        When a file does not hold a rater's answers or belongs to another page, or a rater answers twice.
     """
     from e2llm_core.evaluation.rating.results import rating_results
     from e2llm_core.evaluation.rating.study import RaterAnswers, StudyKey
@@ -166,7 +168,7 @@ def read_answers(files: Sequence[Path], key: Path) -> RatingResults:
 
 
 def shown(results: RatingResults) -> Group:
-    """The results for a terminal."""
+    """Tables of the results for a terminal."""
     first, second = results.systems
     head = f"{len(results.raters)} raters, {results.num_examples} examples; A: {first}; B: {second}"
     agreement = Table(title="Agreement of raters", title_justify="left")
@@ -182,7 +184,7 @@ def shown(results: RatingResults) -> Group:
         cells = [_number(value) for value in (*means, means[0] - means[1] if row.question in results.means else None)]
         differences.add_row(row.question, *cells, _interval(row.over_examples), _interval(row.over_raters))
     words = (
-        "Intervals of the preference are of the share that prefers A; 0.5 is neither. Those of scales are of A less B."
+        "For the preference, intervals are of the share that prefers A (0.5: no preference); for scales, of A minus B."
     )
     return Group(Text(head, style="bold"), agreement, differences, Text(words, style="dim"))
 

@@ -14,27 +14,27 @@ from storage.errors import InputError
 from storage.places.files import write_bytes
 
 CALIBRATION = "calibration.json"
-"""File of a model folder."""
+"""Name of the file in a model folder."""
 
 RANGE = (0.05, 20.0)
-"""Temperatures that are looked at."""
+"""Smallest and largest temperature that is considered."""
 
 
 class TaskTemperature(BaseModel):
-    """One task's temperature, and what it was fitted on.
+    """One task's temperature, and the data it was fitted on.
 
     Attributes
     ----------
     task, options
-        What was asked, and the closed set of answers.
+        Name of the task, and the closed set of answers.
     temperature
-        Log-probabilities are divided by it.
+        Divisor of the log-probabilities.
     n
-        Validation items.
+        Number of validation items.
     nll_before, nll_after
-        Mean negative log-likelihood of their true options in nats, at temperature 1 and at this one.
+        Mean negative log-likelihood of the true options in nats, at temperature 1 and at this temperature.
     split_digest, windows_digest
-        Of the split, and of the windows that the items show.
+        Digests of the split, and of the windows that the items show.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,24 +50,24 @@ class TaskTemperature(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Temperatures by task; a task that has none is not calibrated."""
+    """Temperatures by task; a task without one is not calibrated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperatures: tuple[TaskTemperature, ...] = ()
 
     def temperature(self, task: str | None, options: Sequence[str]) -> float | None:
-        """Temperature of a task with these options; None where it was not fitted."""
+        """Temperature of a task with these options; None if none was fitted."""
         wanted = (task, tuple(options))
         return next((one.temperature for one in self.temperatures if (one.task, one.options) == wanted), None)
 
     def write(self, folder: Path) -> None:
-        """Write into a model folder."""
+        """Write the temperatures into a model folder."""
         write_bytes(folder / CALIBRATION, (self.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """Read a model folder's temperatures; none where it was not calibrated.
+    """Read a model folder's temperatures; empty if the model was not calibrated.
 
     Raises
     ------
@@ -86,17 +86,22 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def tempered(nll: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Probabilities of options from their negative log-likelihoods, (items, options) both.
+    """Probabilities of options from their negative log-likelihoods.
 
-    No option overtakes another. Options whose likelihoods differ by less than float64 resolves (about 1e-16 times the
-    temperature, in nats) become equally probable; of the most probable ones the first is then the answer.
+    The ranking of options does not change. Options whose likelihoods differ by less than float64 resolves (about 1e-16
+    times the temperature, in nats) become equally probable; among equally probable options, the first is the answer.
 
     Parameters
     ----------
     nll
-        In nats.
+        Negative log-likelihoods in nats, (items, options).
     temperature
-        Above 1 makes answers less certain; 1 is the softmax.
+        Values above 1 make answers less certain; 1 is the plain softmax.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (items, options); each row sums to 1.
     """
     logits = -np.asarray(nll, dtype=np.float64)
     weights = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
@@ -104,14 +109,14 @@ def tempered(nll: NDArray[np.floating], temperature: float) -> NDArray[np.float6
 
 
 def mean_nll(nll: NDArray[np.floating], truth: NDArray[np.integer], temperature: float) -> float:
-    """Mean negative log-likelihood (nats) of the true options, given by number (items,), at a temperature."""
+    """Mean negative log-likelihood (nats) of the true options, given by index (items,), at a temperature."""
     scaled = -np.asarray(nll, dtype=np.float64) / temperature
     normaliser = np.logaddexp.reduce(scaled, axis=1)
     return float((normaliser - scaled[np.arange(len(scaled)), truth]).mean())
 
 
 def smoothed_nll(nll: NDArray[np.floating], truth: NDArray[np.integer], temperature: float) -> float:
-    """Mean cross-entropy (nats) with the smoothed shares of `fit_temperature`, which it minimises."""
+    """Mean cross-entropy (nats) with smoothed targets: the function that `fit_temperature` minimises."""
     scaled = -np.asarray(nll, dtype=np.float64) / temperature
     items, options = scaled.shape
     share = 1 / (items + options)
@@ -122,27 +127,27 @@ def smoothed_nll(nll: NDArray[np.floating], truth: NDArray[np.integer], temperat
 def fit_temperature(nll: NDArray[np.floating], truth: NDArray[np.integer]) -> tuple[float, float, float]:
     """Fit the temperature that makes the true options most likely (Guo et al., 2017, equation 9), smoothed.
 
-    The share of the true option is not 1 but (n + 1) / (n + K), and 1 / (n + K) of each other one, with n items and K
-    options (Platt, 1999): that few items are all right does not show that a model is never wrong. The mean
-    cross-entropy with these shares is convex in the inverse temperature, so that there is one minimum in `RANGE`.
+    With n items and K options, the target is (n + 1) / (n + K) for the true option and 1 / (n + K) for each other one
+    (Platt, 1999): that a model answers a few items correctly does not show that it is never wrong. The mean
+    cross-entropy with these targets is convex in the inverse temperature, so there is one minimum in `RANGE`.
 
     Parameters
     ----------
     nll
         Negative log-likelihood of each option in nats, (items, options).
     truth
-        Number of the true option, (items,).
+        Index of the true option, (items,).
 
     Returns
     -------
     temperature, nll_before, nll_after : float
-        The last two are means over items of the true options' negative log-likelihood, not smoothed, in nats. Smoothing
-        may leave the last one slightly above the one before it.
+        The last two are the mean negative log-likelihood of the true options in nats, without smoothing. Because of
+        the smoothing, `nll_after` may be slightly above `nll_before`.
 
     Raises
     ------
     ValueError
-        Without items, or with a value that is not finite.
+        When there are no items, or a likelihood is not finite.
     """
     if not len(nll) or not np.isfinite(nll).all():
         raise ValueError(f"temperature: needs finite likelihoods of at least one item, got shape {np.shape(nll)}")

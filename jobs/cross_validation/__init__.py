@@ -1,1 +1,1 @@
-"""One experiment over folds, seeds and variants: which runs that takes, their work, and the table of all."""
+"""One experiment over folds, seeds and variants: planning its runs, running them, and summarising the results."""

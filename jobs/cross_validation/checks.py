@@ -1,4 +1,4 @@
-"""What is checked of all cells before anything runs, and how they are listed."""
+"""Checks of all cells before anything runs, and the table that lists them."""
 
 import dataclasses
 import hashlib
@@ -26,28 +26,28 @@ from storage.splits.checks import listed
 from storage.store import open_store
 
 CELLS = "cells"
-"""Folder of the steps' runs, in the run's own."""
+"""Folder in the run's folder that holds the runs of the steps."""
 _SHOWN_FOLDS = 8
 
 
 @dataclass(frozen=True)
 class CellsInput(Input):
-    """Everything that the steps of a cross-validation read and do not make themselves."""
+    """Everything that the steps of a cross-validation read and no step makes."""
 
     plan: CrossValidationPlan
     run: str
     kinds: Kinds
 
     def digest(self) -> str:
-        """Of all steps with what they read."""
+        """Digest of all steps and their inputs."""
         return check_cells(planned(self.plan, self.run, self.kinds), root_folder())
 
 
 def planned(plan: CrossValidationPlan, run: str, kinds: Kinds) -> Grid:
-    """The grid of a plan whose paths are absolute.
+    """Build the grid of a plan whose paths are absolute.
 
-    Paths of the grid are as the steps' specs have them, relative to the root where they can be: a run's identity does
-    not depend on where the root is.
+    Paths in the grid are relative to the root folder where possible, as in the steps' specs, so that a run's identity
+    does not depend on where the root folder is.
     """
     root = root_folder()
     folder = _relative(str(plan.cells or f"{run}/{CELLS}"), root)
@@ -55,24 +55,24 @@ def planned(plan: CrossValidationPlan, run: str, kinds: Kinds) -> Grid:
 
 
 def check_cells(grid: Grid, root: Path) -> str:
-    """Check splits of all steps, and their inputs that no step makes.
+    """Check the splits of all steps, and all inputs that no step makes.
 
     Parameters
     ----------
     grid : Grid
-        What is to run.
+        Cells and steps to check.
     root : Path
-        Where relative paths start.
+        Folder that relative paths start from.
 
     Returns
     -------
     str
-        Digest of the steps with what they read.
+        Digest of the steps and their inputs.
 
     Raises
     ------
     InputError
-        When a fold cannot be made or lacks a class to train on, or an input is missing or does not fit.
+        When a fold cannot be made or has no training trial of a class, or an input is missing or does not fit.
     """
     _check_folds(grid, root)
     own = tuple(f"{absolute_place(str(step.job.run), root)}/" for step in grid.steps.values())
@@ -92,14 +92,14 @@ def check_cells(grid: Grid, root: Path) -> str:
 
 
 def show_cells(plan: CrossValidationPlan, run: str, kinds: Kinds) -> None:
-    """Check all cells, and print what there is to run."""
+    """Check all cells, and print the table of steps to run."""
     grid = planned(plan, run, kinds)
     check_cells(grid, root_folder())
     Console().print(cells_table(plan, grid))
 
 
 def cells_table(plan: CrossValidationPlan, grid: Grid) -> Table:
-    """Steps of the chain with how many runs each takes, and for how many cells."""
+    """Table of the chain's steps: number of runs, how many of them cells share, and resources."""
     folds = list(dict.fromkeys(cell.fold.name for cell in grid.cells))
     seeds, variants = len(plan.seeds), len(plan.variants)
     title = (
@@ -125,12 +125,12 @@ def cells_table(plan: CrossValidationPlan, grid: Grid) -> Table:
 
 
 def absolute_place(place: str, root: Path) -> str:
-    """A folder from the root, or a URL as it is."""
+    """Resolve a folder against the root; a URL is returned unchanged."""
     return place if is_url(place) else str(root / place)
 
 
 def _check_folds(grid: Grid, root: Path) -> None:
-    """Resolve every split once, and refuse a class that is tested or known, and never trained."""
+    """Resolve every split once, and refuse folds in which a class of the store has no training trial."""
     trials_of = _trials_below(root)
     seen = set()
     for step in grid.steps.values():
@@ -154,7 +154,7 @@ def _check_classes(split: Split, trials: pd.DataFrame, cell: Cell) -> None:
     fitted = {"no training trial": split.train, "no training trial that stage 1 fits": split.fitted_by_stage1}
     for what, side in fitted.items():
         if missing := sorted(classes - set(side.rows(trials)["label"])):
-            remedy = "Use another protocol or `only` other folds, lower `reserved`, or hold out less."
+            remedy = "Use another protocol or other folds (`only`), lower `reserved`, or hold out less."
             raise InputError(f"fold {cell.fold.name}", f"{what} has the label {listed(missing)}", remedy)
 
 
@@ -173,7 +173,7 @@ def _trials_below(root: Path) -> Any:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text in an input's fields."""
+    """Yield every text in an input's fields."""
     if isinstance(value, str | Path):
         yield str(value)
     elif isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""From a plan to the runs it takes: cells of fold, seed and variant, and the steps that they share. Pure."""
+"""Planning the runs of a cross-validation: cells of fold, seed and variant, and the steps they share. Runs nothing."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -24,37 +24,37 @@ from storage.splits import Fold, FoldsConfig, SplitConfig, folds_of
 
 _DIGITS = 12
 _SET_HERE: Mapping[Keys, str] = {
-    ("run",): "the run's folder follows from the cell",
+    ("run",): "the cell determines the run's folder",
     ("data", "split"): "`folds` says who is tested",
     ("split",): "`folds` says who is tested",
     ("train", "seed"): "`seeds` says which",
     ("seed",): "`seeds` says which",
 }
-"""What no override may set, and why."""
+"""Keys that no override may set, and the reason."""
 
 Kinds = Mapping[str, type[Job]]
 TrialsOf = Callable[[str], pd.DataFrame]
-"""Trials of a store, by its place as the spec has it."""
+"""Function that returns the trials of a store, given the store's location as in the spec."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run.
+    """One run of one job of the chain.
 
     Attributes
     ----------
     key
-        The step's name in the chain with the run's identity, which names its folder. Equal keys are the same run.
+        The step's name in the chain and the run's identity; also the name of its folder. Equal keys are the same run.
     name
-        In the chain.
+        Name of the step in the chain.
     spec, overrides
-        The file, and what replaces its settings.
+        Spec file, and the overrides of its settings.
     job
-        The spec so made; its paths are as written.
+        The resulting job; its paths are as written in the spec.
     needs
         Keys of the steps whose results it reads.
     resources
-        What it asks of the cluster.
+        Resources that it requests from the cluster.
     """
 
     key: str
@@ -81,26 +81,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells, and the steps by their keys, each after those that it needs."""
+    """All cells, and all steps by key, each after the steps that it needs."""
 
     cells: tuple[Cell, ...]
     steps: Mapping[str, Step]
 
     def first_cell(self, key: str) -> Cell:
-        """The first cell that has a step."""
+        """The first cell that contains a step."""
         return next(cell for cell in self.cells if key in cell.steps)
 
 
 @dataclass(frozen=True)
 class _Template:
-    """A step of a variant, before fold and seed."""
+    """A step of a variant, before fold and seed are filled in."""
 
     name: str
     loaded: LoadedSpec
     job: Job
 
     def placed(self, split: SplitConfig, seed: int, before: Mapping[str, Step], folder: str) -> Step:
-        """Make the step of a cell; `before` has the cell's earlier steps by the runs that their specs name."""
+        """Make the step of one cell; `before` maps runs named in specs to the cell's earlier steps."""
         content = self.job.model_dump(mode="json")
         changes: dict[Keys, Any] = {}
         if seed_keys := _seed_keys(self.job):
@@ -130,27 +130,28 @@ class _Template:
 
 
 def grid_of(plan: CrossValidationPlan, folder: str, kinds: Kinds, trials_of: TrialsOf) -> Grid:
-    """Work out the cells of a plan, and which runs they take.
+    """Plan the cells of a cross-validation and the runs that they need.
 
-    A step's settings are those of its spec with the overrides of chain and variant, the fold's split, the seed, and,
-    wherever it names the run of an earlier step, that step's run in the same cell. Steps that come out equal are one.
+    A step's settings are those of its spec with the overrides of chain and variant, the fold's split and the seed.
+    Wherever the spec names the run of an earlier step, that step's run in the same cell replaces it. Steps with equal
+    settings are one run.
 
     Parameters
     ----------
     plan : CrossValidationPlan
         The experiment.
     folder : str
-        Where the steps' runs go.
+        Folder for the runs of the steps.
     kinds : mapping of str to model class
         Kinds of jobs that can be steps.
     trials_of : callable
-        Gives the trials of a store.
+        Returns the trials of a store, given its location.
 
     Raises
     ------
     InputError
-        When a step's spec is refused, sets what the cells set, or names the run of a later step; when a fold does not
-        exist; when a variant changes nothing or is the same as another.
+        When a step's spec is refused, overrides a setting that the cells determine, or reads the run of a later step;
+        when a fold does not exist; when a variant changes nothing or is the same as another.
     """
     plain = [_template(step, Variant(name="as-is"), kinds) for step in plan.chain]
     _check_chain(plain)
@@ -169,7 +170,7 @@ def grid_of(plan: CrossValidationPlan, folder: str, kinds: Kinds, trials_of: Tri
 
 
 def largest_resources(plan: CrossValidationPlan, kinds: Kinds) -> Resources | TrainingResources:
-    """Resources of the step that asks for most: who has room for it has room for each."""
+    """Resources of the step that requests most GPUs, then most CPUs: with room for it, there is room for each."""
     asked = []
     for variant in plan.variants:
         before: dict[str, Job] = {}
@@ -183,7 +184,7 @@ def largest_resources(plan: CrossValidationPlan, kinds: Kinds) -> Resources | Tr
 
 
 def places_in(content: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
-    """Yield every text of a spec's content that may name a place, with its key path; not the spec's own run."""
+    """Yield every text in a spec that may be a location, with its key path; the spec's own run is left out."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             if keys or name not in ("run", "kind"):
@@ -196,7 +197,7 @@ def places_in(content: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
 
 
 def data_of(job: Job) -> DataConfig | None:
-    """What a job reads windows from, if it splits them."""
+    """Data settings of a job that reads a split of windows; None for other jobs."""
     data = getattr(job, "data", None)
     return data if isinstance(data, DataConfig) else None
 
@@ -221,7 +222,7 @@ def _template(step: ChainStep, variant: Variant, kinds: Kinds) -> _Template:
 
 
 def _sets(override: Override, known: Keys) -> bool:
-    """Whether an override sets a key, by its own path or in a mapping."""
+    """Whether an override sets a key, through its path or inside a mapping."""
     if override.keys[: len(known)] == known:
         return True
     value, below = override.value, known[len(override.keys) :]
@@ -233,7 +234,7 @@ def _sets(override: Override, known: Keys) -> bool:
 
 
 def _check_chain(templates: list[_Template]) -> None:
-    """Refuse two steps with one run, one that reads what a later one makes, and a chain that ends without results."""
+    """Refuse two steps with the same run, a step that reads a later one's run, and a chain without results."""
     places: dict[str, str] = {}
     for template in templates:
         run = str(template.job.run)
@@ -246,17 +247,17 @@ def _check_chain(templates: list[_Template]) -> None:
         for keys, place in places_in(template.job.model_dump(mode="json")):
             if (held := holder(place, later)) is not None:
                 problem = f"{template.name} reads {place} ({show(keys)}), which {later[held]} makes"
-                raise InputError("chain", problem, "Name the steps in the order in which they run.")
+                raise InputError("chain", problem, "List the steps in the order in which they run.")
     kinds = [template.job.kind for template in templates]
     if kinds.count("evaluate") != 1 or kinds[-1] != "evaluate":
         given = ", ".join(kinds)
         raise InputError(
-            "chain", f"has the kinds {given}", "End it with one step of kind evaluate: it gives the results."
+            "chain", f"has the kinds {given}", "End it with one step of kind evaluate, which gives the results."
         )
 
 
 def _folds(config: FoldsConfig, templates: Mapping[str, list[_Template]], trials_of: TrialsOf) -> tuple[Fold, ...]:
-    """List the folds, which are the same on the stores of all steps and variants."""
+    """List the folds, which must be the same on the stores of all steps and variants."""
     stores = dict.fromkeys(
         str(data.store)
         for steps in templates.values()
@@ -267,19 +268,19 @@ def _folds(config: FoldsConfig, templates: Mapping[str, list[_Template]], trials
     first = next(iter(found.values()))
     for store, folds in found.items():
         if folds != first:
-            problem = f"{store} has other folds than {next(iter(found))}"
-            raise InputError("folds", problem, "Use stores of the same subjects and sessions.")
+            problem = f"{store} and {next(iter(found))} have different folds"
+            raise InputError("folds", problem, "Use stores with the same subjects and sessions.")
     return first
 
 
 def _check_variants(plan: CrossValidationPlan, cells: list[Cell], unchanged: str) -> None:
-    """Refuse variants that are the same run: what differs only in resources or pieces is no variant."""
+    """Refuse variants that are the same run, for example because they differ only in resources."""
     results: dict[str, str] = {}
     for cell in cells[: len(plan.variants)]:
         result = cell.steps[-1]
         changes = next(variant.overrides for variant in plan.variants if variant.name == cell.variant)
         if result in results:
-            problem = f"{results[result]} and {cell.variant} compute the same"
+            problem = f"{results[result]} and {cell.variant} compute the same results"
             raise InputError("variants", problem, "Remove one of them, or correct its overrides.")
         if changes and result == unchanged:
             raise InputError("variants", f"{cell.variant} changes nothing", "Correct its overrides, or leave them out.")
@@ -299,7 +300,7 @@ def _split_keys(job: Job) -> Keys | None:
 
 
 def _override(content: Mapping[str, Any], keys: Keys) -> str:
-    """What sets a value of a spec's content: with the whole mapping, where a path cannot spell a key in it."""
+    """Override that sets a value of a spec; if a key cannot be written in a path, it sets the whole mapping instead."""
     end = next((number for number, key in enumerate(keys) if not can_be_spelled(key)), len(keys))
     value: Any = content
     for key in keys[:end]:

@@ -1,4 +1,4 @@
-"""The table and the page of a cross-validation."""
+"""The results table in the terminal and the HTML page of a cross-validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_page(folder: Path, summary: CrossValidationSummary) -> Path:
     Returns
     -------
     Path
-        Of the page.
+        Path of the page.
     """
     summary.write(folder / SUMMARY)
     scores = pd.read_parquet(folder / RESULTS)
@@ -51,19 +51,19 @@ def write_page(folder: Path, summary: CrossValidationSummary) -> Path:
 
 
 def written_again(folder: Path) -> Path:
-    """Write the page of a finished cross-validation again."""
+    """Rewrite the page of a finished cross-validation from its files, and return its path."""
     text = (folder / SUMMARY).read_text(encoding="utf-8")
     return write_page(folder, CrossValidationSummary.model_validate_json(text))
 
 
 def shown_rows(summary: CrossValidationSummary, task: str) -> list[VariantRow]:
-    """Answers from the EEG to one task, by the metric that counts."""
+    """Results from the EEG on one task, in the metric that `summary.metrics` selects."""
     metric = summary.metrics[task]
     return [row for row in summary.results if (row.task, row.metric, row.condition) == (task, metric, EEG)]
 
 
 def results_table(summary: CrossValidationSummary) -> Group:
-    """The results in 80 columns."""
+    """Results as tables for a terminal of 80 columns."""
     parts: list[Table | Text] = [Text(summary.notice, style="bold")]
     for task, metric in summary.metrics.items():
         table = Table(title=f"{task}: {metric.replace('_', ' ')}", title_justify="left", pad_edge=False)
@@ -90,35 +90,35 @@ def results_table(summary: CrossValidationSummary) -> Group:
 
 
 def number(value: float | None) -> str:
-    """Three decimals; a dash for what there is none of."""
+    """Format a number with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Both ends."""
+    """Format an interval by its two ends; a dash for None."""
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def row_name(row: VariantRow) -> str:
-    """Who answered, how it was read where both ways are shown, and from what if not from the EEG."""
+    """Name of the model, with its condition unless that is the EEG, and `generation` if read that way."""
     return answerer_name(Answerer(model=row.model, condition=row.condition, readout=row.readout))
 
 
 def answerer_name(who: Answerer) -> str:
-    """The same of one side of a comparison."""
+    """Name of one side of a comparison, formed like `row_name`."""
     name = display_name(who.model, who.condition)
     return f"{name}, {who.readout}" if who.readout == "generation" else name
 
 
 def facts(environment: dict[str, Any]) -> dict[str, str]:
-    """Digests and versions of the run."""
+    """Digests of the spec and the run, by the words that the page shows."""
     digests = environment.get("digests", {})
     named = {"spec": digests.get("spec"), "run": digests.get("run")}
     return {f"digest of the {name}": str(value) for name, value in named.items() if value}
 
 
 def _sides(one: VariantDifference) -> tuple[str, str]:
-    """What is compared with what: variants of one model, or models of one variant."""
+    """Names of the two sides: two variants of one model, or two models of one variant."""
     if one.variant_a != one.variant_b:
         return f"{one.variant_a}: {answerer_name(one.row.a)}", one.variant_b
     return f"{one.variant_a}: {answerer_name(one.row.a)}", answerer_name(one.row.b)

@@ -1,4 +1,4 @@
-"""What all cells found: their scores as they come, and the summary over folds and seeds, with paired differences."""
+"""Results of all cells: scores as cells finish, and a summary over folds and seeds with paired differences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _NOT_COMPARED = ["text", "probabilities"]
 
 
 class CellFacts(BaseModel):
-    """What a cell was: names, and digests of what its numbers were made from."""
+    """Identity of a cell: its names, and the digests of its split, spec and model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,14 +39,14 @@ class CellFacts(BaseModel):
 
 
 class VariantRow(RepeatedRow):
-    """One number of a variant over its folds and seeds."""
+    """One result of a variant, summarised over its folds and seeds."""
 
     variant: str
     primary: bool
 
 
 class VariantDifference(BaseModel):
-    """A paired difference: of a variant from the first one, or of two models within a variant."""
+    """A paired difference between a variant and the first one, or between two models of one variant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,24 +56,24 @@ class VariantDifference(BaseModel):
 
 
 class CrossValidationSummary(BaseModel):
-    """What summary.json of a cross-validation holds.
+    """Content of summary.json of a cross-validation.
 
     Attributes
     ----------
     notice
-        What a reader must know before the first number.
+        Statement about the data, shown before the first number.
     metrics
         The metric of each task that tables show and comparisons use: the declared one, else the task's first.
     results
-        One row per number and variant.
+        One row per result and variant.
     differences
         Paired differences on the same items.
     not_compared
-        Why some have none.
+        Reasons for the comparisons that could not be made.
     cells
-        What each cell was.
+        Identity of each cell.
     environment
-        Versions, machine, digests.
+        Versions, machine and digests.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,24 +87,24 @@ class CrossValidationSummary(BaseModel):
     environment: dict[str, Any]
 
     def write(self, path: Path) -> None:
-        """Write as JSON, atomically."""
+        """Write the summary as JSON, atomically."""
         write_bytes(path, (self.model_dump_json(indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)
 class CellScores:
-    """A cell that is done.
+    """Scores of a finished cell.
 
     Attributes
     ----------
     cell
-        Which.
+        The cell.
     fold_number
-        Of its fold in the protocol, or of a fold without a number its place, from 1.
+        Number of its fold in the protocol; for a fold without a number, its position, from 1.
     run
-        Of its last step.
+        Folder or URL of the run of its last step.
     summary
-        That run's, its rows with the number of the fold.
+        Summary of that run, with the fold's number in its rows.
     """
 
     cell: Cell
@@ -114,20 +114,20 @@ class CellScores:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row for every subject and number: those of a run, with variant, fold and folder."""
+        """Scores of the run, one row per subject and result, with variant, fold and run added as columns."""
         names = {"variant": self.cell.variant, "fold_name": self.cell.fold.name, "run": self.run}
         return run_scores([self.summary]).assign(**names)
 
     @property
     def evaluated(self) -> EvaluatedRun:
-        """The run with its answers on the EEG, without what no comparison reads."""
+        """The run with its answers on the EEG, without the columns that no comparison reads."""
         run = EvaluatedRun.read(self.run)
         rows = run.predictions[run.predictions["condition"] == EEG].drop(columns=_NOT_COMPARED)
         return replace(run, summary=self.summary, predictions=rows)
 
     @property
     def facts(self) -> CellFacts:
-        """Names and digests."""
+        """Identity of the cell, for the summary."""
         digests = self.summary.environment.get("digests", {})
         inputs = digests.get("inputs", {})
         models = [row.model_digest for row in self.summary.results if row.model_digest is not None]
@@ -144,14 +144,14 @@ class CellScores:
 
 
 def cell_scores(cell: Cell, fold_number: int, run: str) -> CellScores:
-    """Read what a cell's last step found."""
+    """Read the scores of a cell from the run of its last step."""
     summary = Summary.model_validate_json(locate(run).read(SUMMARY))
     rows = [row.model_copy(update={"fold": fold_number}) for row in summary.results]
     return CellScores(cell, fold_number, run, summary.model_copy(update={"results": rows}))
 
 
 def write_scores(cells: Sequence[CellScores], path: Path) -> None:
-    """Write the scores of all cells so far, atomically."""
+    """Write the scores of all cells finished so far, atomically."""
     temporary = path.with_name(f".{path.name}.partial")
     pd.concat([cell.table for cell in cells], ignore_index=True).to_parquet(temporary, index=False)
     temporary.replace(path)
@@ -160,21 +160,21 @@ def write_scores(cells: Sequence[CellScores], path: Path) -> None:
 def summarised(
     cells: Sequence[CellScores], variants: Sequence[str], environment: Mapping[str, Any]
 ) -> CrossValidationSummary:
-    """Sum up all cells: intervals over subjects, the spread over seeds, and paired differences.
+    """Summarise all cells: intervals over subjects, spread over seeds, and paired differences.
 
     Parameters
     ----------
     cells
-        All of them.
+        Scores of all cells.
     variants
-        Names in their order; the others are compared with the first.
+        Names of the variants, in order; the others are compared with the first.
     environment
-        For the record.
+        Environment that the summary records.
 
     Raises
     ------
     InputError
-        When the cells of a variant cannot be summed up, such as for different adaptation rules.
+        When the cells of a variant cannot be combined, for example because their adaptation rules differ.
     """
     of_variant = {name: [cell for cell in cells if cell.cell.variant == name] for name in variants}
     metrics = _metrics(cells)
@@ -202,7 +202,7 @@ def summarised(
 
 
 def subject_means(scores: pd.DataFrame, row: VariantRow) -> tuple[float, ...]:
-    """Each subject's mean over folds and seeds, of one number of results.parquet."""
+    """Each subject's mean over folds and seeds, for one result in results.parquet."""
     wanted = {name: getattr(row, name) for name in ("variant", "task", "model", "condition", "readout", "metric")}
     rows = scores[(scores[list(wanted)] == list(wanted.values())).all(axis=1)]
     return tuple(rows.groupby("subject")["value"].mean())
@@ -219,7 +219,7 @@ def _number(row: ResultRow | RepeatedRow) -> tuple[str, ...]:
 
 
 def _metrics(cells: Sequence[CellScores]) -> dict[str, Metric]:
-    """The metric of each task that was declared, else the task's first."""
+    """For each task, the declared metric, else the task's first."""
     results = cells[0].summary.results
     declared = {row.task: row.metric for row in results if row.primary}
     found = {}
@@ -230,7 +230,7 @@ def _metrics(cells: Sequence[CellScores]) -> dict[str, Metric]:
 
 
 def _answerers(cells: Sequence[CellScores], task: str, metric: str) -> list[Answerer]:
-    """Who answered a task from the EEG; the primary one first."""
+    """Models that answered a task from the EEG, the primary one first."""
     rows = [row for row in cells[0].summary.results if (row.task, row.condition, row.metric) == (task, EEG, metric)]
     rows.sort(key=lambda row: not row.primary)
     return [Answerer(model=row.model, condition=row.condition, readout=row.readout) for row in rows]

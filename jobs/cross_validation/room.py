@@ -1,4 +1,4 @@
-"""What a step asks of the cluster."""
+"""Resources that a step requests from the cluster."""
 
 from collections.abc import Mapping
 
@@ -15,16 +15,17 @@ _OWN_PROCESS = Resources(workers=1, cpus_per_worker=1, gpus_per_worker=0)
 
 
 def asked_by(job: Job, before: Mapping[str, Job]) -> Resources | TrainingResources:
-    """What a step's workers ask for; one CPU for the process of a job that has none.
+    """Resources that a step's workers request; one CPU for a job without workers, which runs in its own process.
 
-    An evaluation's workers host language models: without one it has none, whatever its `resources` say.
+    The workers of an evaluation host language models, so an evaluation without any has no workers, whatever its
+    `resources` are.
 
     Parameters
     ----------
     job : Job
-        Of the step.
+        Job of the step.
     before : mapping of str to Job
-        Jobs of earlier steps by their runs: what their models will be is known before they are there.
+        Jobs of earlier steps by their runs; they determine the kind of models that do not exist yet.
     """
     if isinstance(job, EvaluationPlan) and not any(_speaks(model, before) for model in job.named_models.values()):
         return _OWN_PROCESS

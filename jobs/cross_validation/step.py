@@ -1,7 +1,7 @@
-"""A step's process, ``python -m jobs.cross_validation.step SPEC [key.path=value ...]``: it ends with its parent.
+"""Process of one step, ``python -m jobs.cross_validation.step SPEC [key.path=value ...]``; it ends with its parent.
 
-The parent waits for it and tells it to stop. Killed, the parent cannot; the system then ends the step as well, so that
-it does not hold its run when the parent is started again.
+The parent waits for the step and can tell it to stop. A parent that is killed cannot; the operating system then ends
+the step as well, so that it does not hold the lock of its run when the parent is started again.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ _PARENT = "E2LLM_PARENT_PROCESS"
 
 
 def variables() -> dict[str, str]:
-    """What a step's process is told of its parent, this process."""
+    """Environment variables that tell a step's process its parent, which is this process."""
     return {_PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Have Linux end this process when its parent ends; elsewhere a step outlives a killed parent."""
+    """Have Linux end this process when its parent ends; on other systems, a step outlives a killed parent."""
     with suppress(AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.environ.pop(_PARENT, None) not in (None, str(os.getppid())):

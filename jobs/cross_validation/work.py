@@ -1,4 +1,4 @@
-"""Running the steps of all cells: side by side where there is room, each once, and the rest of them after a stop."""
+"""Running the steps of all cells: each once, in parallel as far as resources allow, and resumable after a stop."""
 
 import os
 import re
@@ -46,20 +46,20 @@ _REFUSAL = re.compile(r"^error: (.*)$", re.MULTILINE)
 
 
 class Process(Protocol):
-    """A step at work."""
+    """A running step."""
 
     def poll(self) -> int | None:
-        """Its exit status, None while it works."""
+        """Exit status; None while the step is running."""
 
     def terminate(self) -> None:
-        """Ask it to stop, with a checkpoint if it trains."""
+        """Ask the step to stop; a training writes a checkpoint first."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the step at once."""
 
 
 Start = Callable[[Step, Path], Process]
-"""Starts a step that writes what it prints to a file."""
+"""Function that starts a step whose output goes to a file."""
 
 
 def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dict[str, Any]) -> str:
@@ -68,13 +68,13 @@ def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dic
     Parameters
     ----------
     plan : CrossValidationPlan
-        Absolute paths.
+        The plan, with absolute paths.
     run : str
         Folder or URL of the run.
     kinds : mapping of str to model class
         Kinds of jobs that can be steps.
     facts : dict
-        The run's environment, for the page.
+        The run's environment, which the page shows.
 
     Returns
     -------
@@ -84,9 +84,9 @@ def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dic
     Raises
     ------
     InputError
-        When the cluster has no room for a step, or steps were refused or failed: what does not depend on them is done.
+        When the cluster has no room for a step, or steps were refused or failed; all other steps are finished first.
     Stopped
-        When a SIGTERM or SIGUSR1 asked for the end; started again, finished steps are not run again.
+        When a SIGTERM or SIGUSR1 asked to stop; after a restart, finished steps are not run again.
     """
     grid = planned(plan, run, kinds)
     for resources in {repr(step.resources): step.resources for step in grid.steps.values()}.values():
@@ -108,7 +108,7 @@ def cross_validate(plan: CrossValidationPlan, run: str, kinds: Kinds, facts: dic
 
 @contextmanager
 def _sent(workspace: Workspace) -> Iterator[None]:
-    """When the block fails, send what was written; an object store that does not take it hides no failure."""
+    """If the block fails, upload the files written so far; an upload error does not hide the failure."""
     try:
         yield
     except (InputError, Stopped):
@@ -118,7 +118,7 @@ def _sent(workspace: Workspace) -> Iterator[None]:
 
 
 def start_process(step: Step, log: Path) -> Process:
-    """Run a step as a job of its own on this process's cluster; it hears of signals from here, or from Ray, alone."""
+    """Run a step as a separate job on this process's cluster; only this process or Ray signals it."""
     command = [sys.executable, "-m", "jobs.cross_validation.step", step.spec, *step.overrides]
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -141,24 +141,24 @@ class _Running:
 
 @dataclass
 class Work:
-    """The steps of a grid at work.
+    """Runs the steps of a grid.
 
     Attributes
     ----------
     grid
-        What is to run.
+        Cells and steps to run.
     root
-        Where relative paths start.
+        Folder that relative paths start from.
     folder
-        Where logs and the results so far are written.
+        Folder for logs and for the results so far.
     run_name
-        How messages call the run: its folder or URL.
+        Folder or URL of the run, as messages name it.
     room
-        What the cluster has.
+        Free resources of the cluster.
     most
-        Steps at a time, at most; None: as there is room.
+        Largest number of steps at a time; None: as many as fit.
     scores
-        Of the cells that are done, in their order.
+        Scores of the finished cells, in the order of the grid.
     """
 
     grid: Grid
@@ -178,7 +178,7 @@ class Work:
         self._asked, self._stopping = threading.Event(), False
 
     def run(self) -> None:
-        """Run what is not done yet; see `cross_validate`."""
+        """Run all steps that are not finished yet; raises the same errors as `cross_validate`."""
         total, found = len(self.grid.steps), len(self._done)
         print(f"[cross-validate] {len(self.grid.cells)} cells, {total} steps, {found} of them done before", flush=True)
         self._collect()
@@ -196,7 +196,7 @@ class Work:
             raise self._failure()
 
     def _in_order(self) -> list[Step]:
-        """Cell by cell, so that results come early."""
+        """Steps cell by cell, so that first results come early."""
         keys = dict.fromkeys(key for cell in self.grid.cells for key in cell.steps)
         return [self.grid.steps[key] for key in keys]
 
@@ -230,7 +230,7 @@ class Work:
                 self._collect()
                 self._say(one, f"done in {clock(time.monotonic() - one.started)}")
             elif status == os.EX_TEMPFAIL or (status in _STOPPED and self._asked.is_set()):
-                self._asked.set()  # whoever asked one step to stop means all of them
+                self._asked.set()  # a request to stop one step is meant for all of them
                 self._stop()
             else:
                 self._fail(one.step, status)
@@ -242,7 +242,7 @@ class Work:
         said = _REFUSAL.findall(log.read_text(errors="replace")) if status == _REFUSED and log.exists() else []
         self._failed[step.key] = said[-1] if said else f"ended with status {status}; its log is {self.run_name}/{name}"
         lost = {step.key}
-        for other in list(self._waiting):  # in an order in which needs come first
+        for other in list(self._waiting):  # each step comes after those that it needs
             if lost.intersection(other.needs):
                 lost.add(other.key)
                 self._waiting.remove(other)
@@ -254,7 +254,7 @@ class Work:
         return InputError(self.run_name, problem, remedy)
 
     def _collect(self) -> None:
-        """Keep the scores of every cell that is done."""
+        """Collect the scores of newly finished cells, and write all of them."""
         have = {(scores.cell.fold.name, scores.cell.seed, scores.cell.variant) for scores in self.scores}
         new = [
             cell_scores(cell, self._fold_number(cell), self._run_of(cell))
@@ -267,11 +267,11 @@ class Work:
             write_scores(self.scores, self.folder / RESULTS)
 
     def _run_of(self, cell: Cell) -> str:
-        """Where the results of a cell are."""
+        """Folder or URL of the run that holds a cell's results."""
         return str(absolute(self.grid.steps[cell.steps[-1]].job, self.root).run)
 
     def _fold_number(self, cell: Cell) -> int:
-        """The protocol's own number of the fold, else its place among those that are run."""
+        """Number of the cell's fold in the protocol, else its position among the folds that are run, from 1."""
         if (own := getattr(cell.fold.split, "fold", None)) is not None:
             return int(own)
         folds = dict.fromkeys(cell.fold.name for cell in self.grid.cells)
@@ -283,7 +283,7 @@ class Work:
         print(self._progress.line(done, f"{one.step.name} of {cell}: {words}"), flush=True)
 
     def _stop(self) -> None:
-        """Pass the request on, once: a second one would end a step without its checkpoint."""
+        """Pass the request to stop on, but only once: a second one would end a step without its checkpoint."""
         if not self._stopping and not ray_stops_children():
             for one in self._running:
                 one.process.terminate()
@@ -291,7 +291,7 @@ class Work:
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
-        """However the block ends, no step goes on."""
+        """Ensure that no step is running after the block, however it ends."""
         try:
             yield
         finally:
@@ -306,16 +306,16 @@ class Work:
 
 
 start: Start = start_process
-"""Tests put another in its place."""
+"""How steps are started; tests replace it."""
 
 
 def is_done(step: Step, root: Path) -> bool:
-    """Whether a step has finished on what there is to read now; what it needs must be done.
+    """Whether a step has finished with its current inputs; the steps that it needs must be finished.
 
     Raises
     ------
     InputError
-        When it has finished on other data.
+        When it has finished with other inputs.
     """
     job = absolute(step.job, root)
     if not locate(job.run).exists(DONE):

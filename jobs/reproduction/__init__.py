@@ -1,1 +1,1 @@
-"""Published tables: what makes each, whether it has changed since, and whether the numbers come out again."""
+"""Published tables: the specs that make each, whether these have changed, and whether its numbers are reproduced."""

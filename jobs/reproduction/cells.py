@@ -1,4 +1,4 @@
-"""Cells of a published table: a number with its interval, as text and back."""
+"""Cells of a published table: a number with its interval, formatted as text and parsed back."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from storage.errors import InputError
 
 DIGITS = 3
 ABSENT = "–"
-"""Stands for a number that there is none of."""
+"""Printed in place of a missing number."""
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _CELL = re.compile(rf"(?P<value>{_NUMBER})(?: \((?P<low>{_NUMBER}) to (?P<high>{_NUMBER})\))?")
 
 Verdict = Literal["agrees", "differs", "is gone", "is new"]
 Place = tuple[str, ...]
-"""Where a cell stands: the words that head its row, then that of its column if columns have names."""
+"""Position of a cell: the headings of its row, then that of its column if columns have names."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is printed, with the 95 % interval if it has one.
+    """A number as printed, with its 95 % interval if it has one.
 
     Attributes
     ----------
     value, low, high
-        Rounded to `DIGITS`; both ends are None where there is no interval.
+        Value and ends of the interval, rounded to `DIGITS`; both ends are None if there is no interval.
     """
 
     value: float
@@ -39,19 +39,19 @@ class Cell:
 
     @classmethod
     def of(cls, value: float, low: float | None, high: float | None) -> Cell:
-        """Round a result as it will be printed."""
+        """Make a cell of a result, rounded as it is printed."""
         if low is None or high is None:
             return cls(round(value, DIGITS))
         return cls(round(value, DIGITS), round(low, DIGITS), round(high, DIGITS))
 
     @classmethod
     def parse(cls, text: str) -> Cell:
-        """Read what `str` gave.
+        """Parse a cell from the text that `str` gives.
 
         Raises
         ------
         ValueError
-            When the text is something else.
+            When the text has another form.
         """
         match = _CELL.fullmatch(text)
         if match is None:
@@ -66,14 +66,14 @@ class Cell:
         return f"{value} ({self.low:.{DIGITS}f} to {self.high:.{DIGITS}f})"
 
     def agrees_with(self, value: float) -> bool:
-        """Whether a number that came out again lies in this interval; without one, whether it prints the same."""
+        """Whether a reproduced number lies in this cell's interval or, without an interval, equals its value."""
         if self.low is None or self.high is None:
             return value == self.value
         return self.low <= value <= self.high
 
 
 class Number(BaseModel):
-    """One row of a summary's ``results``, of an evaluation or a cross-validation; its other keys name the number."""
+    """One row of ``results`` in a summary (evaluation or cross-validation); its other keys identify the number."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -82,7 +82,7 @@ class Number(BaseModel):
     ci_high: float | None = None
 
     def key(self, name: str, place: str) -> Any:
-        """One of the keys.
+        """Value of one key; `place` is the table that error messages name.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Number(BaseModel):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of one cell."""
+    """Comparison of one published cell with the reproduced one; None: the cell is missing on that side."""
 
     place: Place
     published: Cell | None
@@ -105,7 +105,7 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the number that came out lies in the published interval."""
+        """Whether the reproduced number agrees with the published cell, or on which side the cell is missing."""
         if self.published is None:
             return "is new"
         if self.now is None:
@@ -114,6 +114,6 @@ class Judgement:
 
 
 def judged(published: Mapping[Place, Cell], now: Mapping[Place, Cell]) -> list[Judgement]:
-    """Put the cells of a page and of a summary side by side, in the page's order, then those that it lacks."""
+    """Pair the cells of a page with those of a summary: first in the page's order, then those that the page lacks."""
     places: Sequence[Place] = list(dict.fromkeys((*published, *now)))
     return [Judgement(place, published.get(place), now.get(place)) for place in places]

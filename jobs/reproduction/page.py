@@ -1,6 +1,6 @@
-"""Tables of a Markdown page that say which specs make them.
+"""Tables of a Markdown page that record which specs make them.
 
-A table follows a comment that only machines and maintainers read::
+Each table follows an HTML comment, which the rendered page does not show::
 
     <!-- table: fresh-twin
     specs: [jobs/examples/twin/ingest_fresh.yaml, jobs/examples/twin/cross_validate.yaml]
@@ -42,30 +42,30 @@ _TABLE = re.compile(
 _RULE = re.compile(r"\|(:?-+:?\|)+")
 _DIGEST = re.compile(r"^digest:.*\n?", re.MULTILINE)
 _NOT_OF_THE_NUMBERS = ("run", "resources")
-"""Keys of a spec that change no number."""
+"""Keys of a spec that do not affect any number."""
 
 
 class TableSpec(BaseModel):
-    """What a table's comment says.
+    """Content of a table's comment.
 
     Attributes
     ----------
     table
-        Its name, behind the ``#`` of ``page.md#name``.
+        Name of the table, as after the ``#`` of ``page.md#name``.
     specs
-        Specs that are run one after another; the table shows what the last one found.
+        Specs that are run one after another; the table shows the results of the last one.
     where
-        Results that it shows, by the values of their keys; None stands for an empty one.
+        Selects the results to show: key -> required value; None matches an empty value.
     rows
-        Keys of results that head its rows.
+        Keys of results whose values head the rows.
     columns
-        Key of results whose values head its columns; without it there is one column of numbers.
+        Key of results whose values head the columns; without it, there is one column of numbers.
     also
-        Keys of results shown behind the numbers; only without `columns`. They are not compared.
+        Keys of results that are shown after the numbers and not compared; only allowed without `columns`.
     names
-        Words for values of `rows` and `columns`.
+        Value of `rows` or `columns` -> the words shown for it.
     digest
-        Of the specs, when the table was written.
+        Digest of the specs when the table was written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,13 +87,13 @@ class Table:
     Attributes
     ----------
     spec
-        What its comment says.
+        Content of the table's comment.
     page
-        The file.
+        Path of the page.
     text
-        Of the whole page.
+        Text of the whole page.
     comment, body
-        Where in the text the comment's content is, and the lines of the table behind it: start and end.
+        Position (start, end) in `text` of the comment's content, and of the table's lines after it.
     """
 
     spec: TableSpec
@@ -104,26 +104,27 @@ class Table:
 
     @property
     def place(self) -> str:
-        """How messages call it."""
+        """Name of the table in error messages."""
         return f"{self.page}#{self.spec.table}"
 
     def cells(self) -> dict[Place, Cell]:
-        """The numbers that are printed, by where they stand.
+        """Printed numbers by their position in the table.
 
         Raises
         ------
         InputError
-            When there is no table, its columns are not those that the comment names, or a cell is no number.
+            When no table follows the comment, its columns are not those that the comment names, a cell is not a
+            number, or two cells have the same position.
         """
         lines = [line for line in self.text[slice(*self.body)].splitlines() if line.startswith("|")]
         if len(lines) < 3 or not _RULE.fullmatch(lines[1]):
-            raise InputError(self.place, "its comment is not followed by a table", "Write it with --write.")
+            raise InputError(self.place, "its comment is not followed by a table", "Write the table with --write.")
         header, _, *rows = [_split(line) for line in lines]
         heads, also = len(self.spec.rows), len(self.spec.also)
         numbers = 1 if self.spec.columns is None else len(header) - heads
         if header[:heads] != list(self.spec.rows) or len(header) != heads + numbers + also or numbers < 1:
-            problem = f"its columns are {', '.join(header)}, not those that its comment names"
-            raise InputError(self.place, problem, "Write it again with --write.")
+            problem = f"its columns are {', '.join(header)}, which are not those that its comment names"
+            raise InputError(self.place, problem, "Write the table again with --write.")
         found: dict[Place, Cell] = {}
         for row in rows:
             if len(row) != len(header):
@@ -135,20 +136,22 @@ class Table:
                 if row[column] == ABSENT:
                     continue
                 if place in found:
-                    raise InputError(self.place, f"{' / '.join(place)} stands in it twice", "Remove one.")
+                    raise InputError(self.place, f"{' / '.join(place)} occurs twice", "Remove one of them.")
                 try:
                     found[place] = Cell.parse(row[column])
                 except ValueError as error:
-                    raise InputError(self.place, f"{' / '.join(place)}: {error}", "Write it with --write.") from None
+                    raise InputError(
+                        self.place, f"{' / '.join(place)}: {error}", "Write the table with --write."
+                    ) from None
         return found
 
     def numbers(self, results: Sequence[Number]) -> dict[Place, Number]:
-        """Results that the table shows, by where they stand.
+        """Results that the table shows, by their position in it.
 
         Raises
         ------
         InputError
-            When none fits, two would stand in one cell, or the comment names a key that results have not.
+            When no result matches, two have the same position, or the comment names a key that results lack.
         """
         found: dict[Place, Number] = {}
         for number in results:
@@ -157,15 +160,15 @@ class Table:
             keys = [*self.spec.rows, *([] if self.spec.columns is None else [self.spec.columns])]
             place = tuple(self._word(number.key(name, self.place)) for name in keys)
             if place in found:
-                problem = f"several results would stand at {' / '.join(place)}"
-                raise InputError(self.place, problem, "Add keys to `where` or `rows` of its comment.")
+                problem = f"several results belong at {' / '.join(place)}"
+                raise InputError(self.place, problem, "Add keys to `where` or `rows` in its comment.")
             found[place] = number
         if not found:
-            raise InputError(self.place, "no result is as `where` of its comment says", "Correct the comment.")
+            raise InputError(self.place, "no result matches `where` in its comment", "Correct the comment.")
         return found
 
     def written(self, results: Sequence[Number], digest: str, footnote: str = "") -> str:
-        """The page with this table made of results, a line below it, and the digest of its specs."""
+        """Text of the page with this table rewritten from results, an optional footnote below it, and its digest."""
         start, end = self.comment
         content = f"{_DIGEST.sub('', self.text[start:end]).rstrip()}\ndigest: {digest}\n"
         table = "\n".join(self._lines(self.numbers(results)))
@@ -178,7 +181,7 @@ class Table:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _lines(self, found: Mapping[Place, Number]) -> Iterator[str]:
-        """The table in Markdown; rows and columns in the order of the results."""
+        """Lines of the table in Markdown, with rows and columns in the order of the results."""
         heads, spec = len(self.spec.rows), self.spec
         cells = {place: Cell.of(number.value, number.ci_low, number.ci_high) for place, number in found.items()}
         columns = list(dict.fromkeys(place[heads:] for place in cells))
@@ -201,13 +204,13 @@ def tables_of(page: Path) -> dict[str, Table]:
     Raises
     ------
     InputError
-        When the page cannot be read, a comment is not as `TableSpec` says, or two tables have one name.
+        When the page cannot be read, a comment does not follow `TableSpec`, or two tables have the same name.
     """
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(str(page), f"cannot be read ({reason})", "Name a page with tables, as page.md#name.") from None
+        raise InputError(str(page), f"cannot be read ({reason})", "Name a table as page.md#name.") from None
     found: dict[str, Table] = {}
     for match in _TABLE.finditer(text):
         place = f"{page}:{text.count(chr(10), 0, match.start()) + 1}"
@@ -222,25 +225,25 @@ def tables_of(page: Path) -> dict[str, Table]:
         if spec.also and spec.columns is not None:
             raise InputError(place, "the table's comment has both `also` and `columns`", "Leave one of them out.")
         if spec.table in found:
-            raise InputError(place, f"a second table {spec.table}", "Give it another name.")
+            raise InputError(place, f"is a second table named {spec.table}", "Give it another name.")
         found[spec.table] = Table(spec, page, text, match.span("content"), match.span("body"))
     return found
 
 
 def digest_of(specs: Sequence[str]) -> str:
-    """SHA-256 of what specs say, and the specs that they name; not of comments, order of keys, `run` and `resources`.
+    """SHA-256 of specs and of the specs that they name; ignores comments, key order, `run` and `resources`.
 
     Raises
     ------
     InputError
-        When one cannot be read.
+        When a spec cannot be read.
     """
     contents = [_content(name) for name in specs]
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What a spec says, with what the specs say that it names."""
+    """Content of a spec, together with that of the specs that it names."""
     try:
         data = read_document(spec_file(name)).data
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""``e2llm reproduce page.md#name``: make a published table again, and say which of its cells agree."""
+"""``e2llm reproduce page.md#name``: recompute a published table, and report which of its cells agree."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ _STYLES = {"agrees": "green", "differs": "red", "is gone": "red", "is new": "yel
 
 
 def reproduce(target: str, console: Console) -> bool:
-    """Run what makes a published table, unless it is done, and compare.
+    """Run the specs of a published table, unless their runs are finished, and compare the numbers.
 
     Parameters
     ----------
     target : str
-        ``page.md#name``.
+        The table, as ``page.md#name``.
     console : Console
-        Where the comparison is printed.
+        Console that the comparison is printed to.
 
     Returns
     -------
     bool
-        Whether every cell agrees: the new number lies in the published interval.
+        Whether every cell agrees, that is, the new number lies in the published interval.
 
     Raises
     ------
     InputError
-        Before anything runs: when there is no such table, a spec is refused, the specs have changed since the table
-        was written, or it cannot be read. Afterwards: when the run gives no results.
+        Before anything runs: when the table does not exist or cannot be read, a spec is refused, or the specs have
+        changed since the table was written. Afterwards: when the run has no results.
     """
     table = table_of(target)
     jobs, digest, published = jobs_of(table), digest_of(table.spec.specs), table.cells()
     if table.spec.digest is None:
-        raise InputError(table.place, "does not say from which specs it was made", "Write it with --write.")
+        raise InputError(table.place, "does not record the digest of its specs", "Write the table with --write.")
     if digest != table.spec.digest:
         raise InputError(
             table.place,
-            f"was made from other specs ({table.spec.digest[:12]}) than there are now ({digest[:12]})",
-            "Take the version of the specs that made it, or write the table again with --write.",
+            f"was made from specs ({table.spec.digest[:12]}) that have changed since ({digest[:12]})",
+            "Use the version of the specs that made it, or write the table again with --write.",
         )
     results = computed(table, run := str(jobs[-1].run))
     now = {place: Cell.of(n.value, n.ci_low, n.ci_high) for place, n in table.numbers(results).items()}
@@ -69,12 +69,12 @@ def reproduce(target: str, console: Console) -> bool:
 
 
 def rewrite(target: str) -> None:
-    """Run what makes a published table, unless it is done, and put its numbers and the digest of its specs in the page.
+    """Run the specs of a published table, unless their runs are finished, and write numbers and digest into the page.
 
     Raises
     ------
     InputError
-        As `reproduce`, but for a table that is not there or is not of these specs.
+        As `reproduce`, except that the table may be missing below its comment or made from other specs.
     """
     table = table_of(target)
     jobs, digest = jobs_of(table), digest_of(table.spec.specs)
@@ -89,13 +89,15 @@ def table_of(target: str) -> Table:
     page, _, name = target.partition("#")
     tables = tables_of(Path(page))
     if name not in tables:
-        known = f"It has {', '.join(tables)}." if tables else "It has none: a table follows a comment `table: name`."
+        known = (
+            f"It has {', '.join(tables)}." if tables else "It has none: a table follows a comment with `table: name`."
+        )
         raise InputError(target, f"there is no table {name}" if name else "names no table", known)
     return tables[name]
 
 
 def jobs_of(table: Table) -> list[Job]:
-    """A table's specs, their paths absolute; the last one's run has the results."""
+    """Jobs of a table's specs, with absolute paths; the run of the last one has the results."""
     jobs = []
     for name in table.spec.specs:
         job = load_spec(spec_file(name), [], SPECS).spec
@@ -105,7 +107,7 @@ def jobs_of(table: Table) -> list[Job]:
 
 
 def twin_words(config: TwinConfig) -> str:
-    """Which synthetic subjects a table is about, and the digests that hold them."""
+    """Footnote that identifies the synthetic subjects of a table by effect, seeds and digests."""
     card = identity_card(config)
     words = [f"effect {config.effect:g}", f"seed {config.seed}, digest `{card['digest'][:_DIGITS]}`"]
     if config.permutation is not None:
@@ -118,7 +120,7 @@ def twin_words(config: TwinConfig) -> str:
 
 
 def computed(table: Table, run: str) -> list[Number]:
-    """Run a table's specs, on the cluster of ``RAY_ADDRESS`` or on this machine, and read what the last one found."""
+    """Run a table's specs on the cluster of ``RAY_ADDRESS`` or on this machine; read the last one's results."""
     from jobs.__main__ import execute
 
     for name in table.spec.specs:
@@ -127,25 +129,25 @@ def computed(table: Table, run: str) -> list[Number]:
 
 
 def results_of(run: str) -> list[Number]:
-    """Rows of a run's summary.
+    """Results in a run's summary.
 
     Raises
     ------
     InputError
-        When the run has none.
+        When the run has no summary, or its summary has no results.
     """
     place, remedy = locate(run), "Name a spec of kind evaluate or cross-validate last."
     if not place.exists(SUMMARY):
-        raise InputError(run, f"no {SUMMARY} here", remedy)
+        raise InputError(run, f"holds no {SUMMARY}", remedy)
     content: Any = json.loads(place.read(SUMMARY))
     try:
         return [Number.model_validate(row) for row in content["results"]]
     except (KeyError, TypeError, ValidationError):
-        raise InputError(f"{run}/{SUMMARY}", "has no results with values", remedy) from None
+        raise InputError(f"{run}/{SUMMARY}", "holds no results with values", remedy) from None
 
 
 def judgements_table(table: Table, found: Sequence[Judgement]) -> RichTable:
-    """A row for each cell."""
+    """Table that shows the comparison, one row for each cell."""
     spec = table.spec
     shown = RichTable(title=table.place, title_justify="left")
     for name in (*spec.rows, *([] if spec.columns is None else [spec.columns])):

@@ -1,4 +1,4 @@
-"""Temperatures from the validation side, at the end of stage 3: the model that trained answers, on all ranks."""
+"""Temperatures fitted on the validation side at the end of stage 3; the trained model scores items on all ranks."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,23 +23,23 @@ from e2llm_core.training.stage import Batch
 from e2llm_core.training.world import World
 
 ITEMS = 128
-"""Validation items of each task that a temperature is fitted on."""
+"""Largest number of validation items per task that a temperature is fitted on."""
 
 
 @dataclass(frozen=True)
 class OptionScorer:
-    """Scores every option of a question as the immediate answer, as `Predictor.likelihood` does, in packed rows.
+    """Scores every option of a question as the immediate answer, like `Predictor.likelihood`, but in packed rows.
 
     Parameters
     ----------
     source : ClaimedWindows
         Windows of one side.
     processor : E2LLMProcessor
-        Tokenises.
+        Tokenises questions and options.
     question : Question
-        Asked about every item.
+        Question asked about every item.
     train : LanguageTrainConfig
-        Bounds of a forward pass.
+        Training settings, whose `micro_tokens` and `micro_batch` limit a forward pass.
     """
 
     source: ClaimedWindows
@@ -49,7 +49,7 @@ class OptionScorer:
 
     @cached_property
     def _tokens(self) -> list[TokenSample]:
-        """The question with each of its options, whose tokens count."""
+        """The question followed by each option; only the option's tokens have weight."""
         samples = []
         for option in self.question.options:
             prompt, target = self.processor.tokenize(self.question.messages(), option, None)
@@ -63,11 +63,11 @@ class OptionScorer:
         Parameters
         ----------
         model : nn.Module
-            In evaluation mode.
+            Model in evaluation mode.
         windows : np.ndarray
             int64 (items, segments): the windows that each item shows.
         world : World
-            This rank's place; each rank scores its residue class of the pairs of item and option.
+            Rank and number of ranks; each rank scores every `size`-th pair of item and option.
 
         Returns
         -------
@@ -87,7 +87,7 @@ class OptionScorer:
         return np.array(world.sum(found)).reshape(len(windows), -1)
 
     def _score(self, model: nn.Module, windows: np.ndarray, pairs: np.ndarray, world: World) -> np.ndarray:
-        """(pairs,) of one packed row; pair n is of item n // options and option n % options."""
+        """Score one packed row, (pairs,); pair n is item n // options with option n % options."""
         item, option = np.divmod(pairs, len(self._tokens))
         samples = [self._tokens[number] for number in option]
         shown = windows[item].ravel()
@@ -106,7 +106,7 @@ class OptionScorer:
 
 
 def chosen_items(task: Task, source: ClaimedWindows, seed: int) -> Items:
-    """At most `ITEMS` of a task's items of one side, by seed."""
+    """Draw at most `ITEMS` of a task's items of one side, by seed."""
     items = task.items(source.windows, ITEMS, seed)
     if len(items.windows) <= ITEMS:
         return items
@@ -115,7 +115,7 @@ def chosen_items(task: Task, source: ClaimedWindows, seed: int) -> Items:
 
 
 def fitted(task: Task, options: Sequence[str], nll: np.ndarray, items: Items, split_digest: str) -> TaskTemperature:
-    """Fit a task's temperature to the options' likelihoods (items, options)."""
+    """Fit a task's temperature to the options' negative log-likelihoods in nats, (items, options)."""
     place = {option: number for number, option in enumerate(options)}
     truth = np.array([place[label] for label in items.table["label"]])
     temperature, before, after = fit_temperature(nll, truth)
@@ -133,6 +133,6 @@ def fitted(task: Task, options: Sequence[str], nll: np.ndarray, items: Items, sp
 
 
 def said(found: TaskTemperature) -> str:
-    """One line about a temperature."""
+    """Log line about a fitted temperature."""
     change = f"nll {found.nll_before:.3f} to {found.nll_after:.3f}"
     return f"{found.task}: temperature {found.temperature:.3f} ({change} on {found.n} validation items)"

@@ -170,7 +170,7 @@ def test_every_subject_is_tested_once_in_every_seed_and_variant(folder, num_fold
     [
         (
             {"variants": [{"name": "a"}, {"name": "b", "overrides": {"stage1": ["train.micro_batch=2"]}}]},
-            "variants: a and b compute the same",
+            "variants: a and b compute the same results",
         ),
         (
             {"variants": [{"name": "b", "overrides": {"stage1": ["resources.workers=2"]}}]},
@@ -228,7 +228,7 @@ def test_the_largest_step_says_what_the_job_needs(folder, monkeypatch):
         ({"seeds": [1, 1]}, "seeds: 1 is given twice"),
         (
             {"variants": [{"name": "a", "overrides": {"stage2": ["x=1"]}}]},
-            "variants: a names the step stage2; the chain has all, stage1, evaluate",
+            "variants: a names the step stage2, but the chain has all, stage1, evaluate",
         ),
     ],
 )

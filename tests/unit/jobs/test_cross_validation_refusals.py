@@ -49,7 +49,7 @@ def test_one_subject_cannot_be_left_out(root, refused, make_store):
     for name in ("s2", "s3"):
         shutil.rmtree(root / "store.zarr" / "recordings" / name)
     line = refused(text())
-    assert line.startswith("folds.protocol: leave-one-subject-out of 1 subject (s1)")
+    assert line.startswith("folds.protocol: leave-one-subject-out with 1 subject (s1)")
 
 
 def test_a_fold_that_does_not_exist(chain, refused):
@@ -59,7 +59,7 @@ def test_a_fold_that_does_not_exist(chain, refused):
 
 def test_a_fold_that_cannot_be_made(chain, refused):
     folds = {"protocol": "k-fold-by-subject", "num_folds": 3, "validation": 2}
-    assert refused(text(folds=folds)).startswith("fold 1: split.validation: 2 of 2 subjects")
+    assert refused(text(folds=folds)).startswith("fold 1: split.validation: asks for 2 of 2 subjects")
 
 
 def test_an_input_from_outside_of_the_chain_that_is_missing(chain, refused):

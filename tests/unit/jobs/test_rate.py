@@ -163,14 +163,17 @@ def test_the_seed_makes_the_page(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("gone",), "gone: no answers of an evaluation here. Name the run"),
+        (("gone",), "gone: holds no answers of an evaluation. Name the run"),
         (("ours", "theirs"), "theirs: a page shows one evaluation. Name the second one in --other"),
         (("ours", "--output", "model/config.json"), "model/config.json: already exists; raters may be using it."),
-        (("ours", "--other", "./ours"), "--other ./ours: is the first evaluation itself. Name another"),
-        (("ours", "--other", "short"), "--other short: shows windows of 2 s, and ours of 4 s. Name another"),
-        (("ours", "--other", "elsewhere"), "--other elsewhere: is of another store, "),
+        (("ours", "--other", "./ours"), "--other ./ours: is the same evaluation as the first. Name another"),
+        (
+            ("ours", "--other", "short"),
+            "--other short: shows windows of 2 s, but ours shows windows of 4 s. Name another",
+        ),
+        (("ours", "--other", "elsewhere"), "--other elsewhere: uses another store: "),
         (("ours", "--other", "parrot"), "parrot: says the same as the first system of every window."),
-        (("old",), "old: its spec.yaml is of another version (num_items: Extra inputs are not permitted). Evaluate"),
+        (("old",), "old: its spec.yaml is from another version (num_items: Extra inputs are not permitted). Evaluate"),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),
         (("--read", "a.json", "--key", "gone.json"), "gone.json: cannot be read (No such file or directory)."),
     ],

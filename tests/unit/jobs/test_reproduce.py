@@ -170,19 +170,24 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("tested.yaml", "model: tuned", "model: other", r"page.md#small: was made from other specs \(\w{12}\) than"),
+        (
+            "tested.yaml",
+            "model: tuned",
+            "model: other",
+            r"page.md#small: was made from specs \(\w{12}\) that have changed",
+        ),
         ("tested.yaml", "model: tuned", "modle: tuned", r"tested.yaml:4: modle: unknown key"),
         ("page.md", "[tested.yaml]", "[gone.yaml]", r"gone.yaml: no such file"),
-        ("page.md", "digest: ", "# ", r"page.md#small: does not say from which specs it was made"),
+        ("page.md", "digest: ", "# ", r"page.md#small: does not record the digest of its specs"),
         ("page.md", "0.700", "about 0.7", r"page.md#small: e2llm / B: 'about 0.7' is not a number"),
-        ("page.md", "| e2llm | 0.512", "| DE \\| SVM | 0.512", r"page.md#small: DE \| SVM / A stands in it twice"),
+        ("page.md", "| e2llm | 0.512", "| DE \\| SVM | 0.512", r"page.md#small: DE \| SVM / A occurs twice"),
         ("page.md", "| model |", "| who |", r"page.md#small: its columns are who, A, B"),
         ("page.md", "|---|---:|---:|\n", "", r"page.md#small: its comment is not followed by a table"),
         ("page.md", " | 0.700 |", " |", r"page.md#small: the row e2llm \| 0.512 .* does not have 3 cells"),
         ("page.md", "rows: [model]", "rows: []", r"page.md:3: the table's comment: rows: "),
         ("page.md", "rows: [model]", "rows: [model", r"page.md:3: the table's comment is not YAML"),
         ("page.md", "columns: task", "columns: task\nalso: [chance]", r"page.md:3: .* both `also` and `columns`"),
-        ("page.md", "table: other", "table: small", r"page.md:19: a second table small"),
+        ("page.md", "table: other", "table: small", r"page.md:19: is a second table named small"),
     ],
 )
 def test_what_is_refused_before_anything_runs(
@@ -215,8 +220,8 @@ def test_tables_that_are_none(jobs: list[str], target: str, said: str) -> None:
     ("old", "new", "said"),
     [
         ("where: {metric: accuracy}", "where: {metrics: accuracy}", "names metrics, which no result has. Results have"),
-        ("where: {metric: accuracy}", "where: {metric: kappa}", "no result is as `where` of its comment says"),
-        ("where: {metric: accuracy}", "where: {}", "several results would stand at e2llm / A"),
+        ("where: {metric: accuracy}", "where: {metric: kappa}", "no result matches `where` in its comment"),
+        ("where: {metric: accuracy}", "where: {}", "several results belong at e2llm / A"),
     ],
 )
 def test_comments_that_do_not_fit_the_results(root: Path, written: list[str], old: str, new: str, said: str) -> None:
@@ -230,7 +235,7 @@ def test_a_run_without_results(root: Path, written: list[str]) -> None:
     (root / "found.json").write_text("{}")
     status, output = say("page.md#small")
     assert status == 2
-    assert "summary.json: has no results with values" in output
+    assert "summary.json: holds no results with values" in output
 
 
 def test_the_digest_is_of_what_specs_say(root: Path, jobs: list[str]) -> None:
