@@ -35,18 +35,18 @@ def eeglab_set(*events: tuple[object, float, float]) -> Callable[[Path, str], Pa
 FILES = {
     "EDF, BDF": {
         "records that do not follow each other (+D)": [edf(onsets=PAUSED)],
-        "the same in a file that says it is continuous (+C)": [edf(onsets=PAUSED, says="C")],
+        "the same in a file declared continuous (+C)": [edf(onsets=PAUSED, says="C")],
         "units `UV`, `microV`": [edf(units=[b"UV", b"uV"]), edf(units=[b"microV", b"uV"])],
         "unit `µV` in UTF-8": [edf(units=[b"\xc2\xb5V", b"uV"])],
         "unit `µV` in Latin-1": [edf(units=[b"\xb5V", b"uV"])],
         "no unit": [edf(units=[b"", b""])],
         "physical minimum = maximum": [edf(limits={0: (0.0, 0.0, -32768, 32767)})],
         "digital minimum = maximum": [edf(limits={0: (-1.0, 1.0, 5, 5)})],
-        "two channels of one name": [edf(names=("Cz", "Cz"))],
-        "header counts fewer records": [edf(stated_records=2)],
-        "header leaves their number open (-1)": [edf(stated_records=-1)],
+        "two channels with the same name": [edf(names=("Cz", "Cz"))],
+        "header states fewer records": [edf(stated_records=2)],
+        "header leaves the number of records open (-1)": [edf(stated_records=-1)],
         "annotations in Latin-1": [edf(notes=[(1.0, 1.0, "geöffnet".encode("latin1"))])],
-        "annotations that end behind the samples": [edf(notes=PAST)],
+        "annotations that end after the samples": [edf(notes=PAST)],
     },
     "BrainVision": {
         "units `UV`, `microV`": [brainvision(units=["UV", "uV"]), brainvision(units=["microV", "uV"])],
@@ -55,14 +55,14 @@ FILES = {
             brainvision(encoding="latin1", markers=[("Comment", "geöffnet", 100, 100)]),
         ],
         "`New Segment`": [brainvision(markers=[("New Segment", "", 300, 1), ("Comment", "rest", 250, 100)])],
-        "markers that end behind the samples": [brainvision(markers=[("Comment", "task", 500, 300)])],
+        "markers that end after the samples": [brainvision(markers=[("Comment", "task", 500, 300)])],
     },
     "EEGLAB": {
         "`boundary`, also as -99": [
             eeglab_set(("rest", 251, 100), ("boundary", 301.5, 7)),
             eeglab_set((5, 251, 100), (-99, 301.5, 0)),
         ],
-        "events that end behind the samples": [eeglab_set(("rest", 101, 100), ("task", 501, 300))],
+        "events that end after the samples": [eeglab_set(("rest", 101, 100), ("task", 501, 300))],
     },
 }
 SUFFIXES = {"EDF, BDF": ("edf", "bdf"), "BrainVision": ("vhdr",), "EEGLAB": ("set",)}

@@ -154,7 +154,7 @@ def test_seed_iv_files_that_do_not_fit_are_named(seed_iv_root: Path) -> None:
     source = SeedIVSource(root=seed_iv_root)
     readme = seed_iv_root / "ReadMe.txt"
     readme.write_text(IV_README.replace("[2,1,3,0", "[2,1,0,0"))
-    with pytest.raises(InputError, match=r"session 2 label 3 is 'neutral', published as 'happy'"):
+    with pytest.raises(InputError, match=r"session 2 label 3 is 'neutral', but was published as 'happy'"):
         source.list_recordings()
     readme.unlink()
     folder = seed_iv_root / "eeg_raw_data" / "2"
