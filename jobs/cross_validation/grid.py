@@ -25,10 +25,10 @@ from storage.splits import Fold, FoldsConfig, SplitConfig, folds_of
 _DIGITS = 12
 _SET_HERE: Mapping[Keys, str] = {
     ("run",): "the cell determines the run's folder",
-    ("data", "split"): "`folds` says who is tested",
-    ("split",): "`folds` says who is tested",
-    ("train", "seed"): "`seeds` says which",
-    ("seed",): "`seeds` says which",
+    ("data", "split"): "`folds` determines who is tested",
+    ("split",): "`folds` determines who is tested",
+    ("train", "seed"): "`seeds` determines it",
+    ("seed",): "`seeds` determines it",
 }
 """Keys that no override may set, and the reason."""
 
@@ -252,7 +252,7 @@ def _check_chain(templates: list[_Template]) -> None:
     if kinds.count("evaluate") != 1 or kinds[-1] != "evaluate":
         given = ", ".join(kinds)
         raise InputError(
-            "chain", f"has the kinds {given}", "End it with one step of kind evaluate, which gives the results."
+            "chain", f"has steps of kind {given}", "End it with one step of kind evaluate, which gives the results."
         )
 
 

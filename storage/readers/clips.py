@@ -85,7 +85,7 @@ def load_trials(path: Path, num_trials: int) -> list[np.ndarray]:
             found.setdefault(int(match[1]), []).append(name)
     expected = range(1, num_trials + 1)
     if missing := [str(trial) for trial in expected if trial not in found]:
-        raise InputError(str(path), f"no variable *_eeg{', *_eeg'.join(missing)}", "Fetch the file again.")
+        raise InputError(str(path), f"has no variable *_eeg{', *_eeg'.join(missing)}", "Fetch the file again.")
     if more := [trial for trial in found if trial not in expected or len(found[trial]) > 1]:
         raise InputError(
             str(path),

@@ -111,7 +111,7 @@ def _assert_forward(steps: np.ndarray, jitter: float, place: str) -> None:
         raise InputError(
             place,
             f"time {how} at sample {row + 2} ({len(back)} times in all)",
-            "Sort and repair the file, or state the device's `source.jitter_seconds`.",
+            "Sort and repair the file, or set `source.jitter_seconds` for the device.",
         )
 
 
@@ -121,7 +121,7 @@ def _whole(rate: float, place: str) -> float:
         raise InputError(
             place,
             f"samples come at {rate:.4g} Hz, which is not a whole number",
-            "State `source.sfreq_hz`, and check `source.time_unit`.",
+            "Set `source.sfreq_hz`, and check `source.time_unit`.",
         )
     return whole
 

@@ -70,7 +70,7 @@ def read_cnt(path: Path) -> CntRecording:
     except Exception as error:  # MNE's parser can raise almost any error on a damaged file
         raise InputError(str(path), f"MNE cannot read it ({reason_of(error)})", "Fetch the file again.") from None
     if raw.info["sfreq"] != SFREQ_HZ:
-        raise InputError(str(path), f"sampled at {raw.info['sfreq']:g} Hz, expected 1000", "Use the original file.")
+        raise InputError(str(path), f"is sampled at {raw.info['sfreq']:g} Hz, expected 1000", "Use the original file.")
     signal *= 1e6
     assert_plausible(_excerpts(signal), SFREQ_HZ, str(path))
     kept = set(rows)

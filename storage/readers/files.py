@@ -67,7 +67,9 @@ class FilesSource(Source):
             if not 0 <= start < stop:
                 raise ValueError(f"crop_seconds of {label}: {start}..{stop} s is not a valid stretch")
         if self.labels_from and ("(?P<label>" in self.pattern or self.label_of or self.crop_seconds):
-            raise ValueError("labels come from the file name (label, label_of, crop_seconds) or from labels_from")
+            raise ValueError(
+                "take labels from the file name (label, label_of, crop_seconds) or from labels_from, not both"
+            )
         return self
 
     @property

@@ -297,7 +297,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
     if suffix == ".set" and ("v7.3" in text or "HDF reader" in text):
         return InputError(
             str(path),
-            "is a MATLAB 7.3 file, which requires pymatreader, and that is not installed",
+            "is a MATLAB 7.3 file; reading it requires pymatreader, which is not installed",
             "Install it (pip install pymatreader), or save the file again in EEGLAB with -v7.",
         )
     if suffix == ".set" and re.search(r"Could not find the \.fdt|\.fdt not found", text):
@@ -346,7 +346,7 @@ def types_of(raw: Any, path: Path, beside: Beside) -> list[str]:
 
 def _assert_one_rate(path: Path, raw: Any, header: edf.EdfHeader, chosen: Selection) -> None:
     if len(raw.ch_names) != len(header.rates_hz):
-        raise InputError(str(path), "MNE reads other channels than its header names", "Export it again.")
+        raise InputError(str(path), "MNE reads other channels than those that its header names", "Export it again.")
     rates = [header.rates_hz[row] for row in chosen.rows]
     by_rate = Counter(rates)
     edf.assert_rate(by_rate.most_common(1)[0][0], str(path))

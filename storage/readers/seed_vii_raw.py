@@ -115,8 +115,8 @@ class SeedVIIRawSource(Source):
         if samples[0] < 0 or samples[-1] > n_times or samples != sorted(set(samples)):
             raise InputError(
                 str(path),
-                f"its trials lie at {samples[0] / SFREQ_HZ:.1f} to {samples[-1] / SFREQ_HZ:.1f} s "
-                f"of {n_times / SFREQ_HZ:.1f} s, or not in order",
+                f"its trials at {samples[0] / SFREQ_HZ:.1f} to {samples[-1] / SFREQ_HZ:.1f} s "
+                f"do not lie in order within its {n_times / SFREQ_HZ:.1f} s",
                 "Use the original files.",
             )
 

@@ -92,7 +92,9 @@ class CsvSource(Source):
         given = self.labels_from.label_of.values() if self.labels_from else ()
         check_labels(self.labels, [*self.label_of.values(), *self.crop_seconds, *given])
         if self.labels_from and ("(?P<label>" in self.pattern or self.label_of or self.crop_seconds):
-            raise ValueError("labels come from the file name (label, label_of, crop_seconds) or from labels_from")
+            raise ValueError(
+                "take labels from the file name (label, label_of, crop_seconds) or from labels_from, not both"
+            )
         if self.time_column is None and self.sfreq_hz is None:
             raise ValueError("give a time_column or sfreq_hz")
         if not self.header and self.columns is None:

@@ -74,7 +74,7 @@ class EventLabels(BaseModel):
             seen = _shown([note.description for note in file.annotations])
             raise InputError(
                 place,
-                f"no annotation is one of {', '.join(self.label_of)}; there are {seen}",
+                f"no annotation matches {', '.join(self.label_of)}; found {seen}",
                 "Correct `source.labels_from.label_of`.",
             )
         ends = [note.onset for note, _ in named[1:]] + [max(file.end, named[-1][0].onset)]

@@ -58,7 +58,7 @@ class KFoldBySubject(_Protocol):
     @model_validator(mode="after")
     def _fold_exists(self) -> "KFoldBySubject":
         if self.fold > self.num_folds:
-            raise ValueError(f"there is no fold {self.fold} of {self.num_folds}")
+            raise ValueError(f"fold {self.fold} of {self.num_folds} does not exist")
         return self
 
 

@@ -178,21 +178,24 @@ def test_every_subject_is_tested_once_in_every_seed_and_variant(folder, num_fold
         ),
         (
             {"variants": [{"name": "b", "overrides": {"stage1": ["train.seed=2"]}}]},
-            "override 'train.seed=2' of stage1: cannot be set here: `seeds` says which",
+            "override 'train.seed=2' of stage1: cannot be set here: `seeds` determines it",
         ),
         (
             {"variants": [{"name": "b", "overrides": {"stage1": ["train={max_steps: 4, seed: 99}"]}}]},
-            r"override 'train=\{max_steps: 4, seed: 99\}' of stage1: cannot be set here: `seeds` says which",
+            r"override 'train=\{max_steps: 4, seed: 99\}' of stage1: cannot be set here: `seeds` determines it",
         ),
         (
             {"chain": [{"spec": "stage1.yaml"}, {"spec": "evaluate.yaml", "overrides": ["data.split.train=2"]}]},
-            "override 'data.split.train=2' of evaluate: cannot be set here: `folds` says who is tested",
+            "override 'data.split.train=2' of evaluate: cannot be set here: `folds` determines who is tested",
         ),
         (
             {"chain": [{"spec": "evaluate.yaml"}, {"spec": "stage1.yaml"}]},
             r"evaluate reads runs/stage1/model \(model\), which stage1 makes",
         ),
-        ({"chain": [{"spec": "stage1.yaml"}]}, "chain: has the kinds stage1. End it with one step of kind evaluate"),
+        (
+            {"chain": [{"spec": "stage1.yaml"}]},
+            "chain: has steps of kind stage1. End it with one step of kind evaluate",
+        ),
         (
             {"chain": [{"spec": "stage1.yaml"}, {"spec": "stage1.yaml", "name": "again"}, {"spec": "evaluate.yaml"}]},
             "stage1 and again have the same run, runs/stage1",

@@ -84,7 +84,7 @@ def test_trials_of_a_session_have_different_numbers(tmp_path: Path) -> None:
     [
         (
             {"label_of": {"S 3": "rest"}, "lasts": 1},
-            r"no annotation is one of S 3; there are 3 others, among them S 1, S 2\.",
+            r"no annotation matches S 3; found 3 others, among them S 1, S 2\.",
         ),
         ({"label_of": {"noise": "rest"}, "lasts": "duration"}, r"annotation at 5\.500 s has no duration"),
         ({"label_of": {"S .": "rest"}, "lasts": 4}, r"trials overlap: rest until 5\.000 s, rest from 4\.000 s"),
@@ -101,7 +101,7 @@ def test_annotation_refusals(labels_from: dict, problem: str, tmp_path: Path) ->
 def test_free_text_of_annotations_is_not_quoted(tmp_path: Path) -> None:
     free = ["Anna Schmidt", "schmidt", "Schmidt/Anna", "born 1980", "Stimulus/S  1", "T0", "255"]
     fif(tmp_path / "s1_raw.fif", notes=[(place, 0.0, text) for place, text in enumerate(free)])
-    with pytest.raises(InputError, match="there are 7 others, among them Stimulus/S 1, T0, 255") as caught:
+    with pytest.raises(InputError, match="found 7 others, among them Stimulus/S 1, T0, 255") as caught:
         read(tmp_path, labels_from={"kind": "annotations", "label_of": {"x": "rest"}, "lasts": 1})
     assert not any(text in str(caught.value) for text in free[:4])
 

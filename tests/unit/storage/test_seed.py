@@ -171,7 +171,7 @@ def test_seed_iv_files_that_do_not_fit_are_named(seed_iv_root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda file: file.pop("djc_eeg7"), r"no variable \*_eeg7\. Fetch"),
+        (lambda file: file.pop("djc_eeg7"), r"has no variable \*_eeg7\. Fetch"),
         (
             lambda file: file.update(djc_eeg16=file["djc_eeg1"]),
             "trial 16 is unexpected or given twice, expected 1 to 15",
@@ -205,7 +205,9 @@ def test_cut_files_are_refused(share: float, seed_root: Path) -> None:
     source = SeedSource(root=seed_root)
     ref = source.list_recordings()[0]
     ref.path.write_bytes(ref.path.read_bytes()[: int(share * ref.path.stat().st_size)])
-    with pytest.raises(InputError, match=r"_20131027\.mat: (no variable|trial .* cannot|not a complete MAT v5 file)"):
+    with pytest.raises(
+        InputError, match=r"_20131027\.mat: (has no variable|trial .* cannot|not a complete MAT v5 file)"
+    ):
         source.read(ref)
     ref.path.unlink()
     with pytest.raises(InputError, match="no such file"):

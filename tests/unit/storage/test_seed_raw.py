@@ -210,7 +210,7 @@ def test_a_table_that_contradicts_its_recording_is_refused(make: Make) -> None:
     with pytest.raises(InputError, match=r"no recording time by which to place 3_20221001_2_trigger_info\.csv"):
         source.read(ref)
     source = make([])
-    with pytest.raises(InputError, match=r"its trials lie at 120\.2 to 129\.\d s of 10\.0 s"):
+    with pytest.raises(InputError, match=r"its trials at 120\.2 to 129\.\d s do not lie in order within its 10\.0 s"):
         source.read(ref)
 
 
@@ -246,7 +246,7 @@ def test_nothing_personal_reaches_the_store(make: Make, tmp_path: Path) -> None:
     [
         ({"gain": 1e3}, "about 1,000 times too large for EEG"),
         ({"gain": 0.0}, r"MNE cannot read it \(Bad cals"),
-        ({"sfreq_hz": 500}, "sampled at 500 Hz, expected 1000"),
+        ({"sfreq_hz": 500}, "is sampled at 500 Hz, expected 1000"),
         ({"names": [name.replace("CB", "E") for name in FILE_CHANNELS]}, "lacks 2 of 62 electrodes: CB1, CB2"),
         (
             {"names": ["FP1" if name == "FPZ" else name for name in FILE_CHANNELS]},
