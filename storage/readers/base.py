@@ -65,7 +65,7 @@ class RecordingRef:
 
 @dataclass(frozen=True)
 class Listing:
-    """Contents of a source: its recordings, and one line for each file left out, with the reason."""
+    """Contents of a source: its recordings, and a line with the reason for each file or folder left out."""
 
     refs: list[RecordingRef]
     left_out: tuple[str, ...] = ()

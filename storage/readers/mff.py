@@ -26,5 +26,5 @@ def assert_no_averages(path: Path) -> None:
 
 
 def starts(raw: Any) -> list[int]:
-    """First sample of each epoch of the recording: a new epoch begins where the amplifier was restarted."""
+    """First sample of each epoch, counted in recording time: an epoch begins where the amplifier was restarted."""
     return [int(first) for first in raw._raw_extras[0]["first_samps"]]

@@ -78,7 +78,10 @@ class LeaveOneSubjectOut(_Protocol):
 
 
 class OfficialFolds(_Protocol):
-    """SEED-VII's published four folds of 20 clips; every subject is on every side. One subject: within-subject."""
+    """SEED-VII's published four folds of 20 clips; every subject is on every side.
+
+    With a single subject in `subjects`, this is the within-subject protocol.
+    """
 
     protocol: Literal["official-folds"]
     fold: int = Field(ge=1, le=4)
