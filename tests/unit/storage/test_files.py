@@ -179,7 +179,7 @@ def test_two_files_with_one_id_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"s1_raw\.fif: has the same id as .*s-1_raw\.fif: sub-s1_ses-1_run-1"):
         source(tmp_path).list_recordings()
     fif(tmp_path / "raw" / "--_raw.fif")
-    with pytest.raises(InputError, match="its sub '--' has neither letter nor digit"):
+    with pytest.raises(InputError, match="its sub '--' contains no letter or digit"):
         source(tmp_path / "raw").list_recordings()
 
 
