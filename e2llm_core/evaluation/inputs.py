@@ -47,7 +47,7 @@ class Heads(Input):
 
 @dataclass(frozen=True)
 class TrainedLabels(Input):
-    """Labels of the test side, each of which the fold must train."""
+    """Check that every label of the test side has a training trial."""
 
     data: DataConfig
     who: str

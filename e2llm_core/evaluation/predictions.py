@@ -46,14 +46,14 @@ def prediction_rows(
     items
         One row per item with the columns `ITEM_COLUMNS` and ``label``, the true answer.
     task, model, condition, readout
-        What was asked, who answered, from what input, and how the answer was read: ``"generation"`` from
+        Task, name of the model, condition that it answered under, and how its answer was read: ``"generation"`` from
         text, ``"likelihood"`` as the label with the highest score.
     labels
         The label set, in the order of `probabilities`.
     answers
         One answer per item; what is not in `labels` is stored as null.
     probabilities
-        Shape (n_items, n_labels); scores that sum to one. Null where the model has none.
+        Shape (n_items, n_labels); scores that sum to one. Null if the model has none.
     texts
         The generated text, rationale included.
     seed

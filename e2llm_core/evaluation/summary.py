@@ -124,7 +124,7 @@ class Summary(_Frozen):
     Attributes
     ----------
     notice
-        What a reader must know before the first number.
+        Notice that a reader must see before the first number.
     results
         One row per number.
     invalid_rate

@@ -69,7 +69,7 @@ def chosen_pairs(data: EEGData, first: System, second: System | None, number: in
     Parameters
     ----------
     data : EEGData
-        What both were tested on.
+        Data that both systems were tested on.
     first, second : System
         Systems to compare. Without a second one, the first system's words about a window are compared with its words
         about another window of the same subject with the same answer: what phrases that merely go with the answer are

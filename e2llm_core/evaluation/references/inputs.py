@@ -35,7 +35,7 @@ class ReferenceInputs:
     probes : dict of str to Path
         Model directories with a tower and a label head, by the name of the label head's answers in the results.
     towers : dict of str to Path
-        The same directories, by the name in the results of what is decoded from the tower's features.
+        The same directories, by the name in the results of the answers decoded from the tower's features.
     twin : TwinConfig or None
         Settings of the synthetic twin; None without a twin.
     kept_features : str or None

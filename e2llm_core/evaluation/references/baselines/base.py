@@ -53,7 +53,7 @@ class Fitted(ABC):
         return most_probable(items.table, answers, task=task, model=self.name, labels=labels, seed=seed)
 
     def compare(self, task: str, test: Items, draw: Callable[[Windows, int, int], Items]) -> pd.DataFrame:
-        """Compare the two windows of each test item, with four times as many items of each other side to fit on.
+        """Compare the two windows of each test item; each other side gets four times as many items.
 
         Parameters
         ----------
