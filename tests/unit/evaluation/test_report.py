@@ -345,7 +345,7 @@ def test_scalp_maps_need_channels_with_a_place():
 
 
 def test_scalp_maps_refuse_a_wrong_shape():
-    with pytest.raises(ValueError, match="names ask for"):
+    with pytest.raises(ValueError, match="names imply"):
         inputs.Topomaps(np.zeros((2, 1, 3)), ("Fz", "Cz", "Pz"), ("alpha",), ("sad",), 1)
 
 
