@@ -1,4 +1,4 @@
-"""A model's answers to the items of a task: asked a few items at a time, each few kept as they come."""
+"""A model's answers to the items of a task: requested a few items at a time, each part saved as it arrives."""
 
 import hashlib
 import json
@@ -25,31 +25,31 @@ from storage.damage import damage_digest
 from storage.places.parts import Parts, discard_parts
 
 ANSWERS = "answers"
-"""Folder of the kept answers in the run's; gone when the run is done."""
+"""Folder of the saved answers, inside the run's folder; removed once the run is done."""
 ITEMS_PER_REQUEST = 50
 
 
 class Client(Protocol):
-    """Asks copies of an `ItemAnswerer`; answers come in the order of the requests."""
+    """Sends requests to replicas of an `ItemAnswerer`; answers come in the order of the requests."""
 
     def likelihood(self, name: str, question: Question, requests: Sequence[Request]) -> Iterator[np.ndarray]:
-        """Yield the probabilities (items, options) of each request; progress is reported by `name`."""
+        """Yield the probabilities (items, options) of each request; progress is reported under `name`."""
 
     def generate(self, name: str, question: Question, requests: Sequence[Request]) -> Iterator[list[Generated]]:
         """Yield the generated answers of each request, one per item."""
 
 
 Deploy = Callable[[EvaluationPlan], AbstractContextManager[Client]]
-"""Hosts the one model of a plan while its block runs."""
+"""From a plan with one model to a context manager that hosts this model inside its block."""
 
 
 class ItemAnswerer:
-    """Answers questions about items given by number; holds one copy of the model and opens the store itself.
+    """Answers questions about numbered items; holds one copy of the model and opens the store itself.
 
     Parameters
     ----------
     plan : EvaluationPlan
-        Of one language model. Absolute paths.
+        Plan with exactly one model, which has a language model. Its paths are absolute.
     """
 
     def __init__(self, plan: EvaluationPlan) -> None:
@@ -87,11 +87,11 @@ class AnswerSet:
 
     @property
     def name(self) -> str:
-        """As progress is reported."""
+        """Name under which progress is reported."""
         return f"{self.task} {self.condition} {self.readout}"
 
     def parts(self) -> dict[str, Request]:
-        """Requests by the name of the part that keeps their answers."""
+        """Requests by the name of the file in which their answers are saved."""
         requests = requests_of(self.items, self.condition, ITEMS_PER_REQUEST)
         folder = f"{self.task}/{self.condition}/{self.readout}"
         return {f"{folder}/{number:06d}.parquet": request for number, request in enumerate(requests)}
@@ -100,37 +100,37 @@ class AnswerSet:
 def answer_sets(
     task: Task, items: Items, labels: Sequence[str], conditions: Sequence[Condition] | None = None
 ) -> list[AnswerSet]:
-    """All that a model is asked of one task: under each of its conditions, or of those named, read in both ways."""
+    """Sets of answers to request for one task: one per readout and condition (all of the task's, or `conditions`)."""
     question, readouts = task.question(labels), get_args(Readout)
     asked = task.conditions if conditions is None else conditions
     return [AnswerSet(task.name, items, question, shown, way) for shown in asked for way in readouts]
 
 
 class KeptAnswers:
-    """What an evaluation has of one model's answers so far, or of its references; what is there is not made again.
+    """Saved answers of one model, or predictions of the references; what is saved is not computed again.
 
-    Rows are always made of what was read back: those of a run that was killed are those of one that was not.
+    Rows are always built from what was read back, so that a run that was killed gives the rows of an undisturbed one.
 
     Parameters
     ----------
     run : str or Path
         The run's folder or URL.
     made_from : dict
-        As `made_from` gives it.
+        Digests of what the answers depend on, as returned by the function `made_from`.
     name : str
-        Of the model, as results have it.
+        Name of the model in the results, or `config.REFERENCES`.
     """
 
     def __init__(self, run: str | Path, made_from: dict[str, str], name: str = SINGLE) -> None:
         self._name, self._parts = name, Parts(run, f"{ANSWERS}/{name}", made_from)
         if self._parts.differs:
-            what = f"the {', '.join(self._parts.differs)} differs from what was kept"
+            what = f"the {', '.join(self._parts.differs)} differs from that of the saved answers"
             print(f"[evaluate] asks again: {what} of {name}", flush=True)
         elif self._parts:
-            print(f"[evaluate] goes on: {len(self._parts)} parts of the answers of {name} are there", flush=True)
+            print(f"[evaluate] goes on: {len(self._parts)} parts of the answers of {name} are saved", flush=True)
 
     def ask(self, sets: Sequence[AnswerSet], deploy: Callable[[], AbstractContextManager[Client]]) -> None:
-        """Have the answers of all sets; the model is hosted only where one is missing."""
+        """Obtain the missing answers of all sets; the model is hosted only if there are any."""
         missing = [(one, requests) for one in sets if (requests := self._missing(one))]
         if not missing:
             return
@@ -141,7 +141,7 @@ class KeptAnswers:
                     self._parts.write(name, _parquet(table))
 
     def rows(self, one: AnswerSet, seed: int) -> pd.DataFrame:
-        """Predictions of a set that was asked."""
+        """Predictions of a set whose answers are saved."""
         tables = [pq.read_table(pa.BufferReader(self._parts.read(name))) for name in one.parts()]
         answers = pa.concat_tables(tables).to_pydict()
         options = one.question.options
@@ -162,7 +162,7 @@ class KeptAnswers:
         )
 
     def reference(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Predictions of something else than the model, made where they are not there."""
+        """Predictions of a reference or a control; `make` is called only if they are not saved."""
         key = f"{name}.parquet"
         if key not in self._parts:
             self._parts.write(key, to_parquet(make()))
@@ -173,12 +173,12 @@ class KeptAnswers:
 
 
 def discard_answers(run: str | Path) -> None:
-    """Remove what was kept for a run that is done."""
+    """Remove the saved answers of a run that is done."""
     discard_parts(run, ANSWERS)
 
 
 def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[str, str]:
-    """All that the answers of a model depend on, or of what is made from models; places count by their content."""
+    """Digests of all that answers and references depend on: the settings, and the content of model and store."""
     settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
     settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}

@@ -1,4 +1,4 @@
-"""Clips as the unit that was sampled: how a score would move with other clips, shown to the same subjects."""
+"""Clips as the sampling unit: how a score would vary with other clips, shown to the same subjects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClipClusters:
 
     @cached_property
     def _shown(self) -> list[tuple[int, ...]]:
-        """Clips of each item, each once, in order."""
+        """Distinct clips of each item, in ascending order."""
         return [tuple(sorted({int(one["clip"]) for one in segments})) for segments in self.rows["segments"]]
 
     @cached_property
@@ -55,9 +55,9 @@ class ClipClusters:
         return () not in self._units
 
     def statistic(self, metric: Metric) -> Statistic:
-        """The metric of resamples: from how often each of `clips` was drawn (n_resamples, n_clips).
+        """The metric as a function of how often each of `clips` was drawn (n_resamples, n_clips).
 
-        A resample in which no item is left, such as of pairs of which each has a clip that was not drawn, is NaN.
+        It is NaN for a resample without items, for example one in which every pair has a clip that was not drawn.
         """
         resampled, members = metric.score(self._answers).resampled, self._members
 
@@ -71,13 +71,13 @@ class ClipClusters:
 
     @cached_property
     def _answers(self) -> Answers:
-        """Answers by unit."""
+        """Answers, clustered by unit."""
         number = {unit: place for place, unit in enumerate(self._units)}
         return Answers(self.rows, np.array([number[unit] for unit in self._shown], dtype=np.int64))
 
     @cached_property
     def _members(self) -> NDArray[np.int64]:
-        """Places in `clips` of each unit's clips (n_units, most); one place beyond the end where it has fewer."""
+        """Indices in `clips` of each unit's clips (n_units, most clips of a unit), padded with ``len(clips)``."""
         places = {clip: place for place, clip in enumerate(self.clips)}
         most = max(len(unit) for unit in self._units)
         padded = np.full((len(self._units), most), len(self.clips), dtype=np.int64)
@@ -86,16 +86,17 @@ class ClipClusters:
         return padded
 
     def interval(self, metric: Metric, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0) -> Interval:
-        """Clip-clustered bootstrap.
+        """Clip-clustered bootstrap interval.
 
-        There is none below `MIN_CLIPS_FOR_BOOTSTRAP` clips, where no clip is known, or where a resample is empty.
+        It is `NO_INTERVAL` with fewer than `MIN_CLIPS_FOR_BOOTSTRAP` clips, if an item shows no clip, or if a resample
+        is empty.
 
         Parameters
         ----------
         metric
-            What is resampled.
+            Metric to resample.
         level, n_resamples, seed
-            As of `intervals.bootstrap_interval`.
+            Same as for `intervals.bootstrap_interval`.
         """
         if len(self.clips) < MIN_CLIPS_FOR_BOOTSTRAP or not self.are_known:
             return NO_INTERVAL

@@ -1,4 +1,4 @@
-"""Two models on the same items: the difference of a metric, its intervals, and whether it is equivalent to none."""
+"""Two models on the same items: the difference of a metric, its intervals, and whether it is equivalent to zero."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SUMMARY, PREDICTIONS = "summary.json", "predictions.parquet"
 
 
 class Answerer(BaseModel):
-    """Who answered, from what, and how it was read."""
+    """The model that answered, the condition that it answered under, and how its answers were read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +45,7 @@ class Answerer(BaseModel):
 
 
 class SubjectDifference(BaseModel):
-    """One subject's values of a comparison; means over seeds and folds."""
+    """Values of one subject in a comparison: means over seeds and folds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,25 +56,25 @@ class SubjectDifference(BaseModel):
 
 
 class PairedRow(BaseModel):
-    """The difference of two models, A less B, on the same items.
+    """The difference between two models, A minus B, on the same items.
 
     Attributes
     ----------
     value_a, value_b, difference
-        Means over subjects of each subject's mean over folds of its mean over the runs of a fold.
+        Averages over the runs of a fold, then over folds, then over subjects.
     ci_low, ci_high, ci_method
         95 % interval of the difference over subjects.
     n_clips, clip_ci_low, clip_ci_high
-        The same over clips, with these subjects; null where there are too few.
+        Number of clips, and the same interval over clips, with these subjects; null if there are too few.
     margin, equivalent, judged_over
-        Whether the interval lies within the margin of no difference: that over subjects, or over clips where the split
-        tests known subjects on new clips.
+        Margin around zero, whether the interval lies within it, and what that interval is over: subjects, or clips if
+        the split tests known subjects on new clips.
     adaptation_a, adaptation_b
-        What of a tested session's own signal each side used.
+        Adaptation rule of each side: what it used of a tested session's own signal.
     is_itself
-        Whether A and B are one model: nothing was compared.
+        Whether A and B are the same model, so that nothing was compared.
     per_subject
-        In the order of subjects.
+        Values of each subject, in the order of subjects.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -106,7 +106,7 @@ class PairedRow(BaseModel):
 
     @property
     def verdict(self) -> str:
-        """``equivalent within 0.05: yes ([-0.012, 0.020])``."""
+        """The verdict in words, such as ``equivalent within 0.05: yes ([-0.012, 0.020])``."""
         if self.is_itself:
             return ITSELF
         over_clips = self.judged_over == "clips"
@@ -118,16 +118,16 @@ class PairedRow(BaseModel):
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """An evaluation that is done.
+    """A finished evaluation.
 
     Attributes
     ----------
     place : str
-        Folder or URL, as messages name it.
+        Folder or URL of the run, as error messages name it.
     summary : Summary
-        What summary.json holds.
+        Content of summary.json.
     predictions : pandas.DataFrame
-        What predictions.parquet holds.
+        Content of predictions.parquet.
     """
 
     place: str
@@ -136,12 +136,12 @@ class EvaluatedRun:
 
     @classmethod
     def read(cls, run: str | Path) -> EvaluatedRun:
-        """Read a run's folder or URL.
+        """Read the results in a run's folder or URL.
 
         Raises
         ------
         InputError
-            When there are no results of an evaluation, or they are of another version.
+            If there are no results of an evaluation, or another version wrote them.
         """
         place = locate(run)
         if lacking := [name for name in (SUMMARY, PREDICTIONS) if not place.exists(name)]:
@@ -154,22 +154,25 @@ class EvaluatedRun:
 
     @property
     def task(self) -> str:
-        """Of the primary endpoint; of the first number where none was declared."""
+        """Task of the primary endpoint, or of the first number if no primary endpoint was declared."""
         return next((row.task for row in self.summary.results if row.primary), self.summary.results[0].task)
 
     def answerer(self, task: str, model: str, readout: Readout | None = None) -> Answerer:
-        """A model of this run on the EEG, or on what it is shown; read in its only way, or as asked, or as the primary.
+        """Choose one set of answers of a model: on the EEG if it was shown EEG, otherwise under its first condition.
+
+        The readout is its only one, otherwise the requested one, otherwise that of the primary endpoint.
 
         Raises
         ------
         InputError
-            When it is not there, or was read in several ways of which none is the primary endpoint's.
+            If the model has no results on this task, or several readouts of which none is requested or the primary
+            endpoint's.
         """
         rows = [row for row in self.summary.results if (row.task, row.model) == (task, model)]
         if not rows:
             known = list(dict.fromkeys(row.model for row in self.summary.results if row.task == task))
             remedy = f"It has {listed(known or list(dict.fromkeys(row.task for row in self.summary.results)))}."
-            raise InputError(self.place, f"has no {model} on {task}", remedy)
+            raise InputError(self.place, f"has no results of {model} on {task}", remedy)
         condition = EEG if any(row.condition == EEG for row in rows) else rows[0].condition
         ways = list(dict.fromkeys(row.readout for row in rows if row.condition == condition))
         primary = [row.readout for row in self.summary.results if row.primary and row.task == task]
@@ -178,16 +181,16 @@ class EvaluatedRun:
         else:
             chosen = readout or next((way for way in primary if way in ways), None)
         if chosen is None:
-            raise InputError(self.place, f"{model} was read as {listed(ways)}", "Say which is compared: --readout.")
+            raise InputError(self.place, f"{model} was read as {listed(ways)}", "Choose one with --readout.")
         return Answerer(model=model, condition=condition, readout=chosen)
 
     def answers(self, task: str, who: Answerer) -> AnsweredItems:
-        """One set of answers of this run.
+        """Return one set of answers of this run.
 
         Raises
         ------
         InputError
-            When there is none.
+            If the run has no such answers.
         """
         wanted = {"task": task, **who.model_dump()}
         rows = self.predictions[(self.predictions[list(wanted)] == list(wanted.values())).all(axis=1)]
@@ -197,15 +200,15 @@ class EvaluatedRun:
             known = self.predictions.loc[self.predictions["task"] == task, keys].drop_duplicates()
             there = listed([" ".join(one) for one in known.itertuples(index=False)]) if len(known) else "no such task"
             asked = f"{who.model} {who.condition} {who.readout}"
-            raise InputError(self.place, f"has no answers of {asked} to {task}", f"There is: {there}.")
+            raise InputError(self.place, f"has no answers of {asked} to {task}", f"It has {there}.")
         fields = set(Provenance.model_fields)
         return AnsweredItems(self.place, Provenance(**numbers[0].model_dump(include=fields)), rows, self.store)
 
     @property
     def store(self) -> str | None:
-        """Digest of the store whose items were answered; None where the run does not say.
+        """Digest of the store that the items come from; None if the run does not record it.
 
-        Windows that are left out as damaged are no part of it: items show them.
+        It does not cover which windows were left out as damaged: the items show that.
         """
         inputs = self.summary.environment.get("digests", {}).get("inputs", {})
         digest: str = inputs.get("data.store", "")
@@ -214,7 +217,7 @@ class EvaluatedRun:
 
 @dataclass(frozen=True)
 class AnsweredItems:
-    """One set of answers of one run: rows of predictions, and what they were made from."""
+    """One set of answers of one run: rows of predictions, and their provenance."""
 
     place: str
     provenance: Provenance
@@ -223,7 +226,7 @@ class AnsweredItems:
 
     @property
     def seed_and_fold(self) -> tuple[int, int | None]:
-        """Which run of the protocol it is."""
+        """Seed and fold, which identify a run within its protocol."""
         return self.provenance.seed, self.provenance.fold
 
     @property
@@ -234,14 +237,14 @@ class AnsweredItems:
 
     @property
     def shown(self) -> dict[str, tuple[tuple[str, int, int], ...]]:
-        """Recording and samples of each item's segments."""
+        """Recording, start sample and stop sample of each item's segments."""
         return {
             item: tuple((str(one["recording_id"]), int(one["start"]), int(one["stop"])) for one in segments)
             for item, segments in zip(self.rows["item_id"], self.rows["segments"], strict=True)
         }
 
     def says_the_same(self, other: AnsweredItems) -> bool:
-        """Whether the other set is this one: of the same model, with the same answers."""
+        """Whether the other set comes from the same model and has the same answers."""
         same = ("model_digest", "seed", "fold", "adaptation")
         given = [one.rows.set_index("item_id")["answer"].sort_index() for one in (self, other)]
         return given[0].equals(given[1]) and all(
@@ -263,27 +266,28 @@ def compare(
 ) -> PairedRow:
     """Compare two models on the same items of the same subjects.
 
-    Where both sides have runs of the same seeds and folds, run is held against run; else all runs of a fold must have
-    the same items. Each subject's values are means over the runs of a fold, and then over folds; the interval is over
-    subjects.
+    If both sides have runs of the same seeds and folds, items must agree run by run; otherwise all runs of a fold must
+    have the same items. Each subject's values are averaged over the runs of a fold, then over folds; the interval is
+    over subjects.
 
     Parameters
     ----------
     runs_a, runs_b
         Evaluations of A and of B: several seeds, several folds, or one each. One run may hold both models.
     task, metric
-        What is compared.
+        Task and metric to compare on.
     a, b
-        Whose answers.
+        Answers of each side: model, condition and readout.
     margin
-        What counts as no difference.
+        Largest distance from zero that counts as no difference.
     n_resamples, seed
-        Of the bootstrap.
+        Number of resamples and seed of the bootstrap.
 
     Raises
     ------
     InputError
-        When a run lacks the answers, or the runs differ in their store, their items, the truth or the split.
+        If a run lacks the answers, a side has two runs of one seed and fold, or the runs differ in store, split, items
+        or truth.
     """
     sets_a, sets_b = [run.answers(task, a) for run in runs_a], [run.answers(task, b) for run in runs_b]
     for sets in (sets_a, sets_b):
@@ -329,13 +333,13 @@ def _require_different_runs(sets: Sequence[AnsweredItems]) -> None:
         if one.seed_and_fold in found:
             seed, fold = one.seed_and_fold
             where = f"seed {seed}" if fold is None else f"seed {seed}, fold {fold}"
-            remedy = "Name one run for each seed and fold on a side."
-            raise InputError(one.place, f"is of {where}, as {found[one.seed_and_fold]}", remedy)
+            remedy = "Name one run per seed and fold on each side."
+            raise InputError(one.place, f"repeats {where} of {found[one.seed_and_fold]}", remedy)
         found[one.seed_and_fold] = one.place
 
 
 def _are_the_same(sets_a: Sequence[AnsweredItems], sets_b: Sequence[AnsweredItems]) -> bool:
-    """Whether both sides are the same runs, in any order."""
+    """Whether both sides consist of the same runs, in any order."""
     others = {one.seed_and_fold: one for one in sets_b}
     return {one.seed_and_fold for one in sets_a} == others.keys() and all(
         one.says_the_same(others[one.seed_and_fold]) for one in sets_a
@@ -364,7 +368,7 @@ def _matched(
 
 
 def _require_same_items(one: AnsweredItems, other: AnsweredItems, task: str) -> None:
-    """Refuse two sets whose difference would not be of the models alone."""
+    """Refuse two sets whose difference would not be due to the models alone."""
     place = other.place
     for field, words in (("split_digest", "split"), ("fold", "fold")):
         here, there = getattr(one.provenance, field), getattr(other.provenance, field)
@@ -378,14 +382,14 @@ def _require_same_items(one: AnsweredItems, other: AnsweredItems, task: str) -> 
     if not (common := mine.keys() & theirs.keys()):
         raise InputError(place, f"shares no item of {task} with {one.place}", "Evaluate both on the same windows.")
     if odd := sorted(mine.keys() ^ theirs.keys()):
-        problem = f"has other items of {task} than {one.place}: {len(odd)} are in one alone, such as {odd[0]}"
+        problem = f"and {one.place} have different items of {task}: {len(odd)} are in only one, such as {odd[0]}"
         raise InputError(place, problem, "Evaluate both with the same windows, `num_pairs` and `seed`.")
     if unlike := sorted(item for item in common if mine[item] != theirs[item]):
         problem = f"and {one.place} differ in the truth of {len(unlike)} items of {task}, such as {unlike[0]}"
         raise InputError(place, problem, "Evaluate both on one store.")
     here, there = one.shown, other.shown
     if unlike := sorted(item for item in common if here[item] != there[item]):
-        problem = f"and {one.place} show other samples in {len(unlike)} items of {task}, such as {unlike[0]}"
+        problem = f"and {one.place} show different samples in {len(unlike)} items of {task}, such as {unlike[0]}"
         raise InputError(place, problem, "Evaluate both on one store, with the same windows.")
 
 
@@ -405,7 +409,7 @@ def _differences(
 
 
 def _subject_means(sets: Sequence[AnsweredItems], metric: Metric) -> Mapping[str, float]:
-    """Each subject's mean over folds: folds weigh the same, however many runs they have."""
+    """Each subject's mean over folds: every fold has the same weight, however many runs it has."""
     values: dict[str, dict[int | None, list[float]]] = {}
     for one in sets:
         answers = Answers(one.rows)
@@ -419,7 +423,7 @@ def _over_clips(
 ) -> tuple[int, Interval]:
     """Number of clips, and the interval over clips of the difference of the metric over all items.
 
-    It is the mean over folds of the mean over the runs of a fold.
+    The metric of each side is averaged over the runs of a fold, then over folds.
     """
     clusters = [[ClipClusters(one.rows) for one in sets] for sets in (sets_a, sets_b)]
     clips = sorted({clip for side in clusters for one in side for clip in one.clips})
@@ -444,7 +448,7 @@ def _over_clips(
 
 
 def _resampled(clusters: ClipClusters, metric: Metric, clips: Sequence[int]) -> Statistic:
-    """The metric of one run's resamples, of draws of the clips of all runs."""
+    """The metric of one run, as a function of draws of the clips of all runs."""
     places = [clips.index(clip) for clip in clusters.clips]
     statistic = clusters.statistic(metric)
     return lambda draws: statistic(draws[:, places])

@@ -19,18 +19,18 @@ from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, ControlNa
 from storage.places.base import Place
 
 SINGLE = "e2llm"
-"""What results call the model where there is one."""
+"""Name in the results of a model that is evaluated alone."""
 REFERENCES = "references"
-"""What the kept predictions of everything but models go by."""
+"""Name under which the predictions of references and fitted controls are saved."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PARTS = ("probe", "tower", "oracle", REFERENCES)
 
 BaselineName = Annotated[str, OneOf(lambda: BASELINES)]
-"""A registered baseline's name, for settings."""
+"""Type of a setting that names a registered baseline."""
 
 
 class PrimaryEndpoint(BaseModel):
-    """The one number that was declared before training, of each model."""
+    """The one number of each model that is declared before training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,30 +42,34 @@ class PrimaryEndpoint(BaseModel):
     def _metric_of_task(self) -> "PrimaryEndpoint":
         known = [metric.name for metric in TASKS[self.task].metrics]
         if self.metric not in known:
-            raise ValueError(f"metric {self.metric} is none of {self.task}, which has {', '.join(known)}")
+            raise ValueError(f"{self.metric} is not a metric of {self.task}, which has {', '.join(known)}")
         return self
 
 
 class EvaluationPlan(Plan):
-    """What is evaluated, on whom, and against what."""
+    """Models to evaluate, test data, and the references and controls to compare with."""
 
     data: DataConfig
-    model: Place | None = Field(None, description="model directory; of stage 1, only its label head answers")
-    models: dict[str, Place] = Field(default_factory=dict, description="several of them, by the names of their rows")
+    model: Place | None = Field(None, description="model directory; one of stage 1 answers with its label head only")
+    models: dict[str, Place] = Field(
+        default_factory=dict, description="several model directories, by their names in the results"
+    )
     tasks: tuple[TaskName, ...] = Field(DEFAULT_TASKS, min_length=1)
     primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
-    num_pairs: int = Field(600, ge=10, description="items of a task that draws them: pairs of test windows")
-    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, description="fitted to the same windows")
+    num_pairs: int = Field(
+        600, ge=10, description="number of items of a task that draws them, such as pairs of test windows"
+    )
+    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, description="baselines to fit to the same windows")
     controls: tuple[ControlName, ...] | None = Field(
-        None, description="null: those that nothing is fitted for; see docs/evaluation.md"
+        None, description="controls to run; null: those that need no fitting; see docs/evaluation.md"
     )
     kept_features: Place | None = Field(
-        None, description="folder where the baselines' features stay for other folds and seeds; null: nowhere"
+        None, description="folder that keeps the baselines' features for other folds and seeds; null: not kept"
     )
     missing_labels: Literal["error", "accept"] = Field(
-        "error", description="accept: fit baselines although a tested class has no training trial"
+        "error", description="accept: fit baselines even if a tested class has no training trial"
     )
-    stages: dict[str, Place] = Field(default_factory=dict, description="training runs whose curves are shown")
+    stages: dict[str, Place] = Field(default_factory=dict, description="training runs whose learning curves are shown")
     twin: Path | None = Field(None, description="folder of a synthetic twin: adds its oracle and the notice")
     seed: int = Field(0, ge=0)
 
@@ -82,11 +86,11 @@ class EvaluationPlan(Plan):
         taken = {*BASELINES, *control_names(), EEG, *_PARTS}
         for name in self.models:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"models: {name!r} is no name: letters, digits, dots, dashes, underscores")
+                raise ValueError(f"models: {name!r} is not a name: use letters, digits, dots, dashes, underscores")
             if name in taken or name.startswith(tuple(f"{part}-" for part in _PARTS)):
-                raise ValueError(f"models: {name} is what results call something else")
+                raise ValueError(f"models: {name} already names something else in the results")
         if len(set(self.baselines)) < len(self.baselines):
-            raise ValueError("baselines names one twice")
+            raise ValueError("baselines names one of them twice")
         return self
 
     @model_validator(mode="after")
@@ -101,11 +105,11 @@ class EvaluationPlan(Plan):
         return dict(self.models) if self.model is None else {SINGLE: self.model}
 
     def of(self, place: Place) -> "EvaluationPlan":
-        """The same with one model."""
+        """Copy of the plan with the model at `place` alone."""
         return self.model_copy(update={"model": place, "models": {}})
 
     def runs(self, control: str, fitted: bool = False) -> bool:
-        """Whether a control is asked for."""
+        """Whether to run a control; `fitted` says whether something is fitted for it."""
         return not fitted if self.controls is None else control in self.controls
 
     def inputs(self) -> tuple[Input, ...]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 MARGIN = 0.05
-"""What counts as equal, of a score between 0 and 1."""
+"""Largest distance at which scores between 0 and 1 count as equal."""
 
 
 class Equivalent(StrEnum):
@@ -16,9 +16,9 @@ class Equivalent(StrEnum):
     YES = "yes"
     """The whole interval lies within the margin."""
     NO = "no"
-    """The whole interval lies outside of the margin."""
+    """The whole interval lies outside the margin."""
     CANNOT_TELL = "cannot tell"
-    """It lies partly inside, or there is none."""
+    """The interval lies partly within the margin, or there is no interval."""
 
 
 Unit = Literal["subjects", "clips"]
@@ -26,7 +26,7 @@ Unit = Literal["subjects", "clips"]
 
 
 def judged_over(disjoint_on: Iterable[str]) -> Unit:
-    """What a verdict's interval is over: clips where a split tests known subjects on new clips, else subjects.
+    """Unit of a verdict's interval: clips if the split tests known subjects on new clips, otherwise subjects.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def judged_over(disjoint_on: Iterable[str]) -> Unit:
 
 
 def equivalence(low: float | None, high: float | None, centre: float, margin: float = MARGIN) -> Equivalent:
-    """Judge an interval by a margin around a value; a wide interval shows nothing.
+    """Judge whether an interval lies within a margin around a value; a wide interval is inconclusive.
 
     With a 95 % interval this is stricter than two one-sided tests at 5 %, which ask for the 90 % interval
     (Schuirmann, 1987).
@@ -46,11 +46,11 @@ def equivalence(low: float | None, high: float | None, centre: float, margin: fl
     Parameters
     ----------
     low, high
-        Ends of the interval; null where there is none.
+        Ends of the interval; null if there is none.
     centre
-        What is expected.
+        Expected value.
     margin
-        Half the width of what counts as equal.
+        Largest distance from `centre` that counts as equal.
     """
     if low is None or high is None:
         return Equivalent.CANNOT_TELL

@@ -16,7 +16,7 @@ BOUNDS = (0.0, 1.0)
 """Smallest and largest possible value."""
 
 _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
-"""Columns that the windows of a null share with the rationale's own; the first that leaves another window is taken."""
+"""Columns that the null's windows share with the rationale's own; the first choice that has another window is used."""
 
 
 def claim_accuracy(
@@ -27,30 +27,31 @@ def claim_accuracy(
 ) -> tuple[ResultRow, list[SubjectScore]]:
     """Claim accuracy of generated answers: the mean over all rationales of the share of statements that hold.
 
-    A sentence about the signal that is of neither form, or names a band or region that was not measured, does not hold.
+    A sentence about the signal that has neither form, or names a band or region that was not measured, does not hold.
     A rationale without any statement counts as 0: silence about a window cannot raise the value.
 
-    Its null is the same text held against other windows of the same subject for which the model gave the same answer
-    (no readable answer being one, too): what phrases tied to an answer would score without looking at this window.
-    Where there is no other such window, all other windows of the subject stand in; where there is none, everybody's.
+    The null checks the same text against other windows of the same subject for which the model gave the same answer
+    (answers that cannot be read count as one answer): what phrases tied to an answer would score without looking at
+    this window. If there is no such window, all other windows of the subject are used; if there is none either, those
+    of all subjects.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         Generated answers of one model to one task on the EEG, about one segment each, in the order of the windows.
     quantities : tuple of Quantity
-        What was measured.
+        Measured quantities, in the order of the columns of `deviations`.
     deviations : np.ndarray
         (windows, quantities), above 0 where a quantity is above its session's average.
     provenance : Provenance
-        Of the row.
+        Provenance of the row.
 
     Returns
     -------
     ResultRow
-        `n` is the number of answers; no `chance` where there is one window only.
+        `n` is the number of answers; `chance` is null if there is only one window.
     list of SubjectScore
-        The same for each subject.
+        Claim accuracy of each subject.
     """
     statements = [statements_in(text or "") for text in predictions["text"]]
     own, other = shares_that_hold(statements, quantities, deviations, predictions)
@@ -91,18 +92,18 @@ def shares_that_hold(
     Parameters
     ----------
     statements : list of Statements
-        One per window.
+        Statements of each window's rationale.
     quantities : tuple of Quantity
-        What was measured.
+        Measured quantities, in the order of the columns of `deviations`.
     deviations : np.ndarray
-        (windows, quantities).
+        (windows, quantities), above 0 where a quantity is above its session's average.
     groups : pandas.DataFrame
         Columns subject and answer, one row per window.
 
     Returns
     -------
     tuple of np.ndarray
-        Two (windows,). The second is NaN where there is no other window.
+        Two arrays (windows,). The second is NaN for a window without any other window to compare with.
     """
     column = {quantity: number for number, quantity in enumerate(quantities)}
     claimed = np.zeros(deviations.shape, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What an evaluation checks before it starts, besides what other jobs do. Light to import."""
+"""Checks that an evaluation makes before it starts, besides those of other jobs. Light to import."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from storage.splits.checks import listed
 from storage.store import open_store
 
 LANGUAGE = "config.json"
-"""File of a model directory that only one with a language model has."""
+"""File that a model directory has only if it has a language model."""
 _HEAD = ("probe.json", "probe.safetensors")
 
 
@@ -25,12 +25,12 @@ def speaks(model: str) -> bool:
 
 @dataclass(frozen=True)
 class Heads(Input):
-    """What a model directory answers with: its label head, and the language model of later stages."""
+    """Heads that a model directory answers with: its label head, and the language model of later stages."""
 
     model: str
 
     def digest(self) -> None:
-        """Refuse one that lacks a head."""
+        """Refuse a model directory that lacks a head."""
         place, field = locate(self.model), f"{self.field}: {self.model}"
         if missing := [name for name in _HEAD if not place.exists(name)]:
             remedy = "Name the `model` folder of a run of stage 1, 2 or 3."
@@ -40,20 +40,20 @@ class Heads(Input):
         text = json.loads(place.read(LANGUAGE)).get("text_config")
         if not isinstance(text, dict):
             raise InputError(
-                field, "has no EEG: a bare language model", "Name the `model` folder of a run of stage 2 or 3."
+                field, "is a language model without EEG", "Name the `model` folder of a run of stage 2 or 3."
             )
         family_of(str(text.get("model_type", "")), field)
 
 
 @dataclass(frozen=True)
 class TrainedLabels(Input):
-    """Labels of the test side, of which a fold trains each."""
+    """Check that every label of the test side has a training trial."""
 
     data: DataConfig
     who: str
 
     def digest(self) -> None:
-        """Refuse a fold in which nothing of a class is trained."""
+        """Refuse a fold in which a tested class has no training trial."""
         trials = open_store(self.data.store).trials
         split = resolve_split(self.data.split, trials)
         fitted, tested = (with_validation(split)[side].rows(trials)["label"] for side in ("train", "test"))
@@ -61,6 +61,6 @@ class TrainedLabels(Input):
             fold = "" if split.fold is None else f", fold {split.fold}"
             raise InputError(
                 f"data.split ({split.name}{fold})",
-                f"tests {listed(missing)}, of which {self.who} see no training trial",
+                f"tests {listed(missing)} without any training trial for {self.who}",
                 "Take another fold, or set missing_labels: accept.",
             )

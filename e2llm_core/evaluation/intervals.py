@@ -1,4 +1,4 @@
-"""Confidence intervals that treat the subject or the clip, not the window, as the unit that was sampled."""
+"""Confidence intervals that treat the subject or the clip, not the window, as the sampling unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 MIN_SUBJECTS_FOR_BOOTSTRAP = 10
-"""Below this many subjects a bootstrap has too few different resamples, and a t-interval is used."""
+"""Below this many subjects a bootstrap has too few distinct resamples, and a t-interval is used."""
 
 MIN_CLIPS_FOR_BOOTSTRAP = 10
 """Below this many clips there is no clip-clustered interval."""
@@ -27,7 +27,7 @@ class Interval:
     Attributes
     ----------
     low, high
-        The ends; both NaN where no interval can be given (one subject).
+        The ends; both NaN if no interval can be given (one subject).
     method
         ``"subject_bootstrap"``, ``"t_subjects"``, ``"clip_bootstrap"`` or ``"none"``.
     """
@@ -38,12 +38,12 @@ class Interval:
 
     @property
     def ends(self) -> tuple[float | None, float | None]:
-        """Both ends as tables hold them: null where no interval can be given."""
+        """Both ends as tables hold them: null if no interval can be given."""
         return (None, None) if math.isnan(self.low) else (self.low, self.high)
 
 
 NO_INTERVAL = Interval(math.nan, math.nan, "none")
-"""Where too little was sampled."""
+"""Stands for no interval: too few units were sampled."""
 
 
 def t_interval(
@@ -61,16 +61,16 @@ def t_interval(
         One score per subject.
     centre
         The estimate to put the interval around, by default the mean of `values`. (The score pooled over all
-        items differs a little from the mean of subjects where they have different numbers of items.)
+        items differs a little from the mean over subjects if these have different numbers of items.)
     level
-        Coverage.
+        Nominal coverage.
     bounds
         Smallest and largest possible value of the score; the ends are clipped to it.
 
     Raises
     ------
     ValueError
-        With fewer than two subjects, or a value that is not finite.
+        If there are fewer than two subjects, or a value is not finite.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size < 2:
@@ -94,28 +94,29 @@ def bootstrap_interval(
 ) -> Interval:
     """Expanded percentile interval of a statistic over clusters (subjects, clips) drawn with replacement.
 
-    Plain percentiles of few clusters are too narrow, by the factor by which Student's t is wider than the normal and by
-    sqrt(1 - 1/n). The percentiles are moved out to make up for both (Hesterberg, 2015).
+    With few clusters, the plain percentile interval is too narrow: by the ratio of the quantiles of Student's t and of
+    the normal distribution, and by sqrt(1 - 1/n). The percentiles are moved outwards to correct for both (Hesterberg,
+    2015).
 
     Parameters
     ----------
     statistic
-        See `Statistic`.
+        The statistic of resamples, see `Statistic`.
     n_clusters
-        How many clusters there are, two or more.
+        Number of clusters, two or more.
     level
-        Coverage.
+        Nominal coverage.
     n_resamples
-        How many resamples to draw.
+        Number of resamples to draw.
     seed
-        The same seed gives the same interval.
+        Seed of the draws; the same seed gives the same interval.
     method
-        Name of the interval's method.
+        Name of the method, for `Interval.method`.
 
     Returns
     -------
     Interval
-        None (NaN ends) where a resample has no value: NaN for it says that nothing was left to score.
+        `NO_INTERVAL` (NaN ends) if the statistic of a resample is NaN, which means that nothing was left to score.
     """
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=n_resamples)
@@ -140,8 +141,8 @@ def subject_interval(
 ) -> Interval:
     """Choose the interval by the number of subjects.
 
-    From `MIN_SUBJECTS_FOR_BOOTSTRAP` subjects up a subject-clustered bootstrap of `statistic` (by
-    default the mean of `values`), below that a t-interval over `values`, with one subject none (NaN ends).
+    With at least `MIN_SUBJECTS_FOR_BOOTSTRAP` subjects, a subject-clustered bootstrap of `statistic` (by default the
+    mean of `values`); with fewer, a t-interval over `values`; with one, no interval (NaN ends).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is asked of the replicas: some items at a time, and the noise that stands in place of their EEG."""
+"""Requests to the replicas, a few items at a time, and the noise that can replace the EEG of these items."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ _AMPLITUDE_WINDOWS = 32
 
 @dataclass(frozen=True)
 class Request:
-    """Some items of one task by their numbers; the signal is read where they are answered.
+    """A few items of one task, by number; the signal is read where they are answered.
 
     Attributes
     ----------
@@ -38,17 +38,17 @@ def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:
 
 
 class Noise:
-    """What is shown in place of EEG: white within 0.5-50 Hz, at the amplitude of the first windows' channels.
+    """Noise that is shown in place of EEG: white within 0.5-50 Hz, with the channel amplitudes of the first windows.
 
-    An item's noise follows from the seed, the item's number, the place in it and the number of its segments alone: it
-    is the same in any request and on any replica.
+    The noise of a segment depends only on the seed, the number of its item, its position in the item and the number of
+    segments of the item: it is the same in any request and on any replica.
 
     Parameters
     ----------
     like : Windows
-        The EEG.
+        Windows of the EEG that the noise replaces.
     seed : int
-        Of the evaluation.
+        Seed of the evaluation.
     """
 
     def __init__(self, like: Windows, seed: int) -> None:
@@ -58,9 +58,9 @@ class Noise:
 
     @cached_property
     def _gain(self) -> np.ndarray:
-        """float32 (n_chans, 1): from white noise in the band to the amplitude of the EEG."""
+        """float32 (n_chans, 1): factors that scale white noise in the band to the amplitude of the EEG."""
         amplitude = self._like.read(np.arange(min(_AMPLITUDE_WINDOWS, len(self._like)))).std(axis=(0, 2))
-        weights = np.full(len(self._band), 2.0)  # of a frequency and its mirror image
+        weights = np.full(len(self._band), 2.0)  # each frequency and its mirror image
         weights[0] = 1.0
         if self._like.n_times % 2 == 0:
             weights[-1] = 1.0

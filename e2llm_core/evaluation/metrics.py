@@ -24,19 +24,19 @@ from e2llm_core.evaluation.scores import (
 
 
 class Answers:
-    """One set of answers, by subject (or by what else is resampled as a whole).
+    """One set of answers, grouped by subject or by another unit that is resampled as a whole.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Predictions of one task, model, condition and readout.
     cluster : np.ndarray, optional
-        (n_items,) number of the cluster that takes the place of the subject, for each row.
+        (n_items,) number of each row's cluster, which replaces the subject.
 
     Attributes
     ----------
     subjects : list
-        In sorted order; numbers of clusters where these were given.
+        Subjects in sorted order, or the numbers of the clusters if these were given.
     labels : list of str
         The K options.
 
@@ -60,11 +60,11 @@ class Answers:
 
     @property
     def num_items(self) -> NDArray[np.int64]:
-        """Items of each subject."""
+        """Number of items of each subject."""
         return np.array([len(truth) for truth, _ in self._of_subject.values()])
 
     def of(self, times: Sequence[int] | NDArray[np.int64]) -> tuple[list[str], list[str | None]]:
-        """True and given answers of each subject so many times, one subject after the other."""
+        """True and given answers, subject after subject, each subject's repeated as often as `times` says."""
         truth: list[str] = []
         answer: list[str | None] = []
         for number, (truths, answers) in zip(times, self._of_subject.values(), strict=True):
@@ -85,9 +85,9 @@ class Scores:
     Attributes
     ----------
     pooled : float
-        Over all items of all subjects.
+        The metric over all items of all subjects.
     by_subject : np.ndarray
-        (n_subjects,), finite.
+        (n_subjects,) the metric of each subject, finite.
     resampled : callable
         From how often each subject was drawn (n_resamples, n_subjects) to the metric of each resample.
     """
@@ -104,7 +104,7 @@ class Metric(ABC):
     Attributes
     ----------
     name : str
-        As results name it.
+        Name in the results.
     bounds : tuple of float
         Smallest and largest possible value.
     """
@@ -119,11 +119,11 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, answers: Answers) -> Scores:
-        """Compute the metric over all, for each subject and for resamples of subjects."""
+        """Compute the metric over all items, for each subject and for resamples of subjects."""
 
     @abstractmethod
     def chance(self, answers: Answers) -> float | None:
-        """Expected value of an answer that knows nothing; None where nothing predicts it."""
+        """Expected value of uninformative answers; None if nothing predicts it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class TableMetric(Metric):
     """A score of `scores.METRICS`: a function of the confusion table, so that resamples cost a matrix product."""
 
     def score(self, answers: Answers) -> Scores:
-        """From the subjects' confusion tables."""
+        """Compute the metric from the subjects' confusion tables."""
         counts = answers.counts
         pooled, single = (scores_from_counts(table)[self.name] for table in (counts.sum(axis=0), counts))
         return Scores(float(pooled), single, partial(self._resampled, counts))
@@ -140,7 +140,7 @@ class TableMetric(Metric):
         return scores_from_counts(np.tensordot(draws.astype(np.float64), counts.astype(np.float64), axes=1))[self.name]
 
     def chance(self, answers: Answers) -> float:
-        """Of an answer drawn uniformly from the options."""
+        """Expected value of answers drawn uniformly from the options."""
         truth, _ = answers.of(np.ones(len(answers.subjects), int))
         return chance_levels(truth, answers.labels)[self.name]
 
@@ -161,7 +161,7 @@ class AnswerMetric(Metric):
     expected: float | None = None
 
     def score(self, answers: Answers) -> Scores:
-        """From the answers themselves."""
+        """Compute the metric from the answers themselves."""
         each, everyone = np.eye(len(answers.subjects), dtype=np.int64), np.ones(len(answers.subjects), np.int64)
         return Scores(self._of(answers, everyone), self._resampled(answers, each), partial(self._resampled, answers))
 
@@ -172,9 +172,9 @@ class AnswerMetric(Metric):
         return np.array([self._of(answers, times) for times in draws])
 
     def chance(self, answers: Answers) -> float | None:
-        """As it was stated."""
+        """The chance level that was given as `expected`."""
         return self.expected
 
 
 CLOSED_SET: tuple[Metric, ...] = tuple(TableMetric(name, METRIC_BOUNDS[name]) for name in METRICS)
-"""What a closed question is scored by; balanced accuracy first."""
+"""Metrics of closed questions; balanced accuracy comes first."""

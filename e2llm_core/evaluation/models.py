@@ -1,4 +1,4 @@
-"""The models of an evaluation, by the names that results have for them."""
+"""The models of an evaluation, by their names in the results."""
 
 import json
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from storage.places.fetching import fetched
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model directory that is evaluated.
+    """A model directory to evaluate.
 
     Attributes
     ----------
     name : str
-        As results have it.
+        Name in the results.
     place : Place
-        Folder or URL.
+        Folder or URL of the directory.
     alone : bool
-        Whether it is the only one.
+        Whether it is the only model of the evaluation.
     """
 
     name: str
@@ -34,7 +34,7 @@ class EvaluatedModel:
 
     @cached_property
     def folder(self) -> Path:
-        """The directory on this node."""
+        """Path of the directory on this node."""
         return fetched(self.place)
 
     @property
@@ -44,17 +44,17 @@ class EvaluatedModel:
 
     @cached_property
     def family(self) -> Family:
-        """Family of its language model, which says how its texts are read."""
+        """Family of its language model, which defines how its texts are parsed."""
         content = json.loads((self.folder / LANGUAGE).read_text(encoding="utf-8"))
         return family_of(content["text_config"]["model_type"], self.place)
 
     @cached_property
     def digest(self) -> str:
-        """Of its settings and weights."""
+        """Digest of its settings and weights."""
         return model_digest(self.folder)
 
     def part(self, what: str) -> str:
-        """What results call a part of it: ``probe``, or ``probe-NAME`` beside other models."""
+        """Name of a part of it in the results: ``probe``, or ``probe-NAME`` if there are other models."""
         return what if self.alone else f"{what}-{self.name}"
 
 

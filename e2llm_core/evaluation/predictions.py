@@ -17,7 +17,7 @@ from storage.errors import InputError
 from storage.places.files import write_bytes
 
 KEYS = ("task", "model", "condition", "readout")
-"""Columns that name a set of answers."""
+"""Columns that identify a set of answers."""
 
 ITEM_COLUMNS = ("item_id", "subject", "session", "segments")
 """Columns that describe the item; `segments` has a dict of `SEGMENT_FIELDS` for each segment that it shows."""
@@ -46,14 +46,14 @@ def prediction_rows(
     items
         One row per item with the columns `ITEM_COLUMNS` and ``label``, the true answer.
     task, model, condition, readout
-        What was asked, who answered, from what input, and how the answer was read: ``"generation"`` from
+        Task, name of the model, condition that it answered under, and how its answer was read: ``"generation"`` from
         text, ``"likelihood"`` as the label with the highest score.
     labels
         The label set, in the order of `probabilities`.
     answers
         One answer per item; what is not in `labels` is stored as null.
     probabilities
-        Shape (n_items, n_labels); scores that sum to one. Null where the model has none.
+        Shape (n_items, n_labels); scores that sum to one. Null if the model has none.
     texts
         The generated text, rationale included.
     seed
@@ -74,7 +74,7 @@ def prediction_rows(
         if given is not None and len(given) != n_items:
             raise ValueError(f"{n_items} items but {len(given)} {name}")
     if probabilities is not None and not np.isfinite(np.asarray(probabilities, float)).all():
-        remedy = "Its weights, or the signal that it reads, are not finite: see its training's losses."
+        remedy = "Its weights or the signal that it reads are not finite: check the losses of its training."
         raise InputError(f"{model} on {task}", "a probability is not finite", remedy)
     rows = items.reset_index(drop=True).reindex(columns=list(ITEM_COLUMNS))
     rows["item_id"] = rows["item_id"].astype(str)
@@ -97,7 +97,7 @@ def most_probable(
 ) -> pd.DataFrame:
     """Build the rows of a reference that sees the EEG and answers with the label of the highest probability.
 
-    Parameters are those of `prediction_rows`.
+    The parameters are those of `prediction_rows`.
     """
     return prediction_rows(
         items,
@@ -147,12 +147,12 @@ def _schema(predictions: pd.DataFrame) -> pa.Schema:
 
 
 def to_parquet(predictions: pd.DataFrame) -> bytes:
-    """Give the table as the content of a Parquet file.
+    """Encode the table as the content of a Parquet file.
 
     Raises
     ------
     ValueError
-        As `check_predictions`.
+        If `check_predictions` refuses the table.
     """
     check_predictions(predictions)
     table = pa.Table.from_pandas(predictions[list(COLUMNS)], schema=_schema(predictions), preserve_index=False)
@@ -162,7 +162,7 @@ def to_parquet(predictions: pd.DataFrame) -> bytes:
 
 
 def from_parquet(content: bytes) -> pd.DataFrame:
-    """Read what `to_parquet` gave."""
+    """Read a table that `to_parquet` encoded."""
     predictions = pq.read_table(pa.BufferReader(content)).to_pandas()
     check_predictions(predictions)
     return predictions
@@ -179,14 +179,14 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def stored_predictions(content: bytes, place: str) -> pd.DataFrame:
-    """Read the content of a file that lies at `place`.
+    """Read a table from the content of the file at `place`.
 
     Raises
     ------
     InputError
-        If it has not this version's columns.
+        If it lacks columns of this version.
     ValueError
-        As `check_predictions`.
+        If `check_predictions` refuses the table.
     """
     if missing := set(COLUMNS) - set(pq.read_schema(pa.BufferReader(content)).names):
         problem = f"is of another version: it lacks the columns {', '.join(sorted(missing))}"

@@ -15,7 +15,7 @@ from e2llm_core.evaluation.predictions import KEYS
 from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
 
 BINS = 15
-"""Of equal width, of the confidence (Guo et al., 2017)."""
+"""Number of bins of equal width that the confidence is divided into (Guo et al., 2017)."""
 
 _SMALLEST = 1e-12
 _AT_ONCE = 2**22
@@ -23,12 +23,12 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Judged:
-    """Probabilities with the truth.
+    """Probabilities with the true options.
 
     Attributes
     ----------
     probabilities : np.ndarray
-        (items, options).
+        (items, options), each row the probabilities of one item's options.
     truth : np.ndarray
         (items,) numbers of the true options.
     subject : np.ndarray
@@ -41,7 +41,7 @@ class Judged:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> Judged:
-        """Read one set of answers, each with probabilities and one list of options."""
+        """Read one set of answers, all with probabilities and with the same options."""
         place = {name: number for number, name in enumerate(rows["labels"].iloc[0])}
         return cls(
             np.array(rows["probabilities"].tolist(), dtype=np.float64),
@@ -61,7 +61,7 @@ class Judged:
 
     @property
     def num_subjects(self) -> int:
-        """How many subjects there are."""
+        """Number of subjects."""
         return int(self.subject.max()) + 1
 
     def at_temperature(self, temperature: float) -> Judged:
@@ -76,12 +76,13 @@ Resampled = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 def reliability(judged: Judged) -> NDArray[np.float64]:
-    """Sums by bin of the confidence.
+    """Sums over the items of each subject in each bin of the confidence.
 
     Returns
     -------
     array, shape (n_subjects, BINS, 3)
-        Items, confidence and right answers. A confidence on an edge belongs to the bin below, as in Guo et al. (2017).
+        Number of items, sum of their confidence, number of right answers. A confidence on an edge belongs to the bin
+        below, as in Guo et al. (2017).
     """
     bins = np.clip(np.ceil(judged.confidence * BINS).astype(int) - 1, 0, BINS - 1)
     sums = np.zeros((judged.num_subjects, BINS, 3))
@@ -135,14 +136,14 @@ def _aurc(judged: Judged) -> Resampled:
 
 
 def risk_coverage(judged: Judged) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Risk where only the most confident answers are given, over the share of items that are answered.
+    """Risk when only the most confident answers are given, against the share of items that are answered.
 
-    Items of one confidence are answered together (Geifman & El-Yaniv, 2017).
+    Items of equal confidence are answered together (Geifman & El-Yaniv, 2017).
 
     Returns
     -------
     coverage, risk : array, shape (n_confidences,)
-        Rising shares of items, and the share of wrong answers among them.
+        Increasing shares of items that are answered, and the share of wrong answers among these.
     """
     order = np.argsort(-judged.confidence, kind="stable")
     confidence = judged.confidence[order]
@@ -159,18 +160,18 @@ class ProbabilityMetric:
     Attributes
     ----------
     name : str
-        As results name it.
+        Name in the results.
     words : str
-        As the report writes it.
+        Name in the report.
     bounds : tuple of float
         Smallest and largest possible value.
     chance : callable
-        Value of equal probabilities, from the number of options.
+        From the number of options to the score of equal probabilities; None if it has no such value.
     prepare : callable
-        From probabilities to their resamples.
+        From probabilities to a function that scores resamples of them.
     rises_with_noise : bool
-        Whether chance alone makes it larger. Resamples then have the sample's noise once more: their mean lies above
-        the score by about as much as the score lies above that of endless items. Their percentiles are moved down by
+        Whether sampling noise alone raises it. Resamples then contain this noise twice: their mean exceeds the score by
+        about as much as the score exceeds its value for infinitely many items. Their percentiles are moved down by
         twice that distance (bias-corrected bootstrap; Efron & Tibshirani, 1993).
     """
 
@@ -182,7 +183,7 @@ class ProbabilityMetric:
     rises_with_noise: bool = False
 
     def value(self, judged: Judged) -> float:
-        """The score of all items."""
+        """The score over all items."""
         return float(self.prepare(judged)(np.ones((1, judged.num_subjects), dtype=np.int64))[0])
 
     def by_subject(self, judged: Judged) -> NDArray[np.float64]:
@@ -190,7 +191,7 @@ class ProbabilityMetric:
         return self.prepare(judged)(np.eye(judged.num_subjects, dtype=np.int64))
 
     def resampled(self, judged: Judged) -> Resampled:
-        """Resamples that an interval is made from."""
+        """Scores of resamples, from which an interval is computed."""
         found, value = self.prepare(judged), self.value(judged)
         if not self.rises_with_noise:
             return found
@@ -226,11 +227,11 @@ def probability_rows(
     rows
         One set of answers.
     provenance
-        What its numbers have in common.
+        Fields that all of its rows share.
     temperature
-        What its log-probabilities were divided by; null where they were not calibrated.
+        Temperature that its log-probabilities were divided by; null if they were not calibrated.
     n_resamples
-        Resamples of the bootstrap.
+        Number of bootstrap resamples.
     """
     judged, options = Judged.of(rows), len(rows["labels"].iloc[0])
     found = []

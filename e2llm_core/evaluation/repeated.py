@@ -1,4 +1,4 @@
-"""Several runs of one protocol, seeds and folds: means of subjects, their interval, and the spread over seeds."""
+"""Runs of one protocol with several seeds and folds: means of subjects, their interval, and the spread over seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.errors import InputError
 from storage.splits.checks import listed
 
 SET = ("task", "model", "condition", "readout", "metric")
-"""Columns that name a number."""
+"""Columns that identify a number."""
 
 SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split", "split_digest", "adaptation")
 """Columns of `run_scores`."""
@@ -39,11 +39,11 @@ class RepeatedRow(BaseModel):
     ci_low, ci_high, ci_method
         95 % interval over subjects of those means.
     chance
-        Mean of the expected values of the runs; null where one of them has none.
+        Mean of the expected values of the runs; null if one of them has none.
     n_items
-        Items over all subjects, of one seed.
+        Number of items of one seed, over all subjects.
     n_subjects, n_seeds, n_folds, n_runs
-        How many of each.
+        Numbers of subjects, seeds, folds and runs.
     seed_min, seed_max, seed_sd
         Smallest, largest and standard deviation (n - 1) over seeds of the mean over subjects; null with one seed.
     """
@@ -73,12 +73,12 @@ class RepeatedRow(BaseModel):
 
 
 def run_scores(summaries: Sequence[Summary]) -> pd.DataFrame:
-    """Scores of every subject in every run: the columns `SCORE_COLUMNS`, one row each.
+    """Scores of every subject in every run, one row each, with the columns `SCORE_COLUMNS`.
 
     Parameters
     ----------
     summaries
-        One per run. The seed and the fold of a score are those of its number in `Summary.results`.
+        One summary per run. A score has the seed and the fold of its row in `Summary.results`.
     """
     tables = []
     for summary in summaries:
@@ -96,7 +96,7 @@ def run_scores(summaries: Sequence[Summary]) -> pd.DataFrame:
 
 
 def repeated_rows(scores: pd.DataFrame, *, n_resamples: int = 2000) -> list[RepeatedRow]:
-    """Sum up runs of several seeds and folds, number by number.
+    """Summarise runs of several seeds and folds, number by number.
 
     A subject that is tested in several folds (official folds) has the mean over them; one that is tested in a fold of
     its own (leave one subject out) has that fold's value.
@@ -104,15 +104,15 @@ def repeated_rows(scores: pd.DataFrame, *, n_resamples: int = 2000) -> list[Repe
     Parameters
     ----------
     scores
-        As from `run_scores`.
+        Table that `run_scores` returns.
     n_resamples
-        Resamples of the bootstrap.
+        Number of bootstrap resamples.
 
     Raises
     ------
     InputError
-        When a run occurs twice, seeds tested different subjects or other folds, a fold has several splits, or the
-        protocol or the adaptation differs.
+        If a run occurs twice, seeds tested different subjects or folds, a fold has several splits, or the protocol or
+        the adaptation differs.
     """
     keyed = scores.assign(fold=scores["fold"].astype("Int64").fillna(_ONE_FOLD).astype(int))
     return [
@@ -151,7 +151,7 @@ def _row(keys: dict[str, Any], scores: pd.DataFrame, n_resamples: int) -> Repeat
 
 
 def _require_one_protocol(keys: dict[str, Any], scores: pd.DataFrame) -> None:
-    """Refuse runs whose mean would mix what is not alike."""
+    """Refuse runs whose mean would mix unlike results."""
     place = ", ".join(str(value) for value in keys.values())
     twice = scores[scores.duplicated(["subject", "seed", "fold"])]
     if len(twice):
@@ -160,7 +160,7 @@ def _require_one_protocol(keys: dict[str, Any], scores: pd.DataFrame) -> None:
         raise InputError(place, f"the run of seed {one['seed']}{fold} occurs twice", "Name each run once.")
     for column, words in (("split", "protocols of the split"), ("adaptation", "adaptation rules")):
         if len(found := sorted(scores[column].unique())) > 1:
-            raise InputError(place, f"runs have different {words}: {listed(found)}", "Sum up each by itself.")
+            raise InputError(place, f"runs have different {words}: {listed(found)}", "Summarise each separately.")
     digests = scores.groupby("fold")["split_digest"].nunique()
     if (digests > 1).any():
         fold = digests.index[digests > 1][0]

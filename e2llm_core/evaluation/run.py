@@ -1,4 +1,4 @@
-"""The evaluation: a hosted model answers, references and controls stand beside it, a report is written."""
+"""The evaluation: a hosted model answers, references and controls are computed, and a report is written."""
 
 import json
 import time
@@ -60,23 +60,23 @@ class Evaluation:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add a step's wall time, of this attempt alone."""
+        """Record a step's wall time in seconds, of this attempt alone."""
         started = time.monotonic()
         yield
         self.wall_seconds[step] = round(time.monotonic() - started, 2)
 
     @cached_property
     def models(self) -> list[EvaluatedModel]:
-        """What is evaluated."""
+        """Models to evaluate."""
         return models_of(self.plan)
 
     @property
     def speakers(self) -> dict[str, EvaluatedModel]:
-        """Those with a language model, by name."""
+        """Models with a language model, by name."""
         return {model.name: model for model in self.models if model.speaks}
 
     def provenance(self, of_model: EvaluatedModel | None = None) -> Provenance:
-        """What all rows of a model, or of a reference, have in common."""
+        """Fields that all rows of a model, or of the references and controls, share."""
         return Provenance(
             split=self.data.split.name,
             split_digest=self.data.split.digest,
@@ -92,11 +92,11 @@ class Evaluation:
 
     @property
     def tasks(self) -> list[Task]:
-        """What is asked."""
+        """Tasks to evaluate on."""
         return tasks_named(self.plan.tasks)
 
     def reference_inputs(self) -> ReferenceInputs:
-        """What the references of all tasks share."""
+        """Inputs that the references of all tasks share."""
         twin = None
         if self.plan.twin is not None:
             card = json.loads((self.plan.twin / "twin.json").read_text())
@@ -142,20 +142,20 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
 
     One model is hosted at a time; without a language model, none is.
 
-    A run that was killed goes on: answers and references that are there are not computed again, and the result is that
-    of an undisturbed run. Only tables are held here; signals are read where they are used, a few windows at a time.
-    Whoever marks the run as done calls `e2llm_core.evaluation.answers.discard_answers` afterwards.
+    A run that was killed resumes: saved answers and references are not computed again, and the result is that of an
+    undisturbed run. This process holds only tables; signals are read where they are used, a few windows at a time.
+    The caller marks the run as done and then calls `e2llm_core.evaluation.answers.discard_answers`.
 
     Parameters
     ----------
     plan : EvaluationPlan
-        Absolute paths.
+        What to evaluate; its paths are absolute.
     run : str or Path
-        Folder or URL that receives summary.json, predictions.parquet, report.html and what the report is made from.
+        Folder or URL that receives summary.json, predictions.parquet, report.html and the files that the report needs.
     deploy : callable
-        Hosts the one model of a plan, in copies of `e2llm_core.evaluation.answers.ItemAnswerer`.
+        Hosts the only model of a plan, in replicas of `e2llm_core.evaluation.answers.ItemAnswerer`.
     environment : dict
-        Recorded in the summary.
+        Versions, machine and seeds, recorded in the summary.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
     """
     evaluation = Evaluation(plan, EEGData.open(plan.data))
     with working_folder(run) as folder:
-        for left in folder.glob("*.partial"):  # by a writer that was killed
+        for left in folder.glob("*.partial"):  # left by a writer that was killed
             left.unlink()
         report = _evaluate(evaluation, run, deploy, folder, environment)
     return f"{run}/{report.name}"
@@ -211,7 +211,7 @@ def _evaluate(
 def _ask(
     evaluation: Evaluation, model: EvaluatedModel, items: dict[Task, Items], run: str | Path, deploy: Deploy
 ) -> None:
-    """Have a model's answers to all items."""
+    """Obtain a model's answers to all items, and score them."""
     plan, data = evaluation.plan, evaluation.data
     if not model.alone:
         print(f"[evaluate] model {model.name}", flush=True)
@@ -228,13 +228,13 @@ def _ask(
 def _fitted_controls(
     plan: EvaluationPlan, task: Task, items: Items, inputs: ReferenceInputs
 ) -> list[tuple[FittedControl, dict[str, Callable[[], pd.DataFrame]]]]:
-    """Those of a task that are asked for, and what makes their predictions, by name."""
+    """Requested fitted controls of a task, each with the functions that make its predictions, by name."""
     asked = [control for control in task.fitted_controls if plan.runs(control.name, fitted=True)]
     return [(control, control.answers(inputs, task.name, items)) for control in asked]
 
 
 def _metrics(task: str, condition: str) -> tuple[Metric, ...]:
-    """What answers are scored by: the task's metrics, of a fitted control only those that it names."""
+    """Metrics that score a set of answers: those of the task; for a fitted control, only those that it names."""
     named = {control.name: control.metrics for control in TASKS[task].fitted_controls}.get(condition)
     return tuple(metric for metric in TASKS[task].metrics if named is None or metric.name in named)
 
@@ -242,11 +242,11 @@ def _metrics(task: str, condition: str) -> tuple[Metric, ...]:
 def control_predictions(
     data: EEGData, task: Task, items: Items, seed: int
 ) -> dict[str, tuple[pd.DataFrame, dict[str, float]]]:
-    """Predictions of a task's controls without EEG by their names, each with its own expected scores.
+    """Predictions of a task's controls that see no EEG, by name, each with its own expected scores.
 
-    Where the split does not test new subjects on known clips, no rule says how much of the schedule carries over: it
-    depends on which trials were held out, and the answers themselves measure it. Nothing is expected then, unless the
-    control says so (`Control.expected_elsewhere`).
+    Unless the split tests new subjects on known clips, how much of the schedule carries over depends on which trials
+    were held out: no rule predicts it, and the answers themselves measure it. Such a control has no expected scores
+    unless `Control.expected_elsewhere` gives some.
     """
     trials, options = data.store.trials, task.options(data.labels)
     train = data.split.train.rows(trials)
@@ -319,7 +319,7 @@ def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dic
 
 
 def _notice(data: EEGData) -> str:
-    """What the test side has of its own."""
+    """Notice for real recordings, which names what the test side does not share with training."""
     axes = [f"{axis}s" for axis in data.split.disjoint_on if axis != "recording"]
     return REAL_NOTICE.format(dataset=data.store.dataset, what=" and ".join(axes or ["trials"]))
 
@@ -330,6 +330,6 @@ def _stage_seconds(plan: EvaluationPlan) -> dict[str, float]:
 
 
 def _text(run: str, name: str) -> str | None:
-    """A file of a run; None when it is not there."""
+    """Text of a run's file; None if the file does not exist."""
     place = locate(run)
     return place.read(name).decode() if place.exists(name) else None

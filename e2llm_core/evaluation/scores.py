@@ -2,7 +2,7 @@
 
 Every score is a function of one table of counts, so that a thousand resamples cost one matrix product.
 
-Notation used for shapes: K: labels; the last column of a count table holds the invalid answers.
+In shapes, K is the number of labels; the last column of a count table holds the invalid answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ METRICS = ("balanced_accuracy", "accuracy", "cohen_kappa", "weighted_f1")
 """Names of the scores, in the order of the report."""
 
 INVALID = "invalid"
-"""How an unparsable answer may be written, beside a null."""
+"""How an unparsable answer may be written, besides null."""
 
 METRIC_BOUNDS: Mapping[str, tuple[float, float]] = {
     "balanced_accuracy": (0.0, 1.0),
@@ -184,7 +184,7 @@ def invalid_rate(answer: Iterable[Any], labels: Sequence[str]) -> float:
 
 
 def chance_levels(truth: Iterable[Any], labels: Sequence[str]) -> dict[str, float]:
-    """Compute the expected scores of an answer that knows nothing: drawn uniformly from the labels.
+    """Compute the expected scores of uninformative answers, drawn uniformly from the labels.
 
     Returns
     -------

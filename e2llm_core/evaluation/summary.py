@@ -25,17 +25,17 @@ class _Frozen(BaseModel):
 
 
 class Provenance(_Frozen):
-    """What the rows of one model have in common.
+    """Fields that all rows of one model share.
 
     Attributes
     ----------
     split, split_digest, fold
         The split's protocol, its digest and, in cross-validation, the fold.
     disjoint_on, shared
-        Axes on which the split's sides are declared disjoint, and those on which the test side shares values with what
-        trained or selected the model.
+        Axes on which the split's sides are declared disjoint, and those on which the test side shares values with the
+        trials that trained or selected the model.
     labels_missing_in_train
-        Labels that are tested and were never trained.
+        Labels that are tested but were never trained.
     seed
         Seed of the model, and of the bootstrap.
     adaptation
@@ -64,16 +64,16 @@ class ResultRow(_Frozen):
     Attributes
     ----------
     value
-        Over all items of all subjects.
+        The metric over all items of all subjects.
     ci_low, ci_high, ci_method
-        95 % interval over subjects, and what made it.
+        95 % interval over subjects, and the method that made it.
     chance
         Expected value under this row's own null hypothesis.
     n_clips, clip_ci_low, clip_ci_high
-        Clips that were shown, and a 95 % interval over clips with these subjects; null where there are too few.
+        Number of clips that were shown, and a 95 % interval over clips with these subjects; null if there are too few.
     temperature
-        What the model's probabilities were divided by; null for a model that was not calibrated, and for numbers that
-        are not of probabilities.
+        Temperature that the model's log-probabilities were divided by; null for a model that was not calibrated, and
+        for metrics that do not score probabilities.
     """
 
     task: str
@@ -119,22 +119,22 @@ class SubjectScore(_Frozen):
 
 
 class Summary(_Frozen):
-    """What summary.json holds.
+    """Content of summary.json.
 
     Attributes
     ----------
     notice
-        What a reader must know before the first number.
+        Notice that a reader must see before the first number.
     results
         One row per number.
     invalid_rate
         Share of unparsable answers per task.
     wall_seconds
-        Duration of each step.
+        Duration of each step in seconds.
     environment
         Versions, machine, seeds.
     per_subject
-        The same scores for each subject.
+        The scores of each subject.
     """
 
     notice: str
@@ -166,7 +166,7 @@ def select(predictions: pd.DataFrame, *, task: str, model: str, condition: str, 
     Raises
     ------
     ValueError
-        If there is none.
+        If there are none.
     """
     wanted = {"task": task, "model": model, "condition": condition, "readout": readout}
     mask = np.logical_and.reduce([predictions[name] == value for name, value in wanted.items()])
@@ -191,8 +191,8 @@ def rows_for(
 ) -> list[ResultRow]:
     """Score one set of answers by each metric, with intervals over subjects and over clips.
 
-    The value is the score over all items of all subjects; the interval treats subjects as the sample, and the one
-    beside it clips.
+    The value is the score over all items of all subjects. One interval treats subjects as the sample, the other one
+    clips.
 
     Parameters
     ----------
@@ -201,16 +201,16 @@ def rows_for(
     task, model, condition, readout
         Which answers to score.
     provenance
-        What these rows have in common.
+        Fields that these rows share.
     chance
-        Expected value of each metric under the null of these rows, by name; by default that of an answer that
-        knows nothing.
+        Expected value of each metric under the null of these rows, by name of the metric; by default that of
+        uninformative answers.
     primary
         Name of the metric that was declared the primary endpoint before training, if it is among these rows.
     metrics
-        What is computed.
+        Metrics to compute.
     n_resamples
-        Resamples of the bootstrap.
+        Number of bootstrap resamples.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Task(DialogueForm):
     controls : tuple of Control
         Predictors that see no EEG.
     fitted_controls : tuple of FittedControl
-        Predictors that see EEG and are fitted to something else than the labels.
+        Predictors that see EEG and are fitted to something other than the labels.
     """
 
     title: ClassVar[str]

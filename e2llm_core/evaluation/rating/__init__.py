@@ -1,1 +1,1 @@
-"""Human judgement: a page of blinded examples for raters, and what their answers say."""
+"""Human judgement: a page of blinded examples for raters, and the analysis of their answers."""

@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Level = Literal["nominal", "ordinal", "interval"]
-"""What distances between ratings mean."""
+"""Level of measurement, which defines the distance between two ratings."""
 
 Ratings = NDArray[np.float64]
 """(raters, units); NaN where a rater did not rate a unit."""
 
 
 def krippendorff_alpha(ratings: Ratings, level: Level) -> float:
-    """Krippendorff's alpha: 1 less the observed over the expected disagreement; any number of raters, gaps allowed.
+    """Krippendorff's alpha: 1 minus observed over expected disagreement, for any number of raters, gaps allowed.
 
     K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, section E.
 
     Parameters
     ----------
     ratings : array
-        (raters, units), NaN for what was not rated.
+        (raters, units), NaN where a rater did not rate a unit.
     level : "nominal", "ordinal" or "interval"
-        The difference function.
+        Level of measurement, which defines the difference function.
 
     Returns
     -------
     float
-        1 is perfect agreement, 0 that of chance; NaN where no unit was rated twice or all ratings are equal.
+        1 for perfect agreement, 0 for agreement by chance; NaN if no unit was rated twice or all ratings are equal.
     """
     rated = ~np.isnan(ratings)
     pairable = ratings[:, rated.sum(axis=0) >= 2]
@@ -52,7 +52,7 @@ def _nominal(values: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArra
 
 
 def _ordinal(values: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared number of ratings between two ranks, the ends counted half."""
+    """Squared number of ratings between two ranks, with the ends counted half."""
     middle = np.cumsum(totals) - totals / 2
     return np.asarray((middle[:, None] - middle[None]) ** 2, dtype=np.float64)
 
@@ -76,7 +76,7 @@ def kappa(ratings: Ratings) -> float:
     Returns
     -------
     float
-        NaN with fewer than two raters, without such a unit, and where all ratings are equal.
+        NaN if there are fewer than two raters or no such unit, or if all ratings are equal.
     """
     whole = ratings[:, ~np.isnan(ratings).any(axis=0)]
     raters, units = whole.shape

@@ -1,4 +1,4 @@
-"""The raters' page: one HTML file that asks nothing of the network and gives their answers as a file."""
+"""The raters' page: one HTML file that makes no network requests and saves the answers as a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCRIPT = "rating.js"
 
 
 def rating_page(examples: Sequence[BlindedExample], key: StudyKey) -> str:
-    """Make the page; it knows the study's name, and nothing else of the key.
+    """Build the page, which contains the study's name and nothing else of the key.
 
     Its content security policy allows the page's own script, by its hash, and nothing from elsewhere.
     """

@@ -17,7 +17,7 @@ from e2llm_core.tasks.items import EEG
 from storage.errors import InputError
 
 OTHER_WINDOW = "another window"
-"""What the second system is called where there is none: the first one's words about another window."""
+"""Name of the second system if none is given: the first system's words about another window."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class System:
     Attributes
     ----------
     name
-        What results call it.
+        Name of the system in the results of the study.
     predictions
-        Of its evaluation: the columns of `predictions.COLUMNS`.
+        Predictions of its evaluation, with the columns of `predictions.COLUMNS`.
     model
-        Its name in the predictions.
+        Name of the model in the predictions.
     family
-        Says how its texts are read.
+        Family of its language model, which defines how its texts are parsed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class System:
         Raises
         ------
         InputError
-            When there is none.
+            If there are none.
         """
         table = self.predictions
         generated = (table["readout"] == "generation") & (table["condition"] == EEG) & (table["model"] == self.model)
@@ -62,33 +62,34 @@ class System:
 
 
 def chosen_pairs(data: EEGData, first: System, second: System | None, number: int, seed: int) -> list[Pair]:
-    """Draw windows, evenly over their labels, with what two systems said of them.
+    """Draw windows, evenly over their labels, with what two systems said about them.
 
-    Windows of which both say the same are left out: nobody can prefer one of two equal descriptions.
+    Windows about which both say the same are left out: nobody can prefer one of two equal descriptions.
 
     Parameters
     ----------
     data : EEGData
-        What both were tested on.
+        Data that both systems were tested on.
     first, second : System
-        Whose words are compared; without a second, the first one's words about the window with those that it found for
-        another window of the same subject with the same answer: what phrases that merely go with the answer are worth.
+        Systems to compare. Without a second one, the first system's words about a window are compared with its words
+        about another window of the same subject with the same answer: what phrases that merely go with the answer are
+        worth.
     number : int
-        Of windows; fewer where there are fewer.
+        Number of windows to draw; fewer if there are not enough.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
     InputError
-        When the systems have no window in common, or say the same of each.
+        If the systems have no window in common, or say the same about each.
     """
     rng = np.random.default_rng([seed, number])
     ours = first.rationales()
     theirs = _about_other_windows(ours, rng) if second is None else _of_the_same(ours, second.rationales(), second.name)
     theirs = theirs.loc[[item for item in theirs.index if _response(theirs.loc[item]) != _response(ours.loc[item])]]
     if theirs.empty:
-        problem = "says the same as the first system of every window"
+        problem = "says the same as the first system about every window"
         raise InputError(second.name if second else OTHER_WINDOW, problem, "Name another evaluation in --other.")
     common = ours.loc[theirs.index]
     drawn = common.loc[evenly(common["truth"], number, rng)]
@@ -106,14 +107,14 @@ def chosen_pairs(data: EEGData, first: System, second: System | None, number: in
 
 
 def evenly(labels: pd.Series, number: int, rng: np.random.Generator) -> list[str]:
-    """Draw from an index in rounds that take one of every label."""
+    """Draw from the index of `labels` in rounds, each of which takes one item of every label."""
     order = labels.iloc[rng.permutation(len(labels))]
     rounds = order.groupby(order, sort=False).cumcount()
     return list(rounds.sort_values(kind="stable").index[:number])
 
 
 def _of_the_same(ours: pd.DataFrame, theirs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Another system's rows about windows that both described."""
+    """Rows of another system about the windows that both systems described."""
     common = [item for item in theirs.index if item in ours.index and _window(ours, item) == _window(theirs, item)]
     if not common:
         problem = "describes none of the windows that the first system describes"
@@ -127,7 +128,7 @@ def _window(rows: pd.DataFrame, item: str) -> tuple[str, int, int]:
 
 
 def _about_other_windows(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """For each item, the row of another one of the same subject with the same answer; without one it is left out."""
+    """For each item, the row of another item of the same subject with the same answer; left out if there is none."""
     foils: dict[str, pd.Series] = {}
     for _, group in rows.groupby(["subject", "answer"]):
         cycle: Sequence[str] = [group.index[place] for place in rng.permutation(len(group))]
@@ -135,7 +136,7 @@ def _about_other_windows(rows: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
             if item != other:
                 foils[item] = group.loc[other]
     if not foils:
-        problem = "no subject has two windows with one answer, so nothing can stand beside them"
+        problem = "no subject has two windows with the same answer, so there is nothing to compare with"
         raise InputError(OTHER_WINDOW, problem, "Name a second evaluation in --other.")
     return pd.DataFrame(foils).T
 

@@ -30,7 +30,7 @@ function show() {
   save.disabled = done < answers.length || !rater;
 }
 
-// What was chosen survives a reload; where a browser has no storage for local files, it does not.
+// Choices survive a reload, unless the browser has no storage for local files.
 function remember() {
   try {
     localStorage.setItem(`rating ${study}`, JSON.stringify([...new FormData(form)]));

@@ -1,4 +1,4 @@
-"""What raters said: how far they agree, and which system they prefer."""
+"""Analysis of raters' answers: how far they agree, and which system they prefer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.errors import InputError
 
 PREFERENCE = "preference"
 _FIRST = "first"
-"""Column of the judgement of the study's first system; `_SECOND` of the other one's."""
+"""Column of the judgements of the study's first system; `_SECOND` is that of the second system."""
 _SECOND = "second"
 
 
@@ -29,11 +29,11 @@ class Agreement:
     question
         ``preference`` or a scale.
     units
-        What was judged by two raters or more.
+        Number of units that two or more raters judged.
     kappa
-        Cohen's of two raters, Fleiss' of more; of the preference alone.
+        Cohen's kappa of two raters, Fleiss' kappa of more; null for a scale.
     alpha
-        Krippendorff's: nominal for the preference, ordinal for a scale.
+        Krippendorff's alpha: nominal for the preference, ordinal for a scale.
     """
 
     question: str
@@ -44,13 +44,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first system against the second in one question.
+    """The first system compared with the second on one question.
 
     Attributes
     ----------
     question
-        ``preference`` (share of judgements that prefer the first system; 0.5 is neither) or a scale (mean rating of
-        the first less that of the second; 0 is neither).
+        ``preference`` (share of judgements that prefer the first system; 0.5 favours neither) or a scale (mean rating
+        of the first minus that of the second; 0 favours neither).
     value
         Mean over examples of the mean over raters.
     over_examples, over_raters
@@ -65,7 +65,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class RatingResults:
-    """Everything that a study found."""
+    """All results of a study."""
 
     systems: tuple[str, str]
     raters: tuple[str, ...]
@@ -73,31 +73,31 @@ class RatingResults:
     agreement: tuple[Agreement, ...]
     differences: tuple[Difference, ...]
     means: dict[str, tuple[float, float]]
-    """Scale -> mean rating of each system."""
+    """Mean rating of each system, by scale."""
 
 
 def rating_results(key: StudyKey, given: Sequence[RaterAnswers], *, seed: int = 0) -> RatingResults:
-    """Unblind raters' answers and sum them up.
+    """Unblind raters' answers and summarise them.
 
     Parameters
     ----------
     key : StudyKey
-        Of the page that they answered.
+        Key of the page that the raters answered.
     given : sequence of RaterAnswers
-        One per rater; an example may be left out.
+        Answers of each rater, who may leave out examples.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Raises
     ------
     InputError
-        When there is no rater, or one of them twice.
+        If there is no rater, or one of them occurs twice.
     """
     raters = [one.rater for one in given]
     if not raters:
         raise InputError("raters", "no answers are given", "Name the raters' files.")
     if double := [name for name in raters if raters.count(name) > 1]:
-        raise InputError("raters", f"{double[0]} answers twice", "Give one file of each rater.")
+        raise InputError("raters", f"{double[0]} answers twice", "Give one file per rater.")
     table = unblinded(key, given)
     return RatingResults(
         systems=key.systems,

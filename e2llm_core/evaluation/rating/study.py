@@ -16,10 +16,10 @@ from storage.errors import InputError
 from storage.places.files import write_bytes
 
 SCALES = {
-    "faithfulness": "What the rationale says of the signal can be seen in the signal.",
+    "faithfulness": "What the rationale says about the signal can be seen in the signal.",
     "plausibility": "The rationale makes the answer convincing.",
 }
-"""What is rated from 1 to 5 for each response, and the statement that raters agree with."""
+"""Scales from 1 to 5 on which each response is rated, with the statement that raters agree or disagree with."""
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -31,7 +31,7 @@ class _Frozen(BaseModel):
 
 
 class Response(_Frozen):
-    """What a system said of a window."""
+    """What a system said about a window."""
 
     rationale: str
     answer: str
@@ -39,20 +39,20 @@ class Response(_Frozen):
 
 @dataclass(frozen=True)
 class Pair:
-    """A window, and what two systems said of it.
+    """A window, and what two systems said about it.
 
     Attributes
     ----------
     item_id
-        Of the item that both were asked.
+        Identifier of the item that shows the window.
     subject
-        Whose window it is.
+        Subject that the window comes from.
     truth
-        Its label; no rater sees it.
+        True label of the window; no rater sees it.
     picture
         The EEG as inline SVG.
     responses
-        Of the first and of the second system.
+        Responses of the first and of the second system.
     """
 
     item_id: str
@@ -63,7 +63,7 @@ class Pair:
 
 
 class KeyEntry(_Frozen):
-    """Behind an example: the item, and which system said what.
+    """The item behind an example, and which system gave which response.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class KeyEntry(_Frozen):
 
 
 class StudyKey(_Frozen):
-    """What unblinds a page; it is kept from raters."""
+    """Key that unblinds a page; raters must not see it."""
 
     study: str
     seed: int
@@ -105,16 +105,16 @@ class BlindedExample:
 
 
 def blinded(pairs: Sequence[Pair], systems: tuple[str, str], seed: int) -> tuple[list[BlindedExample], StudyKey]:
-    """Shuffle examples, and in each the two systems, so that half of the examples show the first one first.
+    """Shuffle the examples, and the systems within each, so that half of the examples show the first system first.
 
     Parameters
     ----------
     pairs
-        What is to be rated.
+        Pairs to be rated.
     systems
-        What the two systems are called in results.
+        Names of the two systems in the results.
     seed
-        The same seed gives the same page.
+        Seed of the order; the same seed gives the same page.
     """
     rng = np.random.default_rng([seed, len(pairs)])
     first = rng.permutation(np.arange(len(pairs)) % 2)
@@ -130,7 +130,7 @@ def blinded(pairs: Sequence[Pair], systems: tuple[str, str], seed: int) -> tuple
 
 
 class ExampleAnswer(_Frozen):
-    """What a rater said of one example; numbers and ratings are by place on the page."""
+    """A rater's answer on one example; numbers and ratings refer to the places on the page."""
 
     example: str
     preference: Literal[1, 2]
@@ -159,11 +159,11 @@ class RaterAnswers(_Frozen):
         Raises
         ------
         InputError
-            When it is none, or belongs to another page.
+            If it is not a rater's file, or belongs to another page.
         """
         given = _read(cls, path, "a rater's answers", "Ask the rater to save them again.")
         if given.study != key.study:
-            problem = f"answers the page {given.study}, the key is that of {key.study}"
+            problem = f"answers the page {given.study}, but the key is for {key.study}"
             raise InputError(str(path), problem, "Give the key that was written with the raters' page.")
         if unknown := sorted({answer.example for answer in given.answers} - set(key.examples)):
             raise InputError(str(path), f"answers {unknown[0]}, which the page does not show", "Ask the rater again.")

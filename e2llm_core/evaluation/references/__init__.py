@@ -1,1 +1,1 @@
-"""What the model is compared with."""
+"""References and controls that the model is compared with."""

@@ -1,4 +1,4 @@
-"""Linear classifiers of features of windows, whose cost validation chooses."""
+"""Linear classifiers of window features, whose cost is chosen by validation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COST_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 Sides = Mapping[str, NDArray[np.bool_]]
 
 MakeClassifier = Callable[[float, int], Any]
-"""From a cost and a seed to an estimator of scikit-learn."""
+"""From a cost and a seed to a scikit-learn estimator."""
 
 
 def linear_svm(cost: float, seed: int) -> LinearSVC:
@@ -35,7 +35,7 @@ def logistic_regression(cost: float, seed: int) -> LogisticRegression:
 
 
 def checked_sides(sides: Sides) -> dict[str, NDArray[np.bool_]]:
-    """Check the rows of each side of a split.
+    """Check and return the rows of each side of a split.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class LinearClassifier:
     cost
         The C that did best on validation rows.
     validation_score
-        Balanced accuracy there.
+        Balanced accuracy on the validation rows.
     """
 
     pipeline: Pipeline
@@ -84,7 +84,7 @@ class LinearClassifier:
     def scores(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities, shape (n, n_labels); 0 for a label without training rows.
 
-        Where the classifier has none, the softmax of its decision values: ordered like them, not calibrated.
+        For a classifier without probabilities, the softmax of its decision values, which is not calibrated.
         """
         columns = [self.labels.index(name) for name in self.pipeline.classes_]
         if hasattr(self.pipeline, "predict_proba"):
@@ -100,7 +100,7 @@ class LinearClassifier:
         return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), dtype=np.float64)
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.object_]:
-        """Label with the highest score per row."""
+        """Label with the highest score for each row."""
         return np.array(self.labels, dtype=object)[self.scores(features).argmax(axis=1)]
 
 
@@ -116,7 +116,7 @@ def fit_linear(
 ) -> LinearClassifier:
     """Fit on the training rows with each cost, and keep the one that is best on the validation rows.
 
-    Ties go to the smaller cost. Raises ValueError as `checked_sides` does, and where the grid is empty.
+    Ties go to the smaller cost. Raises ValueError as `checked_sides` does, and if the grid is empty.
     """
     sides = checked_sides(sides)
     names = np.asarray(truth, dtype=object).astype(str)

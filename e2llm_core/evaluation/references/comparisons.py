@@ -1,4 +1,4 @@
-"""How a classifier of single windows compares two of them."""
+"""Compare two windows with a classifier of single windows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LABELS = (SAME, DIFFERENT)
 
 @dataclass(frozen=True)
 class ShownPairs:
-    """What is known of the two windows of each pair.
+    """Class probabilities and features of the two windows of each pair.
 
     Attributes
     ----------
     probabilities : np.ndarray
-        (n_pairs, 2, n_labels), of a classifier of single windows.
+        Class probabilities (n_pairs, 2, n_labels) from a classifier of single windows.
     features : np.ndarray or None
-        Adapted features (n_pairs, 2, d); None where there are none.
+        Adapted features (n_pairs, 2, d); None if the classifier has none.
     """
 
     probabilities: NDArray[np.floating]
@@ -43,20 +43,20 @@ def compared_pairs(
     make: MakeClassifier,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, str]:
-    """Compare the pairs of the test side, by the better of two rules on the validation side.
+    """Compare the pairs of the test side by the rule that is better on the validation side, out of two.
 
     Parameters
     ----------
     pairs
-        One row per pair, with the columns that `predictions.prediction_rows` asks for.
+        One row per pair, with the columns that `predictions.prediction_rows` requires.
     shown
-        What is known of them, in their order.
+        Probabilities and features of the pairs, in the same order.
     sides
         Rows of ``train``, ``validation`` and ``test``, as masks.
     task, model
-        Whose items they are, and who answers.
+        Task of the items, and name of the model that answers.
     make
-        Classifier of the features' difference.
+        Makes the classifier of the difference of the features.
     seed
         Seed of the solver.
 
@@ -66,7 +66,7 @@ def compared_pairs(
         Predictions of the test pairs.
     rule
         ``"difference"`` (a classifier of the absolute difference of the features) or ``"predicted-class"``
-        (whether the labels predicted for the two windows agree), which is all there is without features.
+        (whether the labels predicted for the two windows agree), which is the only rule without features.
     """
     sides = checked_sides(sides)
     checked, tested = sides["validation"], sides["test"]

@@ -1,8 +1,8 @@
-"""Predictors that see no EEG, and the score that each of them must reach.
+"""Predictors that see no EEG, and the expected score of each.
 
-A fixed order of clips lets the *schedule* of an experiment give the label away. These controls measure how
-far. Their expected values follow from the table of trials alone. Where the design is balanced, so that every subject
-saw the same trials and has as many windows of each, a measured value elsewhere is a fault of the code.
+If the order of clips is fixed, the *schedule* of an experiment gives the label away. These controls measure by how
+much. Their expected values follow from the table of trials alone. If the design is balanced, so that every subject saw
+the same trials and has equally many windows of each, any other measured value is a bug.
 
 Balanced accuracy for the published order of SEED-VII (4 sessions of 20 clips, 5 of 7 emotions per session):
 
@@ -43,22 +43,22 @@ def _require(table: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _best_label_per_session(train: pd.DataFrame) -> dict[Any, str]:
-    """Label with the largest share n(session, label) / n(label), which balanced accuracy is the sum of.
+    """Label of each session with the largest share n(session, label) / n(label), as balanced accuracy sums these.
 
-    Among equally frequent labels of a session this picks the one that is rare elsewhere; what is still tied
-    falls to the first in alphabetical order.
+    Among equally frequent labels of a session, this picks the one that is rarest elsewhere; remaining ties go to the
+    first in alphabetical order.
     """
     counts = pd.crosstab(train["session"], train["label"])
     return dict((counts / counts.sum(axis=0)).idxmax(axis=1))
 
 
 def session_only(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
-    """Predict from the session alone, as well as balanced accuracy allows.
+    """Predict from the session alone, with the largest balanced accuracy that this allows.
 
     Parameters
     ----------
     train, test
-        Tables with the columns ``session, label`` and ``session``. Pairs use the same function.
+        Tables with the columns ``session, label`` and ``session``, respectively. Pairs use the same function.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def expected_session_only(table: pd.DataFrame) -> dict[str, float]:
 def session_only_range(table: pd.DataFrame) -> tuple[float, float]:
     """Balanced accuracy of guessing evenly among the session's labels, and of the best label per session.
 
-    For the order of SEED-VII (0.20, 0.238).
+    For the order of SEED-VII this is (0.20, 0.238).
     """
     _require(table, ["session", "label"])
     counts = pd.crosstab(table["session"], table["label"]).to_numpy(dtype=float)
@@ -110,13 +110,13 @@ def _most_frequent(train: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...]
 def session_position(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
     """Predict from the session and the position of the trial in it.
 
-    Where the order of clips is the same for everybody this is right on every item: it is the ceiling of what
-    a model can score by recognising *when* a window was recorded.
+    If the order of clips is the same for everybody, this is right on every item: it is the ceiling of what a model can
+    score by recognising *when* a window was recorded.
 
     Parameters
     ----------
     train, test
-        Tables with the columns ``session, position, label`` and ``session, position``.
+        Tables with the columns ``session, position, label`` and ``session, position``, respectively.
 
     Returns
     -------
@@ -154,14 +154,14 @@ def session_position_pairs(train_trials: pd.DataFrame, pairs: pd.DataFrame) -> N
 def nearest_trial(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
     """Answer with the label of the training trial that is nearest in time, in the same session.
 
-    Trials of the subject's own are looked at where training has any of that session, else those of all training
-    subjects; nearness is the distance of positions. Of several that are equally near, the label that most of them have
-    is taken, and of equally many labels that of the earliest trial, then the first in alphabetical order.
+    Candidates are the subject's own trials if training has any of that session, otherwise those of all training
+    subjects; distance is the difference of positions. Of several equally near trials, the most frequent label is taken;
+    ties go to the label of the earliest trial, then to the first in alphabetical order.
 
     Parameters
     ----------
     train, test
-        Tables with the columns ``subject, session, position, label`` and ``subject, session, position``.
+        Tables with the columns ``subject, session, position, label`` and ``subject, session, position``, respectively.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def nearest_trial(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_
 
 
 def _votes(train: pd.DataFrame, keys: list[str]) -> dict[tuple[Any, ...], dict[int, Counter[str]]]:
-    """How often each label occurs at each position, by the values of these columns."""
+    """Count of each label at each position, by the values of the columns `keys`."""
     votes: dict[tuple[Any, ...], dict[int, Counter[str]]] = {}
     columns = [train[name] for name in (*keys, "position", "label")]
     for *key, position, label in zip(*columns, strict=True):
@@ -202,7 +202,7 @@ def _nearest(votes: dict[int, Counter[str]], position: int) -> str:
 
 
 def expected_nearest_trial(trials: pd.DataFrame) -> dict[str, float]:
-    """Scores of `nearest_trial` on a subject that was not trained on; leaves one subject out.
+    """Expected scores of `nearest_trial` on a new subject, computed by leaving out one subject at a time.
 
     Raises
     ------
@@ -221,15 +221,15 @@ def expected_nearest_trial(trials: pd.DataFrame) -> dict[str, float]:
 
 
 def expected_without_order(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Scores of `nearest_trial` where the order of a session's trials is left to chance.
+    """Expected scores of `nearest_trial` if the order of a session's trials is random.
 
-    The nearest training trial is then any of those that it is chosen from: the label of an item is answered with as
-    often as it occurs among them. A measured value above this says that neighbours in time share labels.
+    The nearest training trial is then a random one of the candidates, and an item's label is the answer as often as it
+    occurs among them. A measured value above this shows that neighbours in time share labels.
 
     Parameters
     ----------
     train, test
-        Tables with the columns ``subject, session, label``; one row per trial, and per item.
+        Tables with the columns ``subject, session, label``; one row per trial and per item, respectively.
     """
     _require(train, ["subject", "session", "label"])
     _require(test, ["subject", "session", "label"])
@@ -245,7 +245,7 @@ def expected_without_order(train: pd.DataFrame, test: pd.DataFrame) -> dict[str,
 
 
 def _held_out_hits(trials: pd.DataFrame) -> pd.DataFrame:
-    """How surely the majority of the *other* subjects names each label at its session and position."""
+    """Probability that the majority of the *other* subjects gives each label at its session and position."""
     subjects = trials.groupby(["session", "position", "label"])["subject"].nunique()
     n_labels = trials["label"].nunique()
     hits = []
@@ -262,16 +262,16 @@ def _held_out_hits(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def expected_session_position(table: pd.DataFrame) -> dict[str, float]:
-    """Balanced accuracy and accuracy of `session_position` on a subject it was not trained on.
+    """Expected balanced accuracy and accuracy of `session_position` on a new subject.
 
-    Counted from the table by leaving one subject out: 1.0 where everybody saw the same order, about 1/K where
-    each subject saw an order of their own.
+    Counted from the table by leaving out one subject at a time: 1.0 if everybody saw the same order, about 1/K if each
+    subject saw an order of their own.
 
     Parameters
     ----------
     table
-        Columns ``subject, session, position, label``, of at least two subjects; one label per place and
-        subject.
+        Columns ``subject, session, position, label`` of at least two subjects, with one label per subject, session and
+        position.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def expected_session_position(table: pd.DataFrame) -> dict[str, float]:
 
 
 def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, float]:
-    """Scores of `session_position_pairs` that the order of trials implies; leaves one subject out.
+    """Expected scores of `session_position_pairs`, computed by leaving out one subject at a time.
 
     Parameters
     ----------
@@ -326,19 +326,19 @@ class Control:
     Attributes
     ----------
     name : str
-        As results name it, model and condition alike.
+        Name in the results, of both model and condition.
     title : str
-        As the report writes it.
+        Name in the report.
     meaning : str
         What it knows and what its score would mean, for the report.
     answers : callable
         From the training trials and a table of items to one answer per item.
     expected : callable
-        From all trials and a table of items to the scores, by metric, that the order of trials implies for a subject
-        that was not trained on, whoever it is.
+        From all trials and a table of items to the scores, by metric, that the order of trials implies for any new
+        subject.
     expected_elsewhere : callable
         From the training trials and a table of items to the scores under splits that do not test new subjects on known
-        clips; none where nothing predicts them.
+        clips; empty if nothing predicts them.
     """
 
     name: str
@@ -352,7 +352,7 @@ class Control:
 SESSION_ONLY = Control(
     name="session_only",
     title="session only",
-    meaning="knows the session, sees no EEG; what recognising the recording day alone would score",
+    meaning="knows the session, sees no EEG; this is what recognising the recording day alone would score",
     answers=session_only,
     expected=lambda trials, items: expected_session_only(items),
 )
@@ -360,19 +360,19 @@ SESSION_POSITION = Control(
     name="session_position",
     title="session + position",
     meaning="knows the session and the position of the trial in it, sees no EEG; a shortcut "
-    "ceiling, not a chance level: where everybody saw the same order of clips it is right on every item",
+    "ceiling, not a chance level: if everybody saw the same order of clips, it is right on every item",
     answers=lambda train, items: session_position(train, shown(items)),
     expected=lambda trials, items: expected_session_position(trials),
 )
 SESSION_POSITION_OF_PAIRS = replace(
     SESSION_POSITION, answers=session_position_pairs, expected=expected_session_position_pairs
 )
-"""The same for items of two windows."""
+"""The control `SESSION_POSITION` for items of two windows."""
 NEAREST_TRIAL = Control(
     name="nearest_trial",
     title="nearest training trial",
-    meaning="answers with the label of the training trial next to it in time, sees no EEG; for a new subject that is "
-    "the same place in the session of others",
+    meaning="answers with the label of the training trial nearest in time, sees no EEG; for a new subject, that is "
+    "the trial at the same position in other subjects' sessions",
     answers=lambda train, items: nearest_trial(train, shown(items)),
     expected=lambda trials, items: expected_nearest_trial(trials),
     expected_elsewhere=lambda train, items: expected_without_order(

@@ -1,4 +1,4 @@
-"""What a frozen tower's features tell besides the label: the subject, the session, the position in it."""
+"""What a frozen tower's features carry besides the label: the subject, the session, the position in the session."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from e2llm_core.stages.probe import load_probe
 from e2llm_core.tasks.items import Items
 
 MOST_WINDOWS = 2_000
-"""Windows of the training side, evenly spread, that the features are taken of."""
+"""Largest number of training windows, evenly spread, whose features are decoded."""
 FOLDS = 5
 COST = 0.01
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "fourth quarter")
 
 
 def tower_features(data: EEGData, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Numbers of the training windows that are looked at, and the summary tokens (windows, dim) of a model's tower."""
+    """Numbers of the chosen training windows, and their summary tokens (windows, dim) from a model's tower."""
     source = data.windows(data.split.train)
     numbers = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_WINDOWS)).astype(np.int64))
     tower = load_probe(folder)[0].eval()
@@ -37,16 +37,16 @@ def tower_features(data: EEGData, folder: Path) -> tuple[NDArray[np.int64], NDAr
 
 
 def classes_of(trials: pd.DataFrame, windows: pd.DataFrame, what: str) -> NDArray[np.object_]:
-    """What is decoded of each window: its subject, its session, or the quarter of the session that its trial lies in.
+    """Class of each window to decode: its subject, its session, or the quarter of the session that its trial lies in.
 
     Parameters
     ----------
     trials
-        All trials of the store: subject, session, position.
+        All trials of the store, with the columns subject, session and position.
     windows
         The same columns, one row per window.
     what
-        ``subject``, ``session`` or ``position``.
+        What is decoded: ``subject``, ``session`` or ``position``.
     """
     if what != "position":
         return windows[what].astype(str).to_numpy(object)
@@ -69,21 +69,21 @@ def decoded_predictions(
     condition: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Answers of a logistic regression on a tower's features, each by a fit that has not seen the window's group.
+    """Answers of a logistic regression on a tower's features, each from a fit that has not seen the window's group.
 
-    A group is a trial where the subject is asked for, and a subject elsewhere: what is asked is whether the features of
-    somebody new tell the session. Where there is one training subject, it is a trial as well.
+    When the subject is decoded, a group is a trial. Otherwise it is a subject, since the question is whether features
+    of a new person reveal the session; with a single training subject, it is a trial as well.
 
     Parameters
     ----------
     data
         Store, windows and split.
     numbers, features
-        As `tower_features` gives them.
+        Window numbers and features, as `tower_features` returns them.
     what
-        ``subject``, ``session`` or ``position``.
+        What is decoded: ``subject``, ``session`` or ``position``.
     task, model, condition, seed
-        As `prediction_rows` takes them; the seed also deals the groups into folds.
+        Same as for `prediction_rows`; the seed also assigns the groups to folds.
     """
     source = data.windows(data.split.train)
     windows = source.describe(numbers)

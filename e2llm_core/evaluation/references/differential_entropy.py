@@ -1,4 +1,4 @@
-"""Differential entropy of five bands, and the removal of what differs between recordings."""
+"""Differential entropy of five bands, and the removal of differences between recordings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def band_power(
     eeg
         Shape (batch, n_chans, n_times), microvolts.
     sfreq_hz
-        Sampling rate.
+        Sampling rate in hertz.
     bands_hz
-        Half-open bands.
+        Half-open bands in hertz, by name.
 
     Returns
     -------
     array, shape (batch, n_chans, n_bands)
-        Square microvolts.
+        Variances in square microvolts.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def differential_entropy(eeg: NDArray[np.floating], sfreq_hz: float) -> NDArray[
     eeg
         Shape (batch, n_chans, n_times), microvolts.
     sfreq_hz
-        Sampling rate.
+        Sampling rate in hertz.
 
     Returns
     -------
@@ -91,14 +91,14 @@ def differential_entropy(eeg: NDArray[np.floating], sfreq_hz: float) -> NDArray[
 def adapt(
     features: NDArray[np.floating], groups: ArrayLike, rule: Adaptation, order: ArrayLike | None = None
 ) -> NDArray[np.float32]:
-    """Remove what differs between recordings, without labels.
+    """Remove differences between recordings, without labels.
 
     Parameters
     ----------
     features
         Shape (n, d).
     groups
-        One identifier per row, of its subject and session.
+        Identifier of each row's subject and session.
     rule
         ``none`` leaves the features alone; ``transductive-unlabelled`` z-scores them by the mean and standard
         deviation of all rows of the same group, test rows included, labels never; ``causal`` by those of the group's

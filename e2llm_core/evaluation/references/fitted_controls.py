@@ -1,6 +1,6 @@
-"""Controls that something is fitted for: a baseline on permuted labels, and what a tower's features tell besides.
+"""Controls that need fitting: a baseline on permuted labels, and probes for what else a tower's features carry.
 
-Light to import: what they compute with is imported when they are asked for.
+Light to import: the packages that a control computes with are imported when it runs.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ PERMUTED_BASELINE = "de_svm"
 
 @dataclass(frozen=True)
 class FittedControl(ABC):
-    """A control that sees EEG and is fitted to something else than the labels.
+    """A control that sees EEG and is fitted to something other than the labels.
 
     Attributes
     ----------
     name : str
-        As results name it.
+        Name in the results.
     title : str
-        As the report writes it.
+        Name in the report.
     meaning : str
         What it is and what its score would mean, for the report.
     judged : bool
-        Whether the report says if it is at its expected value; a finding is not judged.
+        Whether the report judges if it is at its expected value; a finding is not judged.
     metrics : tuple of str or None
-        What its answers are scored by; None: by every metric of the task.
+        Names of the metrics that score its answers; None: every metric of the task.
     """
 
     name: str
@@ -48,26 +48,26 @@ class FittedControl(ABC):
 
     @abstractmethod
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """Predictions by the name under which they are kept; each is made when it is called."""
+        """Functions that make the control's predictions, by the name under which these are saved."""
 
     @abstractmethod
     def expected(self, rows: pd.DataFrame) -> dict[str, float]:
-        """Scores, by metric, that these predictions have under their null."""
+        """Expected scores of these predictions under their null, by metric."""
 
 
 @dataclass(frozen=True)
 class PermutedLabels(FittedControl):
-    """A baseline that is fitted to labels which were permuted among the trials of each subject and session."""
+    """A baseline fitted to labels that are permuted among the trials of each subject and session."""
 
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """The test items' labels; raises InputError where the baseline cannot be fitted to windows of this size."""
+        """Function that labels the test items; raises InputError if windows of this size cannot be fitted."""
         from e2llm_core.evaluation.references.permuted import permuted_predictions
 
         inputs.check((PERMUTED_BASELINE,))
         return {self.name: partial(permuted_predictions, inputs.windows, task, self.name, items)}
 
     def expected(self, rows: pd.DataFrame) -> dict[str, float]:
-        """What the answers would score on average if the true labels changed places within subject and session."""
+        """Mean scores of the answers when the true labels are permuted within each subject and session."""
         from e2llm_core.evaluation.references.permuted import expected_within_sessions
 
         return expected_within_sessions(rows)
@@ -75,15 +75,15 @@ class PermutedLabels(FittedControl):
 
 @dataclass(frozen=True)
 class Decoded(FittedControl):
-    """A linear probe of a frozen tower's features for something that is no label.
+    """A linear probe of a frozen tower's features for something other than the label.
 
-    Its answers are scored by shares of right ones alone. Where the subject is asked for, all of a subject's windows are
-    of one class, and agreement beyond chance and F1 say nothing of them.
+    Its answers are scored by shares of right ones alone. When the subject is decoded, all windows of a subject are of
+    one class, and agreement beyond chance and F1 say nothing about them.
 
     Attributes
     ----------
     what : str
-        ``subject``, ``session`` or ``position``.
+        What is decoded: ``subject``, ``session`` or ``position``.
     """
 
     judged: bool = False
@@ -91,7 +91,7 @@ class Decoded(FittedControl):
     what: str = "subject"
 
     def answers(self, inputs: ReferenceInputs, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """What training windows tell, by cross-validation among them, for each tower."""
+        """Functions that decode `what` from each tower's features, by cross-validation among training windows."""
         if not inputs.tells_apart(self.what):
             return {}
         return {f"{self.name}-{tower}": partial(self._decode, inputs, task, tower) for tower in inputs.towers}
@@ -112,7 +112,7 @@ class Decoded(FittedControl):
         )
 
     def expected(self, rows: pd.DataFrame) -> dict[str, float]:
-        """One in so many classes."""
+        """Chance levels, which follow from the number of classes."""
         from e2llm_core.evaluation.scores import chance_levels
 
         return chance_levels(rows["truth"], list(rows["labels"].iloc[0]))
@@ -122,7 +122,7 @@ PERMUTED_LABELS = PermutedLabels(
     name="permuted_labels",
     title="labels permuted",
     meaning="DE + linear SVM, fitted to labels that were permuted within each subject and session; above its null, "
-    "something else than the labels is learned",
+    "something other than the labels is learned",
 )
 DECODED = tuple(
     Decoded(

@@ -1,4 +1,4 @@
-"""What references are made from."""
+"""Inputs of references and fitted controls."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,24 +22,24 @@ from storage.windows import Windows
 
 @dataclass(frozen=True)
 class ReferenceInputs:
-    """What the references of all tasks share.
+    """Inputs that the references of all tasks share.
 
     Attributes
     ----------
     data : EEGData
         Store, windows and split.
     seed : int
-        Of solvers, networks and drawn items.
+        Seed of solvers, networks and drawn items.
     baselines : tuple of str
-        Which ones are fitted, by name.
+        Names of the baselines to fit.
     probes : dict of str to Path
-        Model directories with a tower and a label head, by the name that their answers have in the results.
+        Model directories with a tower and a label head, by the name of the label head's answers in the results.
     towers : dict of str to Path
-        The same directories, by the name that what their features tell has.
+        The same directories, by the name in the results of the answers decoded from the tower's features.
     twin : TwinConfig or None
-        Of the synthetic twin, where the data are one.
+        Settings of the synthetic twin; None without a twin.
     kept_features : str or None
-        Where features of windows are kept from one evaluation to the next.
+        Folder or URL that keeps features of windows from one evaluation to the next; None: not kept.
     """
 
     data: EEGData
@@ -52,7 +52,7 @@ class ReferenceInputs:
 
     @cached_property
     def windows(self) -> BaselineWindows:
-        """What baselines are fitted to; raises InputError where the split leaves nobody to choose settings on."""
+        """Windows that baselines are fitted to; raises InputError as `BaselineWindows` does."""
         return BaselineWindows(self.data, self.seed, self.kept_features)
 
     @cached_property
@@ -64,7 +64,7 @@ class ReferenceInputs:
         return {}
 
     def fitted(self, name: str) -> Fitted:
-        """A baseline, fitted when it is asked for, once."""
+        """Return a fitted baseline, which is fitted at the first call."""
         if name not in self._fitted:
             self._fitted[name] = BASELINES[name].load().fit(name, self.windows, self.windows.truth)
         return self._fitted[name]
@@ -75,12 +75,12 @@ class ReferenceInputs:
         Parameters
         ----------
         names : iterable of str, optional
-            Which; those that are asked for, unless given.
+            Names of the baselines to check; by default those of `baselines`.
 
         Raises
         ------
         InputError
-            Naming the baseline, or as `windows`.
+            If a baseline, which the message names, cannot be fitted; and as `windows` raises it.
         """
         for name in self.baselines if names is None else names:
             size = self.windows.size
@@ -91,25 +91,25 @@ class ReferenceInputs:
                 raise InputError("data.windows", f"{name} cannot be fitted: {error}", remedy) from error
 
     def labelled(self, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """Labels of a task's single windows by each baseline; raises as `check`."""
+        """Functions that label a task's single windows, by name of the baseline; raises as `check`."""
         self.check()
         return {name: partial(_label, self, name, task, items) for name in self.baselines}
 
     def compared(
         self, task: str, items: Items, draw: Callable[[Windows, int, int], Items]
     ) -> dict[str, Callable[[], pd.DataFrame]]:
-        """Comparisons of a task's pairs of windows by each baseline, see `Fitted.compare`; raises as `check`."""
+        """Functions that compare a task's pairs, by name of the baseline, see `Fitted.compare`; raises as `check`."""
         self.check()
         return {name: partial(_compare, self, name, task, items, draw) for name in self.baselines}
 
     def tower_features(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Some training windows and their features, computed once; see `decoding.tower_features`."""
+        """Numbers of some training windows and their features, computed once; see `decoding.tower_features`."""
         if name not in self._features:
             self._features[name] = tower_features(self.data, self.towers[name])
         return self._features[name]
 
     def tells_apart(self, what: str) -> bool:
-        """Whether the training side has anything to tell apart."""
+        """Whether the training side has more than one class to decode."""
         if what == "position":
             return True
         return bool(self.data.split.train.rows(self.data.store.trials)[what].nunique() > 1)

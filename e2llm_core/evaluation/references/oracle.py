@@ -1,4 +1,4 @@
-"""The twin's ceiling: what its generator knows and a recording never tells."""
+"""The ceiling on a synthetic twin: answers from what its generator knows and no recording reveals."""
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,6 @@ def oracle_predictions(inputs: ReferenceInputs, task: str, items: Items) -> pd.D
 
 
 def _latents(config: TwinConfig, subject: str) -> np.ndarray:
-    """What is known of a subject's clips (clips, gains and depth)."""
+    """True latents (clips, gains and burst depth) of a subject's clips."""
     known = subject_latents(config, int(subject))
     return np.column_stack([known.log_gain.reshape(len(CLIP_LABELS), -1), known.burst_depth])

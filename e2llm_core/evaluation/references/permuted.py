@@ -1,4 +1,4 @@
-"""A baseline on permuted labels, and what it must score."""
+"""A baseline on permuted labels, and its expected scores."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
 from e2llm_core.tasks.items import Items
 
 NUM_ORDERS = 1000
-"""Orders of labels that are averaged over where no closed form gives the mean."""
+"""Number of label orders that are averaged over if no closed form gives the mean."""
 
 
 def permuted_labels(windows: pd.DataFrame, rows: NDArray[np.bool_], seed: int) -> NDArray[np.object_]:
     """Labels of all windows; those of the chosen rows are permuted among the trials of each subject and session.
 
-    The windows of a trial keep one label. What a session tells of its labels stays, and nothing else.
+    All windows of a trial still share one label. Each session keeps its labels, and nothing else about them remains.
 
     Parameters
     ----------
     windows
-        One row per window: subject, session, trial, label.
+        One row per window, with the columns subject, session, trial and label.
     rows
         Mask of the windows whose trials take part.
     seed
-        Of the permutation.
+        Seed of the permutation.
     """
     permuted = windows["label"].to_numpy(object, copy=True)
     part = windows[rows]
@@ -44,7 +44,7 @@ def permuted_labels(windows: pd.DataFrame, rows: NDArray[np.bool_], seed: int) -
 
 
 def permuted_predictions(windows: BaselineWindows, task: str, name: str, items: Items) -> pd.DataFrame:
-    """Labels of single windows, by differential entropy and a linear SVM, fitted and chosen on permuted labels."""
+    """Label single windows by differential entropy and a linear SVM, fitted and chosen on permuted labels."""
     truth = windows.truth
     for number, side in enumerate(("train", "validation")):
         rows = windows.masks[side]
@@ -54,17 +54,17 @@ def permuted_predictions(windows: BaselineWindows, task: str, name: str, items: 
 
 
 def expected_within_sessions(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean scores of these answers when the true labels change places among the trials of each subject and session.
+    """Mean scores of these answers when the true labels are permuted among the trials of each subject and session.
 
-    Answers that know the session and nothing else of the label score this on average. Where the trials of every session
-    have equally many windows, the mean over all orders has a closed form: the expected table of counts is the sum over
-    sessions of true counts times shares of answers, and every score is linear in it, as its margins are fixed.
-    Elsewhere it is the mean over `NUM_ORDERS` orders, the same ones every time.
+    Answers that know the session and nothing else about the label score this on average. If the trials of every
+    session have equally many windows, the mean over all orders has a closed form: the expected table of counts is the
+    sum over sessions of true counts times shares of answers, and every score is linear in it, since its margins are
+    fixed. Otherwise it is the mean over `NUM_ORDERS` orders, the same ones every time.
 
     Parameters
     ----------
     rows
-        Predictions of one set, about single windows.
+        Predictions of one set of answers about single windows.
     """
     labels = list(rows["labels"].iloc[0])
     placed = rows.assign(trial=[segment["trial"] for (segment,) in rows["segments"]])

@@ -1,4 +1,4 @@
-"""Stage 1's own label head on the test windows: what the language model could at least say."""
+"""Stage 1's label head on the test windows: a lower bound on what the language model could answer."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from e2llm_core.tasks.items import Items
 
 
 def probe_predictions(inputs: ReferenceInputs, name: str, task: str, items: Items) -> pd.DataFrame:
-    """Labels of the windows that a task's items show, by the head of the model directory of this name."""
+    """Label the windows that a task's items show, with the label head of the model directory called `name`."""
     tower, probe = load_probe(inputs.probes[name])
     source = inputs.data.windows(inputs.data.split.test)
     parts = [probe.probabilities(tower, source.read(ids)) for ids in batches_of(source)]

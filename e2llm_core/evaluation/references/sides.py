@@ -5,12 +5,12 @@ from storage.splits import Side, Split
 
 
 def with_validation(split: Split) -> dict[str, Side]:
-    """The split's sides; without a validation side, the last training subject is one.
+    """The split's sides; without a validation side, the last training subject becomes one.
 
     Raises
     ------
     InputError
-        When there is no validation side and one training subject only.
+        If there is no validation side and only one training subject.
     """
     if split.validation is not None:
         return split.sides

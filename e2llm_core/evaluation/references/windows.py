@@ -23,30 +23,30 @@ _READ = 64
 
 
 class BaselineWindows:
-    """The windows of all sides, as baselines see them: in the model's cut and adaptation.
+    """The windows of all sides as baselines see them, cut and adapted as for the model.
 
-    No signal is read before the first features are asked for.
+    No signal is read before features are requested.
 
     Parameters
     ----------
     data : EEGData
         Store, windows and split.
     seed : int
-        Of solvers, networks and what is drawn.
+        Seed of solvers, networks and random draws.
     kept : str, optional
-        Folder or URL where features are kept from one evaluation to the next: those of the whole store, which do not
+        Folder or URL that keeps features from one evaluation to the next: those of the whole store, which do not
         depend on the fold. Without it, only the sessions of the split are measured, for this evaluation alone.
 
     Attributes
     ----------
     sides : dict of str to Side
-        Train, validation and test.
+        The sides ``train``, ``validation`` and ``test``.
 
     Raises
     ------
     InputError
-        Where the split leaves nobody to choose settings on, or features of the whole store are to be kept and its
-        recordings are too unlike.
+        If the split leaves no subject to choose settings on, or if features of the whole store are to be kept but its
+        recordings cannot be cut alike.
     """
 
     def __init__(self, data: EEGData, seed: int, kept: str | None = None) -> None:
@@ -70,21 +70,21 @@ class BaselineWindows:
 
     @property
     def table(self) -> pd.DataFrame:
-        """All windows of the sessions that a side has windows of, one row each."""
+        """All windows of the sessions that occur on any side, one row each."""
         return self._windows.table
 
     @property
     def truth(self) -> NDArray[np.object_]:
-        """Label of each row."""
+        """Label of each row of `table`."""
         return self.table["label"].to_numpy(object, copy=True)
 
     @cached_property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """Rows of each side."""
+        """Mask of each side's rows of `table`."""
         return {name: side.holds(self.table) for name, side in self.sides.items()}
 
     def features(self, kind: Features) -> NDArray[np.float32]:
-        """Features (rows, d) of a kind: adapted to their sessions, placed in this fold."""
+        """Features (rows, d) of a kind, adapted to their sessions and placed in this fold."""
         rule = self.data.config.windows.adaptation
         if kind.name not in self._features:
             stored = self._everything
@@ -99,7 +99,7 @@ class BaselineWindows:
         return kind.adapt(measured, groups, self.data.config.windows.adaptation, table[["position", "stop"]].to_numpy())
 
     def _whole_store(self) -> Windows:
-        """All windows of the store, of the channels that the split's have."""
+        """All windows of the store, with the channels of the split's windows."""
         self._plain = self._plain.model_copy(update={"channels": self._windows.channels})
         try:
             return Windows(self.data.store, self._plain)
@@ -109,7 +109,7 @@ class BaselineWindows:
             raise InputError("kept_features", problem, remedy) from error
 
     def _of_store(self, kind: Features, everything: Windows) -> NDArray[np.float32]:
-        """The same rows out of those of the whole store, which are measured where nobody has done so."""
+        """Features of the rows of `table`, out of those of the whole store, which are measured unless they are kept."""
         place, name = locate(str(self._kept)), self._file(kind)
         if not place.exists(name):
             place.write(name, _as_npy(self._adapted(kind, everything)))
@@ -118,7 +118,7 @@ class BaselineWindows:
         return features[pd.MultiIndex.from_frame(everything.table[["subject", "session"]]).isin(used)]
 
     def _file(self, kind: Features) -> str:
-        """Name that says all that the features depend on."""
+        """File name with a digest of all that the features depend on."""
         store = self.data.store
         depends = {
             "store": store.digest,
@@ -132,7 +132,7 @@ class BaselineWindows:
 
 
 def _whole_sessions(data: EEGData, sides: dict[str, Side]) -> pd.DataFrame:
-    """All trials of the sessions that a side has trials of: what adaptation may use, as for the model."""
+    """All trials of the sessions that occur on any side: adaptation may use these, as for the model."""
     trials = data.store.trials
     used = np.any([side.holds(trials) for side in sides.values()], axis=0)
     sessions = pd.MultiIndex.from_frame(trials[["subject", "session"]])
@@ -140,7 +140,7 @@ def _whole_sessions(data: EEGData, sides: dict[str, Side]) -> pd.DataFrame:
 
 
 def batches_of(source: Sized) -> list[np.ndarray]:
-    """Places of all windows, those that are read together in one."""
+    """Indices of all windows, in batches that are read together."""
     return np.array_split(np.arange(len(source)), -(-len(source) // _READ))
 
 

@@ -16,7 +16,7 @@ _PREFERRED_CHANNELS = ("Fp1", "Fp2", "F7", "Fz", "F8", "T7", "Cz", "T8", "Pz", "
 
 
 def eeg_trace(example: Example, name: str) -> str:
-    """Up to ten channels one above the other, with a time axis in seconds and a scale bar in microvolts."""
+    """Plot up to ten channels above each other, with a time axis in seconds and a scale bar in microvolts."""
     order = _choose_channels(example.channels)
     eeg = np.asarray(example.eeg_uv, dtype=float)[order]
     eeg = eeg - np.median(eeg, axis=1, keepdims=True)
@@ -76,7 +76,7 @@ def topomaps(content: Topomaps) -> tuple[str, list[str]]:
     picture
         PNG as a data address.
     left_out
-        Channels without a place in the standard 10-05 montage.
+        Channels without a position in the standard 10-05 montage.
     """
     import mne
 

@@ -1,4 +1,4 @@
-"""Pictures of the report, as SVG or PNG that can be put inside the page."""
+"""Figures of the report, as SVG or PNG that can be embedded in the page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DotRow:
     value, low, high
         Estimate and its interval; the ends may be null.
     chance
-        Expected value under the row's null.
+        Expected value under the row's null; null if there is none.
     subjects
         One value per subject.
     kind
@@ -53,13 +53,13 @@ class DotRow:
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
-    """Give a figure of this size (inches) in the style of the report."""
+    """Yield a figure of this size in inches, in the style of the report."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """Inline SVG with identifiers of its own, a description for screen readers and no outside reference."""
+    """Inline SVG with unique identifiers, a description for screen readers and no external references."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -74,23 +74,23 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 
 def to_png(figure: Figure, dpi: int = 150) -> str:
-    """PNG as a data address, for pictures with too many shapes for SVG."""
+    """PNG as a data URL, for figures with too many shapes for SVG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def dot_intervals(rows: Sequence[DotRow], name: str, axis: str) -> str:
-    """Estimates with intervals, each beside its own chance mark, with one point per subject.
+    """Plot estimates with intervals, each with its own chance mark and one point per subject.
 
     Parameters
     ----------
     rows
-        From top to bottom.
+        Rows of the plot, from top to bottom.
     name
         Prefix of the identifiers inside the SVG.
     axis
-        Words under the axis.
+        Label of the axis.
     """
     with canvas(9.9, 0.75 + 0.42 * len(rows)) as figure:
         axes = figure.subplots()
@@ -159,12 +159,12 @@ def _spread(count: int) -> NDArray[np.float64]:
 
 
 def confusion(counts: NDArray[np.int64], labels: Sequence[str], name: str) -> str:
-    """Confusion matrix: colour is the share of the true label, the number in the cell the count.
+    """Plot a confusion matrix: colour shows the share of the true label, the number in a cell the count.
 
     Parameters
     ----------
     counts
-        Shape (K, K + 1), see `scores.confusion_counts`; the invalid column is drawn where it is not empty.
+        Shape (K, K + 1), see `scores.confusion_counts`; the invalid column is drawn if it is not empty.
     labels
         The K labels.
     name
@@ -202,7 +202,7 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], name: str) -> st
 
 
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """Loss over steps: one panel per stage, training as a line, validation as a line with points."""
+    """Plot the loss over steps: one panel per stage, training as a line, validation as a line with points."""
     with canvas(9.9, 2.5) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(curves)))
         for number, (axes, (stage, rows)) in enumerate(zip(panels, curves.items(), strict=True)):

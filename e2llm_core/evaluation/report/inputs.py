@@ -1,4 +1,4 @@
-"""Optional inputs of the report beside the results: scalp maps, examples, learning curves."""
+"""Optional inputs of the report besides the results: scalp maps, examples, learning curves."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Topomaps:
     Attributes
     ----------
     maps
-        Shape (n_classes, n_bands, n_chans); mean log power of a class less that of its sessions.
+        Shape (n_classes, n_bands, n_chans); mean log power of a class minus that of its sessions.
     channels, bands, labels
         Names along the axes of `maps`.
     n_windows
-        How many windows the means are taken over.
+        Number of windows that the means are taken over.
     """
 
     maps: NDArray[np.floating]
@@ -43,7 +43,7 @@ class Topomaps:
     def __post_init__(self) -> None:
         expected = (len(self.labels), len(self.bands), len(self.channels))
         if self.maps.shape != expected:
-            raise ValueError(f"maps have the shape {self.maps.shape}, but the names ask for {expected}")
+            raise ValueError(f"maps have the shape {self.maps.shape}, but the names imply {expected}")
 
     def write(self, evaluation_dir: Path) -> None:
         """Write topomaps.npz."""
@@ -52,7 +52,7 @@ class Topomaps:
 
     @classmethod
     def read(cls, evaluation_dir: Path) -> Topomaps | None:
-        """Read topomaps.npz; none where there is none."""
+        """Read topomaps.npz; None if it does not exist."""
         path = evaluation_dir / TOPOMAPS_FILE
         if not path.exists():
             return None
@@ -63,7 +63,7 @@ class Topomaps:
 
 @dataclass(frozen=True)
 class Example:
-    """One window with what was asked, known and answered.
+    """One window, with its true label and the model's answer.
 
     Attributes
     ----------
@@ -72,13 +72,13 @@ class Example:
     channels
         Names of the channels.
     sfreq_hz
-        Sampling rate.
+        Sampling rate in hertz.
     truth, answer
-        True label and answer; the answer is null when it was invalid.
+        True label and answer; the answer is null if it was invalid.
     rationale, reply
-        The two parts of the generated text; no rationale is null.
+        The two parts of the generated text; the rationale is null if there is none.
     title
-        What the window is, for example its subject, session and trial.
+        Description of the window, for example its subject, session and trial.
     """
 
     eeg_uv: NDArray[np.floating]
@@ -111,7 +111,7 @@ def write_examples(evaluation_dir: Path, examples: Sequence[Example]) -> None:
 
 
 def read_examples(evaluation_dir: Path) -> list[Example]:
-    """Read what `write_examples` wrote; an empty list where there is nothing."""
+    """Read what `write_examples` wrote; an empty list if there is nothing."""
     path = evaluation_dir / EXAMPLES_TEXT_FILE
     if not path.exists():
         return []
@@ -129,7 +129,7 @@ def write_learning_curves(evaluation_dir: Path, curves: Mapping[str, Sequence[Ma
 
 
 def read_learning_curves(evaluation_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read learning_curves.json; empty where there is none."""
+    """Read learning_curves.json; an empty dict if it does not exist."""
     path = evaluation_dir / LEARNING_CURVES_FILE
     if not path.exists():
         return {}

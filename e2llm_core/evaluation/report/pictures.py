@@ -1,4 +1,4 @@
-"""What the report shows besides numbers: scalp maps of the classes, and examples with their EEG."""
+"""Data for the report's pictures: scalp maps of the classes, and examples with their EEG."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ _READ = 64
 
 
 def class_topomaps(data: EEGData) -> Topomaps:
-    """Mean session-relative log band power by class over the test subjects' windows, of the model's channels."""
+    """Mean session-relative log band power by class, over the test subjects' windows, for the model's channels."""
     source = data.measured(data.split.test)
     freqs = np.fft.rfftfreq(source.n_times, 1 / source.sfreq_hz)
     groups = source.table.groupby(["subject", "session", "label"])
@@ -31,13 +31,13 @@ def class_topomaps(data: EEGData) -> Topomaps:
 
 
 def _session_means(means: np.ndarray, keys: pd.MultiIndex) -> np.ndarray:
-    """Mean of each session, with every label weighing the same within it; (groups, ...) as the means of the labels."""
+    """Mean of each session (groups, ...), in which every label has the same weight; repeated for each of its labels."""
     session = keys.droplevel("label").factorize()[0]
     return np.stack([means[session == number].mean(axis=0) for number in session])
 
 
 def three_examples(data: EEGData, predictions: pd.DataFrame, family: Family) -> list[Example]:
-    """A right answer, a wrong one, and one more of another class, as generated; signals in microvolts."""
+    """Up to two right answers of different classes and a wrong one, with their signals in microvolts."""
     right = predictions[predictions["answer"] == predictions["truth"]]
     wrong = predictions[predictions["answer"] != predictions["truth"]]
     return examples_of(data, pd.concat([right.drop_duplicates("truth").head(2), wrong.head(1)]).head(3), family)

@@ -1,4 +1,4 @@
-"""Pictures of probabilities: how often the stated confidence is right, and the risk at each coverage."""
+"""Figures of probabilities: how often answers are right at the stated confidence, and the risk at each coverage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COLOURS = (BLUE, GREY, ORANGE, INK)
 
 
 def probability_panels(sets: Mapping[str, Judged], name: str) -> str:
-    """Reliability and risk-coverage side by side.
+    """Plot reliability and risk-coverage side by side.
 
     Parameters
     ----------
     sets
-        Probabilities by the name in the legend; at most four.
+        At most four sets of probabilities, by their name in the legend.
     name
         Prefix of the identifiers inside the SVG.
     """
@@ -37,7 +37,7 @@ def probability_panels(sets: Mapping[str, Judged], name: str) -> str:
         right.set(
             xlim=(0, 1.02),
             ylim=(-0.02, 1.02),
-            xlabel="coverage: share that is answered",
+            xlabel="coverage: share of items answered",
             ylabel="risk: share of errors",
         )
         for axes in (left, right):

@@ -1,4 +1,4 @@
-"""The report's section on probabilities: their scores, what calibrated them, and pictures of both."""
+"""The report's section on probabilities: their scores, their temperature, and figures of both."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
 
 NAMES = {metric.name: metric.words for metric in PROBABILITY_METRICS}
-"""Scores of probabilities, and how the report writes them."""
+"""Names of the probability scores in the report, by their name in the results."""
 
 
 @dataclass(frozen=True)
 class ProbabilityLine:
-    """One model's scores by name, and what is said of its temperature."""
+    """One model's scores, by name, and its temperature in words."""
 
     name: str
     cells: dict[str, ResultRow]
@@ -27,7 +27,7 @@ class ProbabilityLine:
 
 @dataclass(frozen=True)
 class ProbabilityTable:
-    """One task's lines, and pictures of the language models' probabilities, by the model's name."""
+    """Lines of one task, and figures of the language models' probabilities, by name of the model."""
 
     task: str
     lines: list[ProbabilityLine]
@@ -57,7 +57,7 @@ def _calibrated(row: ResultRow) -> str:
 
 
 def _picture(task: str, model: str, temperature: float | None, predictions: pd.DataFrame) -> str | None:
-    """A model's probabilities as they are, and as they were before they were calibrated."""
+    """Figure of a model's probabilities as they are and before calibration; None if there are none."""
     wanted = {"task": task, "model": model, "condition": EEG, "readout": "likelihood"}
     rows = predictions[(predictions[list(wanted)] == list(wanted.values())).all(axis=1)]
     if rows.empty or not has_probabilities(rows):

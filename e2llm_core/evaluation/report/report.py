@@ -1,4 +1,4 @@
-"""report.html: everything an evaluation found, in one file that asks nothing of the network."""
+"""report.html: all results of an evaluation in one file that makes no network requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ORDER = ("oracle", SINGLE, "probe", "baseline", "random_eeg", "session_only")
 
 @dataclass(frozen=True)
 class Headline:
-    """The main number of a task and what stands beside it."""
+    """The main number of a task, and the rows and the plot that are shown with it."""
 
     row: ResultRow
     name: str
@@ -50,19 +50,19 @@ def write_report(evaluation_dir: Path) -> Path:
     Parameters
     ----------
     evaluation_dir
-        Holds summary.json and predictions.parquet, and, where they were made, learning_curves.json,
-        topomaps.npz, examples.json with examples.npz (see `report.inputs`).
+        Folder with summary.json and predictions.parquet and, if they were made, learning_curves.json, topomaps.npz and
+        examples.json with examples.npz (see `report.inputs`).
 
     Returns
     -------
-    path of the report
+    Path of the report.
 
     Raises
     ------
     FileNotFoundError
         If the summary or the predictions are missing.
     InputError
-        If they are of another version, or of a task that this one does not know.
+        If another version wrote them, or they have results of a task that this version does not know.
     pydantic.ValidationError, ValueError
         If one of them does not follow its schema.
     """
@@ -78,10 +78,10 @@ def write_report(evaluation_dir: Path) -> Path:
 
 
 def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Values of the template."""
+    """Values for the template."""
     tasks = list(dict.fromkeys(row.task for row in summary.results))
     if unknown := [task for task in tasks if task not in TASKS]:
-        problem = f"tells of tasks that this version does not know: {', '.join(unknown)}"
+        problem = f"has results of tasks that this version does not know: {', '.join(unknown)}"
         raise InputError(str(folder / "summary.json"), problem, f"It knows {', '.join(TASKS)}.")
     curves = {stage: rows for stage, rows in read_learning_curves(folder).items() if rows}
     scalp = Topomaps.read(folder)
@@ -117,7 +117,7 @@ def _rank(row: ResultRow) -> tuple[int, int]:
 
 
 def _label(summary: Summary, row: ResultRow) -> str:
-    """Name of a row, with its readout where the same model was read in two ways."""
+    """Name of a row, with its readout if the same model was read in two ways."""
     name = display_name(row.model, row.condition)
     siblings = {
         other.readout
@@ -128,7 +128,7 @@ def _label(summary: Summary, row: ResultRow) -> str:
 
 
 def _is_model(row: ResultRow) -> bool:
-    """Whether a language model answered, and no reference."""
+    """Whether the answers are those of a language model, not of a reference."""
     return row.model == SINGLE or row.prompt is not None
 
 
@@ -249,7 +249,7 @@ def _examples(folder: Path) -> list[dict[str, Any]]:
 
 
 def _reproduce(summary: Summary) -> list[tuple[str, list[str]]]:
-    """Values that identify the run; each with every value that occurs."""
+    """Fields that identify the run, each with every value that occurs."""
     fields = {
         "split": "split",
         "split_digest": "split digest",

@@ -1,4 +1,4 @@
-"""Which rows are controls, and what a control says in words."""
+"""Which rows are controls, and the verdict on a control in words."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
 
 MEANINGS: Mapping[str, str] = {
-    "random_eeg": "noise in place of the EEG; above its null the answer would not come from the EEG",
+    "random_eeg": "noise in place of the EEG; above its null, answers do not come from the EEG",
 }
-"""What each condition that is a control shows."""
+"""What each condition that is a control shows the model, and what its score would mean."""
 
 DISPLAY_NAMES: Mapping[str, str] = {
     "e2llm": "E2-LLM",
@@ -45,7 +45,7 @@ def is_judged(name: str) -> bool:
 
 
 def meanings() -> dict[str, str]:
-    """What each control knows."""
+    """What each control is and what its score would mean, by name."""
     return dict(MEANINGS) | {name: control.meaning for name, control in controls_of_tasks().items()}
 
 
@@ -56,11 +56,11 @@ class Verdict:
     Attributes
     ----------
     at_null
-        Whether the control is where its null puts it.
+        Whether the control is at its null, that is, within the margin of its expected value.
     margin
-        What was allowed around the expected value.
+        Distance from the expected value that was allowed.
     words
-        ``at its null: yes ([0.120, 0.180], expected 0.143 ± 0.05)``.
+        The verdict in words, such as ``at its null: yes ([0.120, 0.180], expected 0.143 ± 0.05)``.
     """
 
     at_null: AtNull
@@ -69,13 +69,13 @@ class Verdict:
 
 
 def control_name(model: str, condition: str) -> str | None:
-    """Name of the control in `meanings`, or none if the row is no control."""
+    """Name of the control in `meanings`, or None if the row is not a control."""
     known = meanings()
     return next((name for name in (model, condition) if name in known), None)
 
 
 def display_name(model: str, condition: str) -> str:
-    """How a model under a condition is called in the report."""
+    """Name in the report of a model under a condition."""
     names = dict(DISPLAY_NAMES) | {name: entry.title for name, entry in BASELINES.items()}
     names |= {name: control.title for name, control in controls_of_tasks().items()}
     name = names.get(model, model)
@@ -85,9 +85,9 @@ def display_name(model: str, condition: str) -> str:
 
 
 def judge(row: ResultRow | RepeatedRow) -> Verdict:
-    """Test whether a control is equivalent to its expected value; a wide interval shows nothing.
+    """Test whether a control is equivalent to its expected value; a wide interval is inconclusive.
 
-    The interval is over subjects; that of one run whose split tests known subjects on new clips is over clips.
+    The interval is over subjects; for a single run whose split tests known subjects on new clips, it is over clips.
 
     Raises
     ------

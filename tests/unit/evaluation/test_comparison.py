@@ -190,11 +190,11 @@ def test_known_subjects_on_new_clips_are_judged_by_the_interval_over_clips(trial
     [
         (lambda t: {"split_digest": "1"}, r"^b: has another split \(1\) than a \(0\)"),
         (lambda t: {"items": t.assign(item_id="x" + t["item_id"])}, "^b: shares no item of IED with a"),
-        (lambda t: {"items": t.iloc[1:]}, "^b: has other items of IED than a: 1 are in one alone, such as 1-1"),
+        (lambda t: {"items": t.iloc[1:]}, "^b: and a have different items of IED: 1 are in only one, such as 1-1"),
         (lambda t: {"items": t.assign(label=["sad", *t["label"][1:]])}, "^b: and a differ in the truth of 1 items"),
         (lambda t: {"fold": 2}, "^b: and a have different folds: 2, None"),
         (lambda t: {"store": "null"}, r"^b: answers about another store \(null\) than a \(7\)"),
-        (lambda t: {"items": moved(t)}, "^b: and a show other samples in 1 items of IED, such as 1-2"),
+        (lambda t: {"items": moved(t)}, "^b: and a show different samples in 1 items of IED, such as 1-2"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(trials, names, change, words):
@@ -207,15 +207,13 @@ def test_runs_that_cannot_be_compared_are_refused(trials, names, change, words):
 
 def test_answers_that_are_not_there_are_refused(trials, names):
     run = evaluated(trials, names)
-    with pytest.raises(
-        InputError, match=r"has no answers of probe eeg likelihood to IED.*There is: e2llm eeg likelihood"
-    ):
+    with pytest.raises(InputError, match=r"has no answers of probe eeg likelihood to IED.*It has e2llm eeg likelihood"):
         paired([run], [run], b=OURS.model_copy(update={"model": "probe"}))
 
 
 def test_a_run_named_twice_is_refused(trials, names):
     run = evaluated(trials, names)
-    with pytest.raises(InputError, match="is of seed 0, as run"):
+    with pytest.raises(InputError, match="repeats seed 0 of run"):
         paired([run, run], [run])
 
 

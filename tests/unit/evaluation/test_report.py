@@ -186,7 +186,7 @@ def test_references_inside_pictures_exist(report):
         "1 min 15 s",
         "CB1",
         "Student's t over subjects",
-        "What is taken for what",
+        "Confusion matrices",
         "Learning curves",
         "0.238",
     ],
@@ -245,7 +245,9 @@ def test_a_task_of_another_version_is_refused_by_name(tmp_path, trials, names):
     summary = Summary.read(tmp_path / "summary.json")
     rows = [row.model_copy(update={"task": "ESS"}) for row in summary.results]
     summary.model_copy(update={"results": rows}).write(tmp_path / "summary.json")
-    with pytest.raises(InputError, match=r"summary\.json: tells of tasks .* does not know: ESS\. It knows IED, EPC"):
+    with pytest.raises(
+        InputError, match=r"summary\.json: has results of tasks .* does not know: ESS\. It knows IED, EPC"
+    ):
         write_report(tmp_path)
 
 
@@ -343,7 +345,7 @@ def test_scalp_maps_need_channels_with_a_place():
 
 
 def test_scalp_maps_refuse_a_wrong_shape():
-    with pytest.raises(ValueError, match="names ask for"):
+    with pytest.raises(ValueError, match="names imply"):
         inputs.Topomaps(np.zeros((2, 1, 3)), ("Fz", "Cz", "Pz"), ("alpha",), ("sad",), 1)
 
 

@@ -55,8 +55,8 @@ def test_a_run_with_itself_says_so(runs):
     [
         (["--metric", "kendall"], "--metric kendall: is none of IED. It has balanced_accuracy"),
         (["--task", "XYZ"], "--task XYZ: no such task. There is IED, EPC"),
-        (["--task", "EPC"], "has no e2llm on EPC"),
-        (["--model-b", "labram"], "has no labram on IED. It has e2llm, de_svm"),
+        (["--task", "EPC"], "has no results of e2llm on EPC"),
+        (["--model-b", "labram"], "has no results of labram on IED. It has e2llm, de_svm"),
     ],
 )
 def test_what_is_not_there_is_refused(runs, arguments, words):

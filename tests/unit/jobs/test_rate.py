@@ -172,7 +172,7 @@ def test_the_seed_makes_the_page(root: Path) -> None:
             "--other short: shows windows of 2 s, but ours shows windows of 4 s. Name another",
         ),
         (("ours", "--other", "elsewhere"), "--other elsewhere: uses another store: "),
-        (("ours", "--other", "parrot"), "parrot: says the same as the first system of every window."),
+        (("ours", "--other", "parrot"), "parrot: says the same as the first system about every window."),
         (("old",), "old: its spec.yaml is from another version (num_items: Extra inputs are not permitted). Evaluate"),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),
         (("--read", "a.json", "--key", "gone.json"), "gone.json: cannot be read (No such file or directory)."),
@@ -256,7 +256,7 @@ def test_results_are_shown() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"study": "other"}, "answers the page other, the key is that of study"),
+        ({"study": "other"}, "answers the page other, but the key is for study"),
         ({"rater": ""}, "is not a rater's answers (rater: "),
         ({"rater": "r2"}, "raters: r2 answers twice"),
         ({"answers": [R1["answers"][0] | {"example": "e9"}]}, "answers e9, which the page does not show"),

@@ -117,11 +117,11 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     ("settings", "words"),
     [
         ({"model": "a", "models": {"b": "b"}}, "either model or models"),
-        ({"models": {"de_svm": "b"}}, "results call something else"),
-        ({"models": {"random_eeg": "b"}}, "results call something else"),
-        ({"models": {"probe-b": "b"}}, "results call something else"),
-        ({"models": {"a/b": "b"}}, "is no name"),
-        ({"baselines": ["de_svm", "de_svm"]}, "names one twice"),
+        ({"models": {"de_svm": "b"}}, "already names something else"),
+        ({"models": {"random_eeg": "b"}}, "already names something else"),
+        ({"models": {"probe-b": "b"}}, "already names something else"),
+        ({"models": {"a/b": "b"}}, "is not a name"),
+        ({"baselines": ["de_svm", "de_svm"]}, "names one of them twice"),
         ({"baselines": ["svm"]}, "is none of de_svm, de_lr"),
         ({"controls": ["noise"]}, "is none of random_eeg"),
         ({"baselines": [], "controls": []}, "nothing is evaluated"),
@@ -157,7 +157,7 @@ def test_a_class_that_no_training_trial_has_is_named_before_anything_runs(data):
     sides = {"train": SideConfig(clips=(1, 6)), "validation": SideConfig(clips=(4,)), "test": SideConfig(clips=(2, 3))}
     split = Custom(protocol="custom", **sides, disjoint_on=("clip",))
     config = data.config.model_copy(update={"split": split})
-    with pytest.raises(InputError, match=r"data\.split \(custom\).*tests happy, of which de_svm see no training trial"):
+    with pytest.raises(InputError, match=r"data\.split \(custom\).*tests happy without any training trial for de_svm"):
         check_inputs(EvaluationPlan(data=config).inputs())
     for settings in ({"missing_labels": "accept"}, {"baselines": ()}):
         check_inputs(EvaluationPlan(data=config, **settings).inputs())
@@ -173,7 +173,7 @@ def test_a_class_that_only_the_stand_in_for_validation_has_is_named_before_anyth
     unlabelled = (trials["label"] == "sad") & (trials["subject"] == "s0")
     relabelled = SimpleNamespace(trials=trials.assign(label=trials["label"].mask(unlabelled)))
     monkeypatch.setattr("e2llm_core.evaluation.inputs.open_store", lambda place: relabelled)
-    with pytest.raises(InputError, match="tests sad, of which de_svm see no training trial"):
+    with pytest.raises(InputError, match="tests sad without any training trial for de_svm"):
         TrainedLabels("data.split", config, "de_svm").digest()
 
 

@@ -1,1 +1,1 @@
-"""Baselines: each one file, listed in `table`."""
+"""Baselines, one file each, listed in `table`."""

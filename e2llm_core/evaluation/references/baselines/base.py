@@ -1,4 +1,4 @@
-"""What a baseline is, and what a fitted one answers."""
+"""Interfaces of a baseline and of a fitted one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Fitted(ABC):
     Parameters
     ----------
     name : str
-        As results name it.
+        Name in the results.
     windows : BaselineWindows
-        What it was fitted to.
+        Windows that it was fitted to.
 
     Attributes
     ----------
     make : callable
-        What compares two windows by the difference of their features.
+        Makes the classifier that compares two windows by the difference of their features.
     """
 
     make: MakeClassifier = staticmethod(linear_svm)
@@ -43,26 +43,26 @@ class Fitted(ABC):
         """Class probabilities (windows, labels) of a side's windows, in their order."""
 
     def features(self, side: str) -> NDArray[np.float32] | None:
-        """Features (windows, d) of a side's windows, by which two are compared; None where there are none."""
+        """Features (windows, d) by which a side's windows are compared; None if there are none."""
         return None
 
     def label(self, task: str, items: Items) -> pd.DataFrame:
-        """Labels of the single windows that a task's test items show."""
+        """Label the single windows that a task's test items show."""
         answers = self.probabilities("test")[items.windows[:, 0]]
         labels, seed = self.windows.labels, self.windows.seed
         return most_probable(items.table, answers, task=task, model=self.name, labels=labels, seed=seed)
 
     def compare(self, task: str, test: Items, draw: Callable[[Windows, int, int], Items]) -> pd.DataFrame:
-        """Comparisons of the two windows of a task's test items; trained on four times as many of the other sides.
+        """Compare the two windows of each test item; each other side gets four times as many items.
 
         Parameters
         ----------
         task : str
-            Its name.
+            Name of the task.
         test : Items
-            Of the test side.
+            Items of the test side.
         draw : callable
-            Makes items of another side, by its windows, a number and a seed.
+            From the windows of another side, a number of items and a seed to items of this side.
         """
         probabilities, features, tables = [], [], []
         seed, data = self.windows.seed, self.windows.data
@@ -79,11 +79,11 @@ class Fitted(ABC):
 
 
 class Baseline(ABC):
-    """How a classifier is fitted to windows."""
+    """A classifier that can be fitted to windows."""
 
     @abstractmethod
     def check(self, n_chans: int, n_times: int, sfreq_hz: float) -> None:
-        """Raise ValueError where it cannot be fitted to windows of this size; nothing is read."""
+        """Raise ValueError if it cannot be fitted to windows of this size; no signal is read."""
 
     @abstractmethod
     def fit(self, name: str, windows: BaselineWindows, truth: NDArray[np.object_]) -> Fitted:
@@ -92,9 +92,9 @@ class Baseline(ABC):
         Parameters
         ----------
         name : str
-            As results name it.
+            Name in the results.
         windows : BaselineWindows
-            All rows.
+            Windows of all sides.
         truth : np.ndarray
-            Label of each row; those of the test side are not looked at.
+            Label of each window; those of the test side are not used.
         """

@@ -19,16 +19,16 @@ _SPATIAL_NORM, _CLASSIFIER_NORM = 1.0, 0.25
 
 
 class EEGNet(Network):
-    """Logits of windows.
+    """EEGNet, from windows to logits.
 
     Parameters
     ----------
     n_chans, n_times : int
         Size of a window.
     num_labels : int
-        Classes.
+        Number of classes.
     sfreq_hz : float
-        Sampling rate, by which the lengths of the filters are given in seconds.
+        Sampling rate in hertz, which turns the filters' lengths in seconds into samples.
     """
 
     def __init__(self, n_chans: int, n_times: int, num_labels: int, sfreq_hz: float) -> None:

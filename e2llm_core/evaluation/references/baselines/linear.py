@@ -1,4 +1,4 @@
-"""Baselines of one kind: features of windows, and a linear classifier."""
+"""Baselines that consist of window features and a linear classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from e2llm_core.evaluation.references.windows import BaselineWindows
 
 
 class FittedLinear(Fitted):
-    """A linear classifier of a kind of features."""
+    """A fitted linear classifier of one kind of features."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class FittedLinear(Fitted):
 
 @dataclass(frozen=True)
 class LinearBaseline(Baseline):
-    """Features of windows and a linear classifier, whose cost is chosen on the validation side.
+    """Window features and a linear classifier, whose cost is chosen on the validation side.
 
     Attributes
     ----------
     kind : Features
-        What is measured.
+        Kind of features to measure.
     make : callable
-        The classifier of a cost and a seed.
+        From a cost and a seed to the classifier.
     """
 
     kind: Features

@@ -1,6 +1,6 @@
-"""Baselines of one kind: a small convolutional network, trained on the signal of the windows.
+"""Baselines that consist of a small convolutional network, trained on the signal of the windows.
 
-Settings are fixed, and published with the papers of the networks; when training ends is chosen on the validation side.
+Settings are fixed, and published with the networks' papers; the validation side decides when training ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from e2llm_core.evaluation.references.windows import BaselineWindows
 from storage.windows import Windows
 
 SFREQ_HZ = 128.0
-"""Signals of higher rates are resampled to this one, as for EEGNet's paper."""
+"""Rate that signals with a higher sampling rate are resampled to, as in EEGNet's paper."""
 BATCH = 64
 MAX_EPOCHS = 40
 PATIENCE = 6
@@ -36,10 +36,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, eeg_BCT: Tensor) -> Tensor:
-        """Logits of windows."""
+        """Logits (batch, labels) of windows."""
 
     def constrain(self) -> None:
-        """Bring weights back to what their paper allows, after a step."""
+        """Apply the paper's limits on the weights, after a step."""
 
 
 Build = Callable[[int, int, int, float], Network]
@@ -52,9 +52,9 @@ class Signals:
     Parameters
     ----------
     windows : Windows
-        As the model sees them.
+        Windows as the model sees them.
     kept_bytes : int
-        Memory for those that are kept.
+        Memory in bytes for the windows that are kept.
     """
 
     def __init__(self, windows: Windows, kept_bytes: int = _KEPT_BYTES) -> None:
@@ -109,14 +109,15 @@ class FittedNetwork(Fitted):
 class NetworkBaseline(Baseline):
     """A network that is trained with Adam until the validation loss no longer falls; its best epoch is kept.
 
-    The loss is cross-entropy, classes weighted by their inverse frequency. On a CPU, a seed gives the same network.
+    The loss is cross-entropy, with classes weighted by their inverse frequency. On a CPU, the same seed gives the same
+    network.
 
     Attributes
     ----------
     build : callable
-        Makes the network.
+        Builds the network, see `Build`.
     max_epochs, patience : int
-        Epochs at most, and those without a lower validation loss after which training ends.
+        Largest number of epochs, and the number of epochs without a lower validation loss that ends training.
     """
 
     build: Build
@@ -129,7 +130,7 @@ class NetworkBaseline(Baseline):
         try:
             self.build(n_chans, -(-n_times * ratio.numerator // ratio.denominator), 2, sfreq_hz * float(ratio))
         except RuntimeError as error:
-            raise ValueError(f"{n_times / sfreq_hz:g} s are shorter than the network's filters and pools") from error
+            raise ValueError(f"{n_times / sfreq_hz:g} s is shorter than the network's filters and pools") from error
 
     def fit(self, name: str, windows: BaselineWindows, truth: NDArray[np.object_]) -> FittedNetwork:
         """Train on the training rows; the validation rows choose the epoch."""
@@ -168,17 +169,17 @@ class NetworkBaseline(Baseline):
 
 
 def _ratio(sfreq_hz: float) -> Fraction:
-    """By which a sampling rate is multiplied, to be `SFREQ_HZ` where it is higher."""
+    """Factor that brings a higher sampling rate down to `SFREQ_HZ`; 1 for a lower one."""
     return Fraction(min(SFREQ_HZ / sfreq_hz, 1.0)).limit_denominator(1000)
 
 
 def _batches(order: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
-    """Batches of nearly one size: batch normalisation cannot take a single window."""
+    """Batches of nearly equal size: batch normalisation cannot take a single window."""
     return np.array_split(order, max(1, round(len(order) / BATCH)))
 
 
 def _balanced(targets: Tensor, num_labels: int) -> Tensor:
-    """Weight of each class: the inverse of its frequency, 0 without training rows."""
+    """Weight of each class: the inverse of its frequency, or 0 for a class without training rows."""
     counts = torch.bincount(targets, minlength=num_labels).float()
     return torch.where(counts > 0, len(targets) / (counts.clamp(min=1) * (counts > 0).sum()), 0.0)
 

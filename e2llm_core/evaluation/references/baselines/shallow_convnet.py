@@ -2,7 +2,7 @@
 
 Schirrmeister, Springenberg, Fiederer, Glasstetter, Eggensperger, Tangermann, Hutter, Burgard and Ball (2017), Deep
 learning with convolutional neural networks for EEG decoding and visualization, Human Brain Mapping 38, 5391-5420. The
-paper's filters and pools of 25, 75 and 15 samples at 250 Hz, in seconds.
+paper's filters, pools and strides of 25, 75 and 15 samples at 250 Hz are given here in seconds.
 """
 
 import torch
@@ -17,16 +17,16 @@ _SMALLEST = 1e-6
 
 
 class ShallowConvNet(Network):
-    """Logits of windows.
+    """The shallow ConvNet, from windows to logits.
 
     Parameters
     ----------
     n_chans, n_times : int
         Size of a window.
     num_labels : int
-        Classes.
+        Number of classes.
     sfreq_hz : float
-        Sampling rate, by which the lengths of filters and pools are given in seconds.
+        Sampling rate in hertz, which turns the lengths of filters and pools in seconds into samples.
     """
 
     def __init__(self, n_chans: int, n_times: int, num_labels: int, sfreq_hz: float) -> None:

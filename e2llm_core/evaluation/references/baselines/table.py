@@ -1,6 +1,6 @@
-"""The baselines that there are. Light to import: what one computes with is imported when it is fitted.
+"""Registry of baselines. Light to import: the packages that a baseline computes with are imported by `load`.
 
-A new baseline is a file of this folder with a `BASELINE`, and a line here.
+A new baseline is a file in this folder that defines `BASELINE`, and a line here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class BaselineEntry:
     Attributes
     ----------
     name : str
-        In specs and results, and of its file.
+        Name in specs and results, and of the baseline's file.
     title : str
-        As the report writes it.
+        Name in the report.
     """
 
     name: str
     title: str
 
     def load(self) -> Baseline:
-        """Import it."""
+        """Import the baseline."""
         module = import_module(f"e2llm_core.evaluation.references.baselines.{self.name}")
         return cast("Baseline", module.BASELINE)
 
@@ -48,4 +48,4 @@ BASELINES: dict[str, BaselineEntry] = {
 """Baselines by name."""
 
 DEFAULT_BASELINES = ("de_svm",)
-"""What stands beside a model where a spec names none."""
+"""Baselines of a spec that names none."""

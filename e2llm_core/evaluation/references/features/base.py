@@ -1,4 +1,4 @@
-"""What every kind of features knows: how it is measured, adapted to a session, and placed in a fold."""
+"""Interface of a kind of features: how it is measured, adapted to a session, and placed in a fold."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Features(ABC):
     Attributes
     ----------
     name : str
-        Of the kind.
+        Name of the kind.
     version : int
-        Raised whenever a value changes: what was kept of an older one is then measured again.
+        Increased whenever a value changes, so that kept features of an older version are measured again.
     """
 
     name: ClassVar[str]
@@ -28,23 +28,23 @@ class Features(ABC):
 
     @abstractmethod
     def measure(self, eeg_uv: NDArray[np.floating], sfreq_hz: float) -> NDArray[np.float32]:
-        """Features (batch, d) of windows (batch, n_chans, n_times) in microvolts, each by itself.
+        """Features (batch, d) of windows (batch, n_chans, n_times) in microvolts, each window by itself.
 
         Raises
         ------
         ValueError
-            Where the windows are too short or the sampling rate too low.
+            If the windows are too short or the sampling rate is too low.
         """
 
     def adapt(
         self, features: NDArray[np.float32], groups: NDArray, rule: Adaptation, order: ArrayLike
     ) -> NDArray[np.float32]:
-        """Remove what differs between sessions, without labels, by a rule: z-scores, where nothing else is said.
+        """Remove differences between sessions by a rule, without labels; z-scores unless a kind overrides it.
 
-        Parameters are those of `differential_entropy.adapt`.
+        The parameters are those of `differential_entropy.adapt`.
         """
         return adapt(features, groups, rule, order)
 
     def in_fold(self, features: NDArray[np.float32], train: NDArray[np.bool_], rule: Adaptation) -> NDArray[np.float32]:
-        """Place adapted features relative to the training rows of a fold; most kinds have nothing to do."""
+        """Place adapted features relative to the training rows of a fold; most kinds return them unchanged."""
         return features

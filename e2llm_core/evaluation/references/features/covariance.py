@@ -31,7 +31,7 @@ def shrunk(covariance_BCC: NDArray[np.floating], num_samples: float) -> NDArray[
     covariance_BCC
         Empirical covariances, in square microvolts.
     num_samples
-        Independent samples that each is made of.
+        Number of independent samples that each covariance is estimated from.
 
     References
     ----------
@@ -57,9 +57,9 @@ def band_covariances(eeg_uv: NDArray[np.floating], sfreq_hz: float) -> NDArray[n
     Parameters
     ----------
     eeg_uv
-        (B, n_chans, n_times), microvolts.
+        Windows (B, n_chans, n_times) in microvolts.
     sfreq_hz
-        Sampling rate.
+        Sampling rate in hertz.
 
     Raises
     ------
@@ -82,11 +82,11 @@ def band_covariances(eeg_uv: NDArray[np.floating], sfreq_hz: float) -> NDArray[n
 
 
 class BandCovariances(Features):
-    """Shrunk covariances of five bands; a session's are moved to the identity, then mapped to the tangent space.
+    """Shrunk covariances of five bands, re-centred on the identity in each session and mapped to the tangent space.
 
     Under ``transductive-unlabelled`` each matrix C becomes M^-1/2 C M^-1/2 with the Riemannian mean M of its session,
-    under ``causal`` with the mean of what the session has shown so far. The tangent space is taken at the mean of the
-    training matrices; where every session's mean is the identity, that is the identity, whatever the fold.
+    under ``causal`` with the mean of the session's matrices so far. The tangent space is taken at the mean of the
+    training matrices; if every session's mean is the identity, so is this one, whatever the fold.
 
     References
     ----------
@@ -119,7 +119,7 @@ class BandCovariances(Features):
         return adapted
 
     def in_fold(self, features: NDArray[np.float32], train: NDArray[np.bool_], rule: Adaptation) -> NDArray[np.float32]:
-        """Tangent vectors (n, K * D) at the mean of the training matrices, of at most 1,000, evenly spread."""
+        """Tangent vectors (n, K * D) at the mean of at most 1,000 training matrices, evenly spread."""
         if rule == "transductive-unlabelled":
             return features
         fitted = np.flatnonzero(train)
@@ -152,7 +152,7 @@ def _bands(features: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.fl
 
 
 def _recentred_in_time(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each matrix seen from the mean of those up to and including it, which moves along geodesics."""
+    """Re-centre each matrix by the mean of all up to and including it; this mean is updated along geodesics."""
     recentred, mean = np.empty_like(matrices), matrices[0]
     for number, matrix in enumerate(matrices):
         if number:

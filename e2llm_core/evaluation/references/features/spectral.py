@@ -15,7 +15,7 @@ class DifferentialEntropy(Features):
     name = "differential_entropy"
 
     def measure(self, eeg_uv: NDArray[np.floating], sfreq_hz: float) -> NDArray[np.float32]:
-        """Nats (batch, n_chans * 5)."""
+        """Differential entropy (batch, n_chans * 5) in nats."""
         return differential_entropy(eeg_uv, sfreq_hz)
 
 
@@ -23,13 +23,13 @@ class RelativePower(Features):
     """Log of each band's share of its channel's power.
 
     The log of the power itself is differential entropy up to a factor and a constant: after z-scores, a linear
-    classifier cannot tell the two apart. A share knows nothing of a window's amplitude.
+    classifier cannot tell the two apart. A share does not depend on a window's amplitude.
     """
 
     name = "relative_power"
 
     def measure(self, eeg_uv: NDArray[np.floating], sfreq_hz: float) -> NDArray[np.float32]:
-        """Log shares (batch, n_chans * 5)."""
+        """Logs of the shares (batch, n_chans * 5)."""
         power = np.maximum(band_power(eeg_uv, sfreq_hz), _FLOOR_UV2)
         shares = np.log(power / power.sum(axis=-1, keepdims=True))
         return np.asarray(shares, dtype=np.float32).reshape(len(eeg_uv), -1)
