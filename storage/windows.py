@@ -1,6 +1,6 @@
 """Windows of any length, stride, channel subset and normalisation, computed from trials at read time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -168,7 +168,12 @@ class Windows:
         """All windows, one row each: for evaluation-sized sets."""
         return self.describe(np.arange(len(self)))
 
-    def read(self, indices: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        out: np.ndarray | None = None,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Read windows.
 
         Parameters
@@ -177,6 +182,9 @@ class Windows:
             Window numbers.
         out : np.ndarray, optional
             float32 (batch, n_chans, n_times) to write into; a new one when None.
+        change : callable, optional
+            From the samples in µV to others of the same shape, which are then normalised; a session's own statistics
+            stay those of what is stored.
 
         Returns
         -------
@@ -195,6 +203,8 @@ class Windows:
             return out
         names = self._recording_names[self._recording_codes[rows]].tolist()
         self._reader.read(names, starts, out)
+        if change is not None:
+            out[:] = change(out)
         if self.config.normalisation != "none":
             out[:] = self._normaliser(out, rows, starts + self.n_times)
         return out

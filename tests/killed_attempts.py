@@ -13,7 +13,7 @@ import pandas as pd
 from cluster.batch import scoring
 from e2llm_core.evaluation import answers, run
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.items import Request
+from e2llm_core.evaluation.items import Forced, Request
 from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.inference.predictor import Generated
 from e2llm_core.tasks.question import Question
@@ -66,7 +66,13 @@ class FakeClient:
             drawn = self._random(name, request).choice([*question.options, None], len(request.items))
             yield [Generated(f"<think>{_THOUGHT}</think>{answer}", answer) for answer in drawn]
 
-    def _random(self, name: str, request: Request) -> np.random.Generator:
+    def forced(self, name: str, question: Question, requests: Sequence[Forced]) -> Iterator[np.ndarray]:
+        """Random likelihoods."""
+        for request in requests:
+            shape = (len(request.items), len(request.continuations[0]))
+            yield self._random(name, request).random(shape).astype(np.float32)
+
+    def _random(self, name: str, request: Request | Forced) -> np.random.Generator:
         with self._log.open("a") as log:
             log.write(f"{name} {request.items[0]}\n")
         self._death.event()

@@ -16,7 +16,7 @@ from cluster.resources import Resources
 from e2llm_core.evaluation.config import EvaluationPlan
 
 if TYPE_CHECKING:
-    from e2llm_core.evaluation.items import Request
+    from e2llm_core.evaluation.items import Forced, Request
     from e2llm_core.inference.predictor import Generated
     from e2llm_core.tasks.question import Question
 
@@ -47,6 +47,10 @@ class Replica:
         """Generated answers, one per item."""
         return self._answerer.generate(question, request)
 
+    def forced(self, question: "Question", request: "Forced") -> np.ndarray:
+        """Negative log-likelihoods (items, continuations) after each item's prefix, in nats."""
+        return self._answerer.forced(question, request)
+
 
 class ServeClient:
     """Asks the deployment, request by request, spread over its replicas: an `e2llm_core.evaluation.answers.Client`.
@@ -69,6 +73,10 @@ class ServeClient:
     def generate(self, name: str, question: "Question", requests: "Sequence[Request]") -> "Iterator[list[Generated]]":
         """Yield the generated answers of each request."""
         return gather_responses(name, self._handle.generate, question, requests, self._in_flight)
+
+    def forced(self, name: str, question: "Question", requests: "Sequence[Forced]") -> Iterator[np.ndarray]:
+        """Yield the negative log-likelihoods of each request."""
+        return gather_responses(name, self._handle.forced, question, requests, self._in_flight)
 
 
 @contextmanager

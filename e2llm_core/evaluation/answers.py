@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from e2llm_core.evaluation.config import SINGLE, EvaluationPlan
-from e2llm_core.evaluation.items import Noise, Request, requests_of
+from e2llm_core.evaluation.faithfulness.edits import edited
+from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
 from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
 from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
@@ -38,7 +40,11 @@ class Client(Protocol):
     def generate(self, name: str, question: Question, requests: Sequence[Request]) -> Iterator[list[Generated]]:
         """Yield the generated answers of each request, one per item."""
 
+    def forced(self, name: str, question: Question, requests: Sequence[Forced]) -> Iterator[np.ndarray]:
+        """Yield the negative log-likelihoods (items, continuations) of each request, in nats."""
 
+
+Asked = TypeVar("Asked", Request, Forced)
 Deploy = Callable[[EvaluationPlan], AbstractContextManager[Client]]
 """From a plan with one model to a context manager that hosts this model inside its block."""
 
@@ -67,11 +73,20 @@ class ItemAnswerer:
         """Generated answers, one per item."""
         return self._predictor.generate(question, self._segments(request))
 
+    def forced(self, question: Question, request: Forced) -> np.ndarray:
+        """Negative log-likelihoods (items, continuations) after each item's prefix, in nats."""
+        segments = self._segments(request.request)
+        return self._predictor.forced_nll(question, segments, request.prefixes, request.continuations)
+
     def _segments(self, request: Request) -> np.ndarray:
         """float32 (items, segments, n_chans, n_times)."""
         if request.condition == RANDOM_EEG:
             return self._noise.segments(request)
-        read = self._source.read(request.windows.ravel())
+        numbers, change = request.windows.ravel(), None
+        if request.edits:
+            edits = [edit for edit in request.edits for _ in range(request.windows.shape[1])]
+            change = partial(edited, edits=edits, channels=self._source.channels, sfreq_hz=self._source.sfreq_hz)
+        read = self._source.read(numbers, change=change)
         return read.reshape(*request.windows.shape, *read.shape[1:])
 
 
@@ -161,6 +176,20 @@ class KeptAnswers:
             seed=seed,
         )
 
+    def contents(
+        self,
+        asked: Mapping[str, Asked],
+        answer: Callable[[Client, list[Asked]], Iterator[bytes]],
+        deploy: Callable[[], AbstractContextManager[Client]],
+    ) -> list[bytes]:
+        """What is kept of some requests, by the names of their parts; those that are not there are asked first."""
+        missing = {name: request for name, request in asked.items() if name not in self._parts}
+        if missing:
+            with deploy() as client:
+                for name, content in zip(missing, answer(client, list(missing.values())), strict=True):
+                    self._parts.write(name, content)
+        return [self._parts.read(name) for name in asked]
+
     def reference(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Predictions of a reference or a control; `make` is called only if they are not saved."""
         key = f"{name}.parquet"
@@ -179,7 +208,7 @@ def discard_answers(run: str | Path) -> None:
 
 def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[str, str]:
     """Digests of all that answers and references depend on: the settings, and the content of model and store."""
-    settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed"})
+    settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed", "faithfulness"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
     settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}
     damage = f" without {damage_digest(data.store)}" if plan.data.windows.damaged == "skip" else ""

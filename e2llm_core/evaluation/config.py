@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2llm_core.evaluation.faithfulness.settings import FaithfulnessSettings
 from e2llm_core.evaluation.inputs import Heads, TrainedLabels
 from e2llm_core.evaluation.references.baselines.table import BASELINES, DEFAULT_BASELINES
 from e2llm_core.evaluation.references.fitted_controls import PERMUTED_LABELS
@@ -58,6 +59,9 @@ class EvaluationPlan(Plan):
     primary: PrimaryEndpoint = Field(default_factory=PrimaryEndpoint)
     num_pairs: int = Field(
         600, ge=10, description="number of items of a task that draws them, such as pairs of test windows"
+    )
+    faithfulness: FaithfulnessSettings = Field(
+        default_factory=FaithfulnessSettings, description="size of the checks of rationales that make claims"
     )
     baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, description="baselines to fit to the same windows")
     controls: tuple[ControlName, ...] | None = Field(

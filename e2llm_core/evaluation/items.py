@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from e2llm_core.evaluation.faithfulness.edits import BandEdit
 from e2llm_core.tasks.items import Condition, Items
 from storage.windows import Windows
 
@@ -23,11 +24,38 @@ class Request:
         int64 (items,): numbers within the task.
     windows : np.ndarray
         int64 (items, segments): numbers of the windows that each item shows.
+    edits : tuple of BandEdit or None
+        What is changed in each item's signals before they are normalised; empty where all stay as they are.
     """
 
     condition: Condition
     items: np.ndarray
     windows: np.ndarray
+    edits: tuple[BandEdit | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Items of which the model is made to have said something already, and what may follow it.
+
+    Attributes
+    ----------
+    request : Request
+        The items.
+    prefixes : tuple of str
+        The beginning of each item's answer, as the model would have generated it.
+    continuations : tuple of tuple of str
+        What is scored after each prefix; equally many of every item.
+    """
+
+    request: Request
+    prefixes: tuple[str, ...]
+    continuations: tuple[tuple[str, ...], ...]
+
+    @property
+    def items(self) -> np.ndarray:
+        """int64 (items,): numbers within the task."""
+        return self.request.items
 
 
 def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:

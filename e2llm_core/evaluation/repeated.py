@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from e2llm_core.evaluation.faithfulness import BOUNDS, CLAIM_ACCURACY
+from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS
 from e2llm_core.evaluation.scores import METRIC_BOUNDS
@@ -26,7 +26,11 @@ SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split
 
 _ONE_FOLD = -1
 
-_BOUNDS = {**METRIC_BOUNDS, **{metric.name: metric.bounds for metric in PROBABILITY_METRICS}, CLAIM_ACCURACY: BOUNDS}
+_BOUNDS = {
+    **METRIC_BOUNDS,
+    **{metric.name: metric.bounds for metric in PROBABILITY_METRICS},
+    **{check.name: check.bounds for check in CHECKS.values()},
+}
 
 
 class RepeatedRow(BaseModel):

@@ -11,9 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from e2llm_core.claims.measures import QuantityScaler
+from e2llm_core.evaluation import answers
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
 from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
-from e2llm_core.evaluation.faithfulness import claim_accuracy
+from e2llm_core.evaluation.faithfulness.asking import Host, KeptAsking, hosted_once
+from e2llm_core.evaluation.faithfulness.checks import checks
+from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
 from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
@@ -36,6 +40,8 @@ from e2llm_core.evaluation.summary import (
 from e2llm_core.model.calibration import read_calibration
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
+from e2llm_core.stages.probe import load_scaler
+from e2llm_core.tasks.dialogue import conclusion
 from e2llm_core.tasks.items import EEG, Items
 from e2llm_core.tasks.registry import TASKS, tasks_named
 from e2llm_core.tasks.task import Task
@@ -60,10 +66,10 @@ class Evaluation:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Record a step's wall time in seconds, of this attempt alone."""
+        """Add to a step's wall time in seconds, of this attempt alone."""
         started = time.monotonic()
         yield
-        self.wall_seconds[step] = round(time.monotonic() - started, 2)
+        self.wall_seconds[step] = round(self.wall_seconds.get(step, 0.0) + time.monotonic() - started, 2)
 
     @cached_property
     def models(self) -> list[EvaluatedModel]:
@@ -178,9 +184,14 @@ def _evaluate(
     items = {task: task.items(source, plan.num_pairs, plan.seed) for task in evaluation.tasks}
     references = {task: task.references(inputs, items[task]) for task in items}  # a split may be refused here
     fitted = {task: _fitted_controls(plan, task, items[task], inputs) for task in items}  # and here
-    with evaluation.timed("model"):
-        for model in evaluation.speakers.values():
-            _ask(evaluation, model, items, run, deploy)
+    for model in evaluation.speakers.values():
+        scaler = load_scaler(model.folder, data.quantities)  # one of another version is refused here
+        with hosted_once(partial(deploy, plan.of(model.place))) as host:
+            with evaluation.timed("model"):
+                kept = _ask(evaluation, model, items, run, host)
+            with evaluation.timed("faithfulness"):
+                for task in [task for task in items if task.speaks_of_claims]:
+                    _check(evaluation, task, items[task], model, scaler, kept, host)
     with evaluation.timed("references"):
         print("[evaluate] baselines and controls", flush=True)
         everything = made_from(plan, data, " ".join(model.digest for model in evaluation.models))
@@ -188,9 +199,6 @@ def _evaluate(
         for task, made in references.items():
             for name, make in made.items():
                 evaluation.add(kept.reference(f"{task.name}/{name}", make))
-            if task.speaks_of_claims:
-                for model in evaluation.speakers.values():
-                    _add_claims(evaluation, task, items[task], model)
         for task, asked in items.items():
             for name, (rows, expected) in control_predictions(data, task, asked, plan.seed).items():
                 if plan.runs(name):
@@ -209,9 +217,9 @@ def _evaluate(
 
 
 def _ask(
-    evaluation: Evaluation, model: EvaluatedModel, items: dict[Task, Items], run: str | Path, deploy: Deploy
-) -> None:
-    """Obtain a model's answers to all items, and score them."""
+    evaluation: Evaluation, model: EvaluatedModel, items: dict[Task, Items], run: str | Path, host: Host
+) -> KeptAnswers:
+    """Obtain a model's answers to all items, and score them; returns what keeps the answers."""
     plan, data = evaluation.plan, evaluation.data
     if not model.alone:
         print(f"[evaluate] model {model.name}", flush=True)
@@ -220,9 +228,10 @@ def _ask(
         conditions = [shown for shown in task.conditions if shown == EEG or plan.runs(shown)]
         sets += answer_sets(task, asked, data.labels, conditions)
     kept = KeptAnswers(run, made_from(plan, data, model.digest), model.name)
-    kept.ask(sets, partial(deploy, plan.of(model.place)))
+    kept.ask(sets, host)
     for one in sets:
         evaluation.add(kept.rows(one, plan.seed))
+    return kept
 
 
 def _fitted_controls(
@@ -267,14 +276,30 @@ def control_predictions(
     return found
 
 
-def _add_claims(evaluation: Evaluation, task: Task, items: Items, model: EvaluatedModel) -> None:
-    data = evaluation.data
-    measured = MeasuredWindows(data.measured(data.split.test))
-    deviations = measured(items.windows[:, 0])
-    rows, provenance = _generated(evaluation, task, model), evaluation.provenance(model)
-    row, of_subjects = claim_accuracy(rows, measured.measures.quantities, deviations, provenance)
-    evaluation.results.append(row)
-    evaluation.per_subject += of_subjects
+def _check(
+    evaluation: Evaluation,
+    task: Task,
+    items: Items,
+    model: EvaluatedModel,
+    scaler: QuantityScaler,
+    kept: KeptAnswers,
+    host: Host,
+) -> None:
+    """Check what a model said of the windows of a task."""
+    plan, data = evaluation.plan, evaluation.data
+    measured, windows = MeasuredWindows(data.measured(data.split.test)), items.windows[:, 0]
+    spoken = Spoken(
+        _generated(evaluation, task, model),
+        windows,
+        measured.measures.quantities,
+        scaler.standardise(measured(windows)),
+        evaluation.provenance(model),
+    )
+    asking = KeptAsking(kept, task.name, task.question(data.labels), host, answers.ITEMS_PER_REQUEST)
+    found = checks(spoken, measured, scaler, data, asking, model.family, conclusion, plan.faithfulness, plan.seed)
+    for number in found:
+        evaluation.results.append(number.row)
+        evaluation.per_subject += number.of_subjects
 
 
 def _generated(evaluation: Evaluation, task: Task, model: EvaluatedModel) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Questions in, answers out: one predictor behind Ray Serve, Ray Data and the single-file command."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from e2llm_core.llm.supervision import IGNORED
 from e2llm_core.model.calibration import read_calibration, tempered
 from e2llm_core.model.model_io import local_folder
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
@@ -78,7 +81,8 @@ class Predictor:
         Arguments as in `likelihood`.
         """
         prompt = self.processor.build_prompt(question.messages(), enable_thinking=False)
-        targets = [self.processor.build_target(option, None, True) for option in question.options]
+        texts = [self.processor.build_target(option, None, True) for option in question.options]
+        targets = [self._ids(text) for text in texts]
         rows = []
         for part in self._parts(segments):
             inputs = self.processor([prompt] * len(part), segments=list(torch.from_numpy(part)))
@@ -88,9 +92,68 @@ class Predictor:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            nll = [self._target_nll(target, read.logits, read.past_key_values) for target in targets]
+            nll = [self._following_nll([ids] * len(part), read.logits, read.past_key_values) for ids in targets]
             rows.append(torch.stack(nll, dim=1).cpu().numpy())
         return np.concatenate(rows)
+
+    @torch.no_grad()
+    def forced_nll(
+        self,
+        question: Question,
+        segments: np.ndarray,
+        prefixes: Sequence[str],
+        continuations: Sequence[Sequence[str]],
+    ) -> np.ndarray:
+        """Negative log-likelihood of continuations where the answer has already begun, in nats.
+
+        Items whose prefixes have equally many tokens are read together, without padding.
+
+        Parameters
+        ----------
+        question : Question
+            Asked about every item.
+        segments : np.ndarray
+            float32 (items, num_segments, n_chans, n_times).
+        prefixes : sequence of str
+            What each item's answer begins with, rationale form included; may be empty.
+        continuations : sequence of sequence of str
+            What is scored after each prefix, equally many of every item. None is a part of the prefix's last token.
+
+        Returns
+        -------
+        np.ndarray
+            float32 (items, continuations).
+
+        Raises
+        ------
+        ValueError
+            When a continuation and its prefix share a token.
+        """
+        prompt = self.processor.build_prompt(question.messages())
+        starts = [self._ids(prefix) for prefix in prefixes]
+        targets = [
+            [self._ids_after(prefix, text) for text in texts]
+            for prefix, texts in zip(prefixes, continuations, strict=True)
+        ]
+        found = np.empty((len(targets), len(targets[0]) if targets else 0), dtype=np.float32)
+        alike: dict[int, list[int]] = defaultdict(list)
+        for item, ids in enumerate(starts):
+            alike[len(ids)].append(item)
+        for items in (
+            group[at : at + self.batch] for group in alike.values() for at in range(0, len(group), self.batch)
+        ):
+            part = segments[items]
+            shown = self.processor(
+                [prompt] * len(items), [prefixes[item] for item in items], list(torch.from_numpy(part))
+            )
+            read = self.model(
+                shown["input_ids"].to(self.device), eeg_features=self._features(part), use_cache=True, logits_to_keep=1
+            )
+            for place in range(found.shape[1]):
+                ids = [targets[item][place] for item in items]
+                nll = self._following_nll(ids, read.logits, read.past_key_values)
+                found[items, place] = nll.cpu().numpy()
+        return found
 
     @torch.no_grad()
     def generate(self, question: Question, segments: np.ndarray) -> list[Generated]:
@@ -117,14 +180,29 @@ class Predictor:
         flat = torch.from_numpy(part.reshape(-1, *part.shape[2:])).to(self.device)
         return self.model.tower(flat)
 
-    def _target_nll(self, target: str, logits: Tensor, cache: Cache) -> Tensor:
-        """Negative log-likelihood (items,) of one continuation of prompts that were read into `cache`."""
-        ids = torch.tensor(self.processor.tokenizer.encode(target, add_special_tokens=False), device=self.device)
-        rows = ids.expand(len(logits), -1)
+    def _ids(self, text: str) -> list[int]:
+        return list(self.processor.tokenizer.encode(text, add_special_tokens=False))
+
+    def _ids_after(self, prefix: str, text: str) -> list[int]:
+        """Token ids of a text that follows another one."""
+        before, ids = self._ids(prefix), self._ids(text)
+        if self._ids(prefix + text) != before + ids:
+            raise ValueError(f"continuation {text!r}: shares a token with {prefix[-40:]!r}. Cut the text elsewhere")
+        return ids
+
+    def _following_nll(self, targets: Sequence[list[int]], logits: Tensor, cache: Cache) -> Tensor:
+        """Negative log-likelihood (items,) of one continuation each of prompts that were read into `cache`."""
+        longest = max(map(len, targets))
+        padded = [ids + [IGNORED] * (longest - len(ids)) for ids in targets]
+        labels = torch.tensor(padded, device=self.device)
+        rows = labels.masked_fill(labels == IGNORED, self.processor.pad_token_id)
         output = self.model(inputs_embeds=self.model.embed(rows), past_key_values=cache, use_cache=True)
-        cache.crop(-len(ids))
+        cache.crop(-longest)
         predicted = torch.cat([logits, output.logits[:, :-1]], dim=1).float()
-        return torch.nn.functional.cross_entropy(predicted.transpose(1, 2), rows, reduction="none").sum(dim=1)
+        nll = torch.nn.functional.cross_entropy(
+            predicted.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED
+        )
+        return nll.sum(dim=1)
 
     def _read(self, text: str, question: Question) -> Generated:
         _, answer = self.processor.split_answer(text)

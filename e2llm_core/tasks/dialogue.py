@@ -115,4 +115,9 @@ class CorpusForm(DialogueForm):
 
 def rationale(claims: Sequence[Claim], label: str) -> str:
     """Chain of thought about one segment: signal claims, then what they point to."""
-    return " ".join([*(claim.sentence() for claim in claims), f"This points to {label}."])
+    return " ".join([*(claim.sentence() for claim in claims), conclusion(label)])
+
+
+def conclusion(label: str) -> str:
+    """The last sentence of a rationale about one segment."""
+    return f"This points to {label}."

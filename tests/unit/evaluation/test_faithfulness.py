@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, Statements
 from e2llm_core.claims.kind import Quantity
-from e2llm_core.evaluation.faithfulness import claim_accuracy, shares_that_hold
+from e2llm_core.evaluation.faithfulness.accuracy import claim_accuracy, shares_that_hold
 from e2llm_core.evaluation.summary import Provenance
 
 BANDS = ("delta", "alpha", "beta")

@@ -5,15 +5,10 @@ import pandas as pd
 
 from e2llm_core.claims.claims import Statements, statements_in
 from e2llm_core.claims.kind import Quantity
-from e2llm_core.evaluation.intervals import subject_interval
+from e2llm_core.evaluation.faithfulness.metrics import CLAIM_ACCURACY
+from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of
 from e2llm_core.evaluation.predictions import KEYS
-from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
-
-CLAIM_ACCURACY = "claim_accuracy"
-"""Name of the metric."""
-
-BOUNDS = (0.0, 1.0)
-"""Smallest and largest possible value."""
+from e2llm_core.evaluation.summary import Provenance
 
 _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
 """Columns that the null's windows share with the rationale's own; the first choice that has another window is used."""
@@ -24,7 +19,7 @@ def claim_accuracy(
     quantities: tuple[Quantity, ...],
     deviations: np.ndarray,
     provenance: Provenance,
-) -> tuple[ResultRow, list[SubjectScore]]:
+) -> Number:
     """Claim accuracy of generated answers: the mean over all rationales of the share of statements that hold.
 
     A sentence about the signal that has neither form, or names a band or region that was not measured, does not hold.
@@ -48,37 +43,15 @@ def claim_accuracy(
 
     Returns
     -------
-    ResultRow
-        `n` is the number of answers; `chance` is null if there is only one window.
-    list of SubjectScore
-        Claim accuracy of each subject.
+    Number
+        Its `n` is the number of answers; `chance` is null if there is only one window.
     """
     statements = [statements_in(text or "") for text in predictions["text"]]
     own, other = shares_that_hold(statements, quantities, deviations, predictions)
-    subjects = pd.Series(own).groupby(predictions["subject"].to_numpy())
-    by_subject = subjects.mean()
-    value = float(own.mean())
-    interval = subject_interval(by_subject.to_numpy(), centre=value, bounds=BOUNDS)
-    finite = [None if np.isnan(end) else float(end) for end in (interval.low, interval.high)]
+    chance = None if np.isnan(other).all() else float(np.nanmean(other))
     keys = {key: predictions[key].iloc[0] for key in KEYS}
-    scores = [
-        SubjectScore(**keys, metric=CLAIM_ACCURACY, subject=str(subject), value=float(mean), n=int(number))
-        for (subject, mean), number in zip(by_subject.items(), subjects.size(), strict=True)
-    ]
-    row = ResultRow(
-        **keys,
-        metric=CLAIM_ACCURACY,
-        value=value,
-        ci_low=finite[0],
-        ci_high=finite[1],
-        chance=None if np.isnan(other).all() else float(np.nanmean(other)),
-        n=len(own),
-        n_subjects=len(by_subject),
-        ci_method=interval.method,
-        primary=False,
-        **provenance.model_dump(),
-    )
-    return row, scores
+    (number,) = mean_of(CLAIM_ACCURACY, own, predictions["subject"].to_numpy(), keys, provenance, chance)
+    return number
 
 
 def shares_that_hold(
