@@ -15,6 +15,7 @@ from e2llm_core.evaluation.metrics import Answers, TableMetric
 from e2llm_core.evaluation.predictions import read_predictions
 from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.report import eeg_figures, figures
+from e2llm_core.evaluation.report.faithfulness_section import APART, faithfulness_tables
 from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
 from e2llm_core.evaluation.report.probability_section import NAMES, probability_tables
 from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, is_judged, judge, meanings
@@ -30,6 +31,8 @@ METHOD_WORDS = {
     "subject_bootstrap": "subject-clustered bootstrap, expanded percentiles",
     "none": "no interval, one subject only",
 }
+_APART = {*NAMES, *APART}
+"""Numbers that have sections of their own."""
 _ORDER = ("oracle", SINGLE, "probe", "baseline", "random_eeg", "session_only")
 
 
@@ -91,9 +94,10 @@ def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[
         "titles": {task: f"{task}: {TASKS[task].title}" for task in tasks},
         "headline_metrics": {task: TASKS[task].metrics[0].words for task in tasks},
         "headlines": [line for task in tasks if (line := _headline(summary, task))],
-        "metrics": list(dict.fromkeys(row.metric for row in summary.results if row.metric not in NAMES)),
+        "metrics": list(dict.fromkeys(row.metric for row in summary.results if row.metric not in _APART)),
         "probabilities": probability_tables(summary, predictions),
         "probability_names": NAMES,
+        "faithfulness": faithfulness_tables(summary),
         "num_clips": sorted({row.n_clips for row in summary.results if row.clip_ci_low is not None and row.n_clips}),
         "table": _table(summary),
         "controls": _controls(summary),
@@ -170,7 +174,7 @@ def _table(summary: Summary) -> list[dict[str, Any]]:
     """One line per set of answers, one cell per metric."""
     lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for row in summary.results:
-        if row.metric in NAMES:
+        if row.metric in _APART:
             continue
         key = (row.task, row.model, row.condition, row.readout)
         line = lines.setdefault(key, {"first": row, "name": display_name(row.model, row.condition), "cells": {}})

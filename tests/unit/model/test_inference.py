@@ -40,6 +40,41 @@ def test_likelihoods_from_a_shared_prefix_equal_those_of_whole_rows(predictor, q
     np.testing.assert_allclose(predictor.likelihood(question, given), expected, atol=2e-5)
 
 
+def test_forced_continuations_score_as_teacher_forced_rows_do(predictor):
+    given, processor = segments(predictor, 5, 1), predictor.processor
+    prefixes = [
+        "<think>\nno\n</think>\n\n",
+        "",
+        "<think>\nyes yes\n</think>\n\n",
+        "<think>\n",
+        "<think>\nno\n</think>\n\n",
+    ]
+    texts = [("happy", "sad<|im_end|>", "rather neutral")] * 4 + [("a", "much longer ending", "sad")]
+    found = predictor.forced_nll(QUESTION, given, prefixes, texts)
+    prompt = processor.build_prompt([{"role": "user", "content": QUESTION.user}])
+    for item, (prefix, endings) in enumerate(zip(prefixes, texts, strict=True)):
+        begun = len(processor.tokenizer.encode(prefix, add_special_tokens=False))
+        for place, ending in enumerate(endings):
+            batch = processor([prompt], [prefix + ending], [torch.from_numpy(given[item])])
+            start = int((batch["labels"][0] != -100).nonzero()[0])
+            batch["labels"][:, start : start + begun] = -100
+            with torch.no_grad():
+                nll = predictor.model.supervised_log_likelihood(**batch)[0]
+            assert found[item, place] == pytest.approx(float(nll), rel=1e-4, abs=1e-4)
+
+
+def test_forced_answers_without_a_rationale_are_the_immediate_ones(predictor):
+    given, form = segments(predictor, 4, 1), predictor.processor.family.rationale
+    endings = [tuple(predictor.processor.build_target(option, None, True) for option in QUESTION.options)] * 4
+    found = predictor.forced_nll(QUESTION, given, [form.write("")] * 4, endings)
+    np.testing.assert_allclose(found, predictor.option_nll(QUESTION, given), rtol=1e-4, atol=1e-4)
+
+
+def test_a_continuation_that_shares_a_token_with_its_prefix_is_refused(predictor):
+    with pytest.raises(ValueError, match="shares a token"):
+        predictor.forced_nll(QUESTION, segments(predictor, 1, 1), ["hap"], [("py",)])
+
+
 def test_probabilities_are_normalised_and_items_keep_their_order(predictor):
     given = segments(predictor, 7, 1)
     all_at_once = predictor.likelihood(QUESTION, given)

@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from e2llm_core.evaluation.answers import ItemAnswerer, KeptAnswers, answer_sets
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.items import Noise, Request, requests_of
+from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
+from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
 from e2llm_core.evaluation.report.pictures import class_topomaps
 from e2llm_core.inference.predictor import Predictor
 from e2llm_core.tasks.items import RANDOM_EEG, Items
@@ -68,6 +70,23 @@ def test_replicas_read_what_is_asked_for(data, stage2_folder, source):
         if condition == "eeg":
             shown = np.stack([source.read(pair) for pair in request.windows])
         assert np.array_equal(answerer.likelihood(question, request), predictor.likelihood(question, shown))
+
+
+def test_replicas_change_the_signal_before_it_is_normalised(data, stage2_folder, source):
+    plan = EvaluationPlan(data=data.config, model=str(stage2_folder))
+    answerer, predictor = ItemAnswerer(plan), Predictor(str(stage2_folder))
+    question, windows = LABELLING.question(data.labels), np.array([[3], [0], [5]])
+    edits = (BandEdit("alpha", "central", 5.0), None, BandEdit("beta", "occipital", 0.1))
+    request = Request("eeg", np.arange(3), windows, edits)
+    prefixes, texts = ("<think>\n",) * 3, (("sad", "happy"),) * 3
+    change = partial(edited, edits=edits, channels=source.channels, sfreq_hz=source.sfreq_hz)
+    shown = source.read(windows[:, 0], change=change)[:, None]
+    found = answerer.forced(question, Forced(request, prefixes, texts))
+    assert np.array_equal(found, predictor.forced_nll(question, shown, prefixes, texts))
+    plain = answerer.forced(question, Forced(Request("eeg", np.arange(3), windows), prefixes, texts))
+    assert np.array_equal(found[1], plain[1])
+    assert not np.array_equal(found[0], plain[0])
+    assert answerer.generate(question, request) == predictor.generate(question, shown)
 
 
 def many_items(count: int) -> Items:
