@@ -214,6 +214,24 @@ def test_probabilities_are_scored_and_drawn_beside_their_temperature(tmp_path, t
     assert len(page.identifiers) == len(set(page.identifiers))
 
 
+def test_checks_of_faithfulness_have_a_table_of_their_own(tmp_path, trials, names):
+    write_inputs(tmp_path, trials, names, extras=False)
+    summary = Summary.read(tmp_path / "summary.json")
+    plain = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Faithfulness" not in plain
+    first = summary.results[0].model_dump() | {"primary": False, "n_clips": None, "clip_ci_low": None, "n": 77}
+    values = {"claim_accuracy": 0.612, "distinct_claim_sets": 14.0, "flip_likelihood": 0.345}
+    rows = [ResultRow(**first | {"metric": name, "value": value}) for name, value in values.items()]
+    rows.append(ResultRow(**first | {"metric": "flip_other", "model": "4b", "value": 0.123, "ci_low": None}))
+    summary.model_copy(update={"results": summary.results + rows}).write(tmp_path / "summary.json")
+    section = write_report(tmp_path).read_text(encoding="utf-8").split("<h2>Faithfulness</h2>")[1].split("<h2>")[0]
+    words = Page(section).words
+    assert [word for word in words if word in {"0.612", "14", "0.345", "0.123"}] == ["0.612", "14", "0.345", "0.123"]
+    assert words.count("n 77") == 4
+    assert words.count("–") == 4, "a check that was not made of a model"
+    assert "use claims" not in words, "a check that nobody has"
+
+
 def test_a_control_shows_its_margin_and_results_their_interval_over_clips(report):
     text = " ".join(Page(report).words)
     assert "0.143 ± 0.05" in text

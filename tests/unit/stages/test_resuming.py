@@ -55,7 +55,7 @@ def asked(folder) -> Counter[str]:
     return Counter(folder.with_suffix(".log").read_text().splitlines())
 
 
-@pytest.mark.parametrize(("kind", "events"), [("evaluate", 40), ("score", 16)])
+@pytest.mark.parametrize(("kind", "events"), [("evaluate", 80), ("score", 16)])
 def test_killed_at_random_moments_the_result_is_that_of_an_undisturbed_run(tmp_path, request, kind, events):
     plan = request.getfixturevalue({"evaluate": "evaluation", "score": "scores"}[kind])
     action = getattr(killed_attempts, kind)
