@@ -184,14 +184,15 @@ def _evaluate(
     items = {task: task.items(source, plan.num_pairs, plan.seed) for task in evaluation.tasks}
     references = {task: task.references(inputs, items[task]) for task in items}  # a split may be refused here
     fitted = {task: _fitted_controls(plan, task, items[task], inputs) for task in items}  # and here
-    for model in evaluation.speakers.values():
-        scaler = load_scaler(model.folder, data.quantities)  # one of another version is refused here
+    speakers = evaluation.speakers
+    scalers = {name: load_scaler(model.folder, data.quantities) for name, model in speakers.items()}  # and here
+    for name, model in speakers.items():
         with hosted_once(partial(deploy, plan.of(model.place))) as host:
             with evaluation.timed("model"):
                 kept = _ask(evaluation, model, items, run, host)
             with evaluation.timed("faithfulness"):
                 for task in [task for task in items if task.speaks_of_claims]:
-                    _check(evaluation, task, items[task], model, scaler, kept, host)
+                    _check(evaluation, task, items[task], model, scalers[name], kept, host)
     with evaluation.timed("references"):
         print("[evaluate] baselines and controls", flush=True)
         everything = made_from(plan, data, " ".join(model.digest for model in evaluation.models))
@@ -285,7 +286,7 @@ def _check(
     kept: KeptAnswers,
     host: Host,
 ) -> None:
-    """Check what a model said of the windows of a task."""
+    """Add the checks of faithfulness of a model's generated answers to a task."""
     plan, data = evaluation.plan, evaluation.data
     measured, windows = MeasuredWindows(data.measured(data.split.test)), items.windows[:, 0]
     spoken = Spoken(

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,10 @@ class Predictor:
         prefixes: Sequence[str],
         continuations: Sequence[Sequence[str]],
     ) -> np.ndarray:
-        """Negative log-likelihood of continuations where the answer has already begun, in nats.
+        """Negative log-likelihood of continuations of an answer that has already begun, in nats.
 
-        Items whose prefixes have equally many tokens are read together, without padding.
+        Items whose prefixes have equally many tokens are read together, without padding. If the tokenizer merges the
+        end of a prefix with a continuation, scoring starts at that token, for all continuations of the item.
 
         Parameters
         ----------
@@ -115,44 +117,30 @@ class Predictor:
         segments : np.ndarray
             float32 (items, num_segments, n_chans, n_times).
         prefixes : sequence of str
-            What each item's answer begins with, rationale form included; may be empty.
+            Beginning of each item's answer, with its rationale as the model's family writes it; may be empty.
         continuations : sequence of sequence of str
-            What is scored after each prefix, equally many of every item. None is a part of the prefix's last token.
+            Texts to score after each prefix, not empty, and equally many for every item.
 
         Returns
         -------
         np.ndarray
             float32 (items, continuations).
-
-        Raises
-        ------
-        ValueError
-            When a continuation and its prefix share a token.
         """
-        prompt = self.processor.build_prompt(question.messages())
-        starts = [self._ids(prefix) for prefix in prefixes]
-        targets = [
-            [self._ids_after(prefix, text) for text in texts]
-            for prefix, texts in zip(prefixes, continuations, strict=True)
-        ]
-        found = np.empty((len(targets), len(targets[0]) if targets else 0), dtype=np.float32)
+        prompt = self._ids(self.processor.build_prompt(question.messages()))
+        begun = [self._begun(prefix, texts) for prefix, texts in zip(prefixes, continuations, strict=True)]
+        found = np.empty((len(begun), len(begun[0][1]) if begun else 0), dtype=np.float32)
         alike: dict[int, list[int]] = defaultdict(list)
-        for item, ids in enumerate(starts):
-            alike[len(ids)].append(item)
-        for items in (
-            group[at : at + self.batch] for group in alike.values() for at in range(0, len(group), self.batch)
-        ):
-            part = segments[items]
-            shown = self.processor(
-                [prompt] * len(items), [prefixes[item] for item in items], list(torch.from_numpy(part))
-            )
-            read = self.model(
-                shown["input_ids"].to(self.device), eeg_features=self._features(part), use_cache=True, logits_to_keep=1
-            )
-            for place in range(found.shape[1]):
-                ids = [targets[item][place] for item in items]
-                nll = self._following_nll(ids, read.logits, read.past_key_values)
-                found[items, place] = nll.cpu().numpy()
+        for item, (start, _) in enumerate(begun):
+            alike[len(start)].append(item)
+        for group in alike.values():
+            for items in (group[at : at + self.batch] for at in range(0, len(group), self.batch)):
+                rows = torch.tensor([prompt + begun[item][0] for item in items], device=self.device)
+                features = self._features(segments[items])
+                read = self.model(rows, eeg_features=features, use_cache=True, logits_to_keep=1)
+                for place in range(found.shape[1]):
+                    targets = [begun[item][1][place] for item in items]
+                    nll = self._following_nll(targets, read.logits, read.past_key_values)
+                    found[items, place] = nll.cpu().numpy()
         return found
 
     @torch.no_grad()
@@ -183,12 +171,12 @@ class Predictor:
     def _ids(self, text: str) -> list[int]:
         return list(self.processor.tokenizer.encode(text, add_special_tokens=False))
 
-    def _ids_after(self, prefix: str, text: str) -> list[int]:
-        """Token ids of a text that follows another one."""
-        before, ids = self._ids(prefix), self._ids(text)
-        if self._ids(prefix + text) != before + ids:
-            raise ValueError(f"continuation {text!r}: shares a token with {prefix[-40:]!r}. Cut the text elsewhere")
-        return ids
+    def _begun(self, prefix: str, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Token ids that a prefix has in common with all that may follow it, and what each text adds to them."""
+        whole = [self._ids(prefix + text) for text in texts]
+        shared = zip(self._ids(prefix), *whole, strict=False)
+        common = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, shared)]
+        return common, [ids[len(common) :] for ids in whole]
 
     def _following_nll(self, targets: Sequence[list[int]], logits: Tensor, cache: Cache) -> Tensor:
         """Negative log-likelihood (items,) of one continuation each of prompts that were read into `cache`."""

@@ -70,9 +70,14 @@ def test_forced_answers_without_a_rationale_are_the_immediate_ones(predictor):
     np.testing.assert_allclose(found, predictor.option_nll(QUESTION, given), rtol=1e-4, atol=1e-4)
 
 
-def test_a_continuation_that_shares_a_token_with_its_prefix_is_refused(predictor):
-    with pytest.raises(ValueError, match="shares a token"):
-        predictor.forced_nll(QUESTION, segments(predictor, 1, 1), ["hap"], [("py",)])
+def test_merged_tokens_are_scored_as_a_whole(predictor):
+    encode = predictor.processor.tokenizer.encode
+    ids = encode("happy", add_special_tokens=False)
+    assert encode("happ", add_special_tokens=False) != ids[:-1], "the tokenizer merges the cut"
+    given, texts = segments(predictor, 1, 1), ("happy", "happiness")
+    cut = predictor.forced_nll(QUESTION, given, ["happ"], [tuple(text.removeprefix("happ") for text in texts)])
+    whole = predictor.forced_nll(QUESTION, given, [""], [texts])
+    assert cut[0, 0] - cut[0, 1] == pytest.approx(whole[0, 0] - whole[0, 1], abs=1e-4)
 
 
 def test_probabilities_are_normalised_and_items_keep_their_order(predictor):
