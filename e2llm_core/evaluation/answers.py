@@ -182,7 +182,7 @@ class KeptAnswers:
         answer: Callable[[Client, list[Asked]], Iterator[bytes]],
         deploy: Callable[[], AbstractContextManager[Client]],
     ) -> list[bytes]:
-        """What is kept of some requests, by the names of their parts; those that are not there are asked first."""
+        """Saved contents of requests, given by the names of their parts; asks for missing ones first."""
         missing = {name: request for name, request in asked.items() if name not in self._parts}
         if missing:
             with deploy() as client:

@@ -25,7 +25,7 @@ class Request:
     windows : np.ndarray
         int64 (items, segments): numbers of the windows that each item shows.
     edits : tuple of BandEdit or None
-        What is changed in each item's signals before they are normalised; empty where all stay as they are.
+        Change of each item's signals before normalisation; empty if no signal is changed.
     """
 
     condition: Condition
@@ -36,16 +36,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Forced:
-    """Items of which the model is made to have said something already, and what may follow it.
+    """Items whose answer has already begun, and the continuations to score.
 
     Attributes
     ----------
     request : Request
         The items.
     prefixes : tuple of str
-        The beginning of each item's answer, as the model would have generated it.
+        Beginning of each item's answer, as the model would generate it.
     continuations : tuple of tuple of str
-        What is scored after each prefix; equally many of every item.
+        Texts to score after each prefix; equally many for every item.
     """
 
     request: Request

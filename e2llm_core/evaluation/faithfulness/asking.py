@@ -1,4 +1,4 @@
-"""Asks a hosted model about windows again, with another signal or an answer that has already begun."""
+"""Requests to a hosted model with a changed signal, or with an answer that has already begun."""
 
 import io
 import json
@@ -40,16 +40,16 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class KeptAsking:
-    """Asks the replicas; what was answered before is not asked again.
+    """Asks the replicas; saved answers are not asked for again.
 
     Attributes
     ----------
     kept : KeptAnswers
-        Of this model.
+        Saved answers of this model.
     task : str
         Name of the task.
     question : Question
-        What the model was asked.
+        Question of the task.
     host : callable
         Gives the client.
     size : int
@@ -109,7 +109,7 @@ class KeptAsking:
 
 @contextmanager
 def hosted_once(deploy: Host) -> Iterator[Host]:
-    """Host a model when it is first asked something, until the block ends, however often that is."""
+    """Host a model at its first request and until the block ends, whatever the number of requests."""
     with ExitStack() as stack:
         client = cache(lambda: stack.enter_context(deploy()))
         yield lambda: nullcontext(client())

@@ -29,7 +29,29 @@ def checks(
     settings: FaithfulnessSettings,
     seed: int,
 ) -> list[Number]:
-    """Every number of `e2llm_core.evaluation.faithfulness.metrics.CHECKS` that is defined for these answers."""
+    """Compute all metrics of `e2llm_core.evaluation.faithfulness.metrics.CHECKS` that are defined for these answers.
+
+    Parameters
+    ----------
+    spoken : Spoken
+        Generated answers of the model.
+    measured : MeasuredWindows
+        Measures of the test side.
+    scaler : QuantityScaler
+        The model's own spread of the quantities.
+    data : EEGData
+        Its training side is what the reader of claims is fitted to.
+    asking : Asking
+        Asks the model.
+    family : Family
+        Family of the language model.
+    conclude : callable
+        Returns the last sentence of a rationale that leads to an answer.
+    settings : FaithfulnessSettings
+        Numbers of windows.
+    seed : int
+        Seed of the draws.
+    """
     found = [claim_accuracy(spoken.rows, spoken.quantities, spoken.deviations, spoken.provenance)]
     found += coverage(spoken)
     found += sufficiency(spoken, ClaimReader.fit(spoken.quantities, *training_claims(data, scaler)))

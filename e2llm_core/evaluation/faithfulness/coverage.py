@@ -1,4 +1,4 @@
-"""Coverage: how much rationales say, how different it is, and whether it is what stands out in the window."""
+"""Coverage: number and variety of claims, and whether they are about what stands out in the window."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of, number_o
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 
 LARGEST = 5
-"""How many of a window's largest deviations a claim may be about to be about one of the largest."""
+"""Number of deviations of a window that count as its largest."""
 
 
 def coverage(spoken: Spoken) -> list[Number]:
@@ -49,7 +49,7 @@ def coverage(spoken: Spoken) -> list[Number]:
 
 def distinct_sets(said: Iterable[tuple[Claim, ...]]) -> int:
     """Number of different sets of (quantity, direction), without that of rationales that make no claim."""
-    return len({frozenset(claims) for claims in said if claims})
+    return len({frozenset((claim.quantity, claim.above) for claim in claims) for claims in said if claims})
 
 
 def commonest_share(said: Iterable[tuple[Claim, ...]]) -> float:

@@ -1,4 +1,4 @@
-"""A band's power of one region, changed in the signal itself."""
+"""Changes of the power of one band in one region, made in the signal itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from storage.signal.channels import region_of
 
 @dataclass(frozen=True)
 class BandEdit:
-    """Multiply what a region's channels have within a band by `gain`, an amplitude."""
+    """Multiply the band-passed part of a region's channels by `gain`, an amplitude factor."""
 
     band: str
     region: str
@@ -21,10 +21,10 @@ class BandEdit:
 def edited(
     signal_uv: np.ndarray, edits: Sequence[BandEdit | None], channels: Sequence[str], sfreq_hz: float
 ) -> np.ndarray:
-    """Windows with an edit each; None leaves one as it is.
+    """Apply one edit to each window; None leaves a window unchanged.
 
-    The band is cut in the window's own spectrum, at the edges by which claims are measured: frequencies outside it and
-    channels of other regions stay as they are. A later average reference spreads the change over all channels.
+    The band is cut in the window's own spectrum, at the edges of `BANDS`. Other frequencies and the channels of other
+    regions do not change; an average reference afterwards spreads the change over all channels.
 
     Parameters
     ----------

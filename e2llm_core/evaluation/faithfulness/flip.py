@@ -1,5 +1,6 @@
 """Flip: whether a claim's word changes with the signal that it speaks of, and with nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.faithfulness.words import SaidClaim, said_claims
 
 TARGET_SD = 1.5
-"""How far on the other side of its reference a quantity is moved."""
+"""Distance from the reference, on the other side, that a quantity is moved to."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Drawn:
 
 
 def drawn(spoken: Spoken, number: int, seed: int) -> list[Drawn]:
-    """Up to `number` windows, drawn over all subjects, in the order of the items; the same for a seed."""
+    """Draw up to `number` windows from all subjects; sorted by item, and the same for the same seed."""
     rng = np.random.default_rng(seed)
     powers = {place for quantity, place in spoken.column.items() if quantity.kind == POWER.name}
     found: list[Drawn] = []
@@ -66,23 +67,23 @@ def drawn(spoken: Spoken, number: int, seed: int) -> list[Drawn]:
 
 
 def flips(spoken: Spoken, mover: Mover, asking: Asking, number: int, seed: int) -> list[Number]:
-    """Move a named power across its reference, or one that is not named, and read the claim's word.
+    """Move a named power, or one that is not named, across its reference, and read the word of the claim.
 
-    Claims about powers alone, as nothing else is moved here. Windows in which the move was not made are left out; from
-    `FLIP_OTHER` also those whose named quantity went to the other side with it.
+    Only powers can be moved. Windows whose move missed its target are left out, and of `FLIP_OTHER` also those whose
+    named power changed sides as well.
 
     Parameters
     ----------
     spoken : Spoken
-        What the model said.
+        Generated answers of the model.
     mover : Mover
-        Of the same windows.
+        Mover of the same windows.
     asking : Asking
-        The model.
+        Asks the model.
     number : int
-        Windows, at most.
+        Largest number of windows.
     seed : int
-        Of the draw.
+        Seed of the draw.
     """
     chosen = drawn(spoken, number, seed)
     named = _moved(spoken, mover, [(one.item, spoken.column[one.said.claim.quantity]) for one in chosen])
@@ -98,8 +99,7 @@ def flips(spoken: Spoken, mover: Mover, asking: Asking, number: int, seed: int) 
     moved = asking.likelihoods("flip-named", windows, prefixes, words, edits).argmin(axis=1)
     found = spoken.mean(FLIP_LIKELIHOOD, moved != plain, items, "likelihood")
     told = [statements_in(text).claims for text in asking.texts("flip-told", windows, edits)]
-    reversed_ = [Claim(one.said.claim.quantity, not one.said.claim.above) for one in chosen]
-    again = np.array([claim in claims for claim, claims in zip(reversed_, told, strict=True)])
+    again = np.array([_reversed_in(claims, one.said.claim) for claims, one in zip(told, chosen, strict=True)])
     found += spoken.mean(FLIP_GENERATION, again, items, "generation")
     found += _other(spoken, mover, asking, chosen, plain, places)
     after = named.deviations[named.made]
@@ -148,6 +148,11 @@ def _moved(spoken: Spoken, mover: Mover, wanted: list[tuple[int, int]]) -> Moved
     columns = np.array([column for _, column in wanted], dtype=np.int64)
     targets = np.where(spoken.deviations[items, columns] > 0, -TARGET_SD, TARGET_SD)
     return mover(spoken.windows[items], [spoken.quantities[column] for column in columns], targets)
+
+
+def _reversed_in(claims: Sequence[Claim], said: Claim) -> bool:
+    """Whether a quantity is named again, with the other direction."""
+    return any(claim.quantity == said.quantity and claim.above != said.above for claim in claims)
 
 
 def _holds(spoken: Spoken, item: int, claim: Claim, powers: set[int]) -> bool:

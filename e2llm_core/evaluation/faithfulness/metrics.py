@@ -1,4 +1,4 @@
-"""What the checks of faithfulness are called, within which bounds they lie, and what they say. Light to import."""
+"""Names, bounds and descriptions of the metrics of faithfulness. Light to import."""
 
 import math
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """A number of the checks.
+    """A metric of faithfulness.
 
     Attributes
     ----------
     name : str
         As results name it.
     says : str
-        One line for the report.
+        Description, one line, for the report.
     bounds : tuple of float
         Smallest and largest possible value.
     digits : int
         Decimal places that the report shows.
     sampled : bool
-        Whether it is a mean over items, so that subjects carry an interval; a count of all answers together has none.
+        Whether it is a mean over items, with an interval over subjects; a property of all answers together has none.
     """
 
     name: str
@@ -37,33 +37,36 @@ class Check:
 _COUNT = (0.0, math.inf)
 
 CLAIM_ACCURACY = Check(
-    "claim_accuracy", "share of statements that hold; null: the same text, other windows of that subject and answer"
+    "claim_accuracy",
+    "share of statements that hold; null: the same texts on other windows of the same subject and answer",
 )
-CLAIMS_PER_RATIONALE = Check("claims_per_rationale", "claims that can be checked, per rationale", _COUNT, digits=2)
+CLAIMS_PER_RATIONALE = Check("claims_per_rationale", "mean number of claims that can be checked", _COUNT, digits=2)
 DISTINCT_CLAIM_SETS = Check(
-    "distinct_claim_sets", "different sets of quantity and direction", _COUNT, digits=0, sampled=False
+    "distinct_claim_sets", "number of different sets of (quantity, direction)", _COUNT, digits=0, sampled=False
 )
 COMMONEST_QUANTITY_SHARE = Check(
-    "commonest_quantity_share", "share of the quantity that is named most often in all claims", sampled=False
+    "commonest_quantity_share", "share of the most frequent quantity in all claims", sampled=False
 )
 CLAIMS_AMONG_LARGEST = Check(
-    "claims_among_largest", "share of named quantities among their window's five largest deviations"
+    "claims_among_largest", "share of named quantities that have one of their window's five largest deviations"
 )
 CLAIM_SUFFICIENCY = Check(
-    "claim_sufficiency", "balanced accuracy of a naive Bayes reader of the claims alone, fitted to training windows"
+    "claim_sufficiency", "balanced accuracy of naive Bayes on the claims alone, fitted to training windows"
 )
 FLIP_LIKELIHOOD = Check(
-    "flip_likelihood", "a named band power moved across its reference: the likelier word at the claim's place changes"
+    "flip_likelihood", "a named band power is moved across its reference: the more likely word of the claim changes"
 )
-FLIP_GENERATION = Check("flip_generation", "the same, written anew: the quantity is named with the other direction")
-FLIP_OTHER = Check(
-    "flip_other", "a band power that is not named moved instead: the named claim's likelier word changes"
+FLIP_GENERATION = Check(
+    "flip_generation", "the same signal in free generation: the quantity is named with the other direction"
 )
-FLIP_REACHED = Check("flip_reached", "size of the deviation after the move, in SD", _COUNT, digits=2)
-FLIP_LEAKAGE = Check("flip_leakage", "mean absolute change of all other quantities by the move, in SD", _COUNT)
-USE_CLAIMS = Check("use_claims", "claims of a window of another answer forced, EEG unchanged: the answer changes")
-USE_EEG = Check("use_eeg", "EEG of a window of another answer, claims unchanged: the answer changes")
-USE_NONE = Check("use_none", "no rationale: the answer changes")
+FLIP_OTHER = Check("flip_other", "a band power that is not named is moved: the more likely word of the claim changes")
+FLIP_REACHED = Check("flip_reached", "mean |deviation| of the moved band power, in SD", _COUNT, digits=2)
+FLIP_LEAKAGE = Check("flip_leakage", "mean |change| of all other quantities, in SD", _COUNT)
+USE_CLAIMS = Check(
+    "use_claims", "claims of a window with another answer are forced, with the same EEG: the answer changes"
+)
+USE_EEG = Check("use_eeg", "EEG of a window with another answer is shown, with the same claims: the answer changes")
+USE_NONE = Check("use_none", "without a rationale: the answer changes")
 
 CHECKS: dict[str, Check] = {
     check.name: check
@@ -84,4 +87,4 @@ CHECKS: dict[str, Check] = {
         USE_NONE,
     )
 }
-"""All of them by name, in the order of the report."""
+"""All metrics by name, in the order of the report."""

@@ -1,4 +1,4 @@
-"""Moves a band power of a window to a wanted deviation, in the signal itself, and measures what came of it."""
+"""Moves a band power of a window to a target deviation, in the signal itself, and measures the result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
 from e2llm_core.stages.measured import MeasuredWindows
 
 TOLERANCE_SD = 0.1
-"""A move is made better until it is this close to its target."""
+"""A gain is corrected until the deviation is this close to its target."""
 REACHED_SD = 0.25
-"""A move that ends farther from its target than this was not made."""
+"""Largest distance from the target at which a move counts as made."""
 
-_ROUNDS = 8
+_ROUNDS = 12
 _LARGEST_LOG_GAIN = np.log(1000.0)
 _READ = 64
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Windows with a moved quantity each.
+    """Windows in each of which one quantity was moved.
 
     Attributes
     ----------
     edits : list of BandEdit
-        What was done to each.
+        Edit of each window.
     deviations : np.ndarray
         float32 (windows, quantities) after the move, in SD, measured.
     made : np.ndarray
@@ -42,15 +42,15 @@ class Moved:
 
 
 class Mover:
-    """Finds the gain that moves a band power to where it is wanted.
+    """Finds the gain that moves a band power to its target.
 
-    Only powers can be moved: a gain of a band's amplitude moves the logarithm of its power by twice its own logarithm,
-    but for what the average reference takes away and adds, so that a few corrections are enough.
+    Only powers can be moved. A gain g of the amplitude changes the log power by 2 log g, apart from the effect of the
+    average reference and of normalisation; a few corrections account for these.
 
     Parameters
     ----------
     measured : MeasuredWindows
-        Of the test side.
+        Measures of the windows.
     scaler : QuantityScaler
         The model's own spread of the quantities.
     """
@@ -65,16 +65,16 @@ class Mover:
         Parameters
         ----------
         windows : np.ndarray
-            int64 (windows,): numbers among those of the test side.
+            int64 (windows,): numbers of windows of `measured`.
         quantities : sequence of Quantity
-            A power of each.
+            Power to move in each window.
         targets : np.ndarray
-            float (windows,): wanted deviation, in SD.
+            float (windows,): target deviations, in SD.
 
         Raises
         ------
         ValueError
-            When a quantity is no power.
+            If a quantity is not a power.
         """
         if wrong := [quantity.name for quantity in quantities if quantity.kind != POWER.name]:
             raise ValueError(f"only powers can be moved, not {wrong[0]}")

@@ -1,4 +1,4 @@
-"""One number of a check: over all items, with its interval over subjects, and for each subject."""
+"""Result rows of the checks: a value over all items with its interval over subjects, and a value for each subject."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
 
 
 class Number(NamedTuple):
-    """A row of results and the same number of each subject."""
+    """A result row, and the scores of each subject behind it."""
 
     row: ResultRow
     of_subjects: list[SubjectScore]
@@ -26,18 +26,18 @@ def mean_of(
     provenance: Provenance,
     chance: float | None = None,
 ) -> list[Number]:
-    """The mean over items, with its interval over subjects; nothing where there is no item.
+    """Mean over items, with its interval over subjects; empty if there are no items.
 
     Parameters
     ----------
     check : Check
-        Which number it is.
+        Metric.
     values, subjects : np.ndarray
-        (items,): one value of each item, and whose it is.
+        (items,): value and subject of each item.
     keys : mapping
         Task, model, condition and readout.
     provenance : Provenance
-        Of the row.
+        Provenance of the row.
     chance : float, optional
         Expected value under the null.
     """
@@ -56,7 +56,19 @@ def number_of(
     provenance: Provenance,
     chance: float | None = None,
 ) -> Number:
-    """A number that is known for all and for each subject; arguments as in `mean_of`, `counts` of each one's items."""
+    """Result row of a value that is known over all items and for each subject.
+
+    Parameters
+    ----------
+    check : Check
+        Metric.
+    value : float
+        Over all items.
+    of_subjects, counts : pandas.Series
+        (subjects,): value and number of items of each subject, with the subjects as index.
+    keys, provenance, chance
+        As in `mean_of`.
+    """
     interval = NO_INTERVAL
     if check.sampled:
         interval = subject_interval(of_subjects.to_numpy(), centre=value, bounds=check.bounds)

@@ -4,9 +4,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FaithfulnessSettings(BaseModel):
-    """How many windows are asked about again, with another signal or another rationale; 0 leaves a check out."""
+    """Numbers of windows that are asked about again, with another signal or another rationale; 0 omits a check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    flips: int = Field(100, ge=0, description="windows in which a named band power is moved across its reference")
-    uses: int = Field(100, ge=0, description="windows whose answer is read after another rationale")
+    flips: int = Field(
+        100, ge=0, description="number of windows in which a named band power is moved across its reference; 0: none"
+    )
+    uses: int = Field(100, ge=0, description="number of windows whose answer is read after another rationale; 0: none")

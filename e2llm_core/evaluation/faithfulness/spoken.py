@@ -1,4 +1,4 @@
-"""What a model said of the windows of one task, beside what was measured in them."""
+"""Generated answers of a model to one task, with the measures of the windows that they are about."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ class Spoken:
     deviations : np.ndarray
         float32 (items, quantities) from the reference that claims speak of, in the model's own standard deviations.
     provenance : Provenance
-        Of its rows.
+        Provenance of the model's result rows.
     """
 
     rows: pd.DataFrame
@@ -41,43 +41,43 @@ class Spoken:
 
     @cached_property
     def texts(self) -> list[str]:
-        """What was generated, rationale and answer; empty where nothing was."""
+        """Generated texts, rationale and answer; empty if nothing was generated."""
         return [text or "" for text in self.rows["text"]]
 
     @cached_property
     def statements(self) -> list[Statements]:
-        """What each text says about the signal."""
+        """Statements of each text about the signal."""
         return [statements_in(text) for text in self.texts]
 
     @cached_property
     def claims(self) -> list[tuple[Claim, ...]]:
-        """Readable claims of each text, also about quantities that do not exist."""
+        """Readable claims of each text, including those about quantities that do not exist."""
         return [said.claims for said in self.statements]
 
     @cached_property
     def column(self) -> dict[Quantity, int]:
-        """Place of each quantity in `deviations`."""
+        """Column of each quantity in `deviations`."""
         return {quantity: place for place, quantity in enumerate(self.quantities)}
 
     @property
     def subjects(self) -> np.ndarray:
-        """Whose window each item shows (items,)."""
+        """Subject of each item (items,)."""
         found: np.ndarray = self.rows["subject"].to_numpy()
         return found
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The answers to choose from."""
+        """Closed list of answers."""
         return tuple(self.rows["labels"].iloc[0])
 
     @property
     def keys(self) -> dict[str, Any]:
-        """What results call this set of answers."""
+        """Values of `KEYS` in the result rows of these answers."""
         return {key: self.rows[key].iloc[0] for key in KEYS}
 
     def mean(
         self, check: Check, values: np.ndarray, items: np.ndarray, readout: str, chance: float | None = None
     ) -> list[Number]:
-        """The mean of one value for each of some items, however they were read; nothing where there is none."""
+        """Mean of `values`, one for each of `items`, that were obtained by a readout; empty if there are no items."""
         keys = self.keys | {"readout": readout}
         return mean_of(check, values, self.subjects[items], keys, self.provenance, chance)

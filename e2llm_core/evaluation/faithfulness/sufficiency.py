@@ -1,4 +1,4 @@
-"""Sufficiency: how much of the label a reader learns from the claims alone."""
+"""Sufficiency: how well the label can be predicted from the claims alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from e2llm_core.stages.language import ClaimedWindows
 from storage.sampling.order import Permutation
 
 MAX_WINDOWS = 4096
-"""Training windows that the reader is fitted to, drawn evenly; all of them where there are no more."""
+"""Largest number of training windows that the reader is fitted to; of more windows, a fixed random sample."""
 
 _NOT_SAID, _ABOVE, _BELOW = range(3)
 _READ = 256
@@ -30,12 +30,12 @@ _READ = 256
 class ClaimReader:
     """A reader that sees claims and no signal: naive Bayes over quantity x {not said, above, below}.
 
-    Every label is equally likely before anything is read.
+    All labels have the same prior probability.
 
     Attributes
     ----------
     quantities : tuple of Quantity
-        What it understands; other claims tell it nothing.
+        Quantities that the reader knows; it ignores claims about others.
     model : CategoricalNB
         Fitted.
     """
@@ -47,7 +47,7 @@ class ClaimReader:
     def fit(
         cls, quantities: tuple[Quantity, ...], said: Sequence[Sequence[Claim]], labels: Sequence[str]
     ) -> "ClaimReader":
-        """From the claims about each of some windows, and the windows' true labels."""
+        """Fit to windows: the claims about each, and their true labels."""
         model = CategoricalNB(min_categories=3, fit_prior=False)
         return cls(quantities, model.fit(_coded(quantities, said), np.asarray(labels, dtype=object).astype(str)))
 
@@ -57,9 +57,9 @@ class ClaimReader:
 
 
 def training_claims(data: EEGData, scaler: QuantityScaler) -> tuple[list[list[Claim]], list[str]]:
-    """The claims that the stages' own rule makes about training windows, and the windows' labels.
+    """Claims that the training stages make about training windows, and the labels of these windows.
 
-    Whatever stages 2 and 3 choose to say about a window is what the reader learns from.
+    `ClaimedWindows.claims` chooses the claims, as it does for the training texts of stages 2 and 3.
     """
     source = ClaimedWindows(data, data.split.train, scaler)
     count = len(source)
@@ -74,7 +74,7 @@ def training_claims(data: EEGData, scaler: QuantityScaler) -> tuple[list[list[Cl
 
 
 def sufficiency(spoken: Spoken, reader: ClaimReader) -> list[Number]:
-    """Balanced accuracy of a reader of the generated claims; one without claims is read as well, as saying nothing."""
+    """Balanced accuracy of the reader on the generated claims; a rationale without claims is read as naming nothing."""
     read = spoken.rows.assign(answer=reader.read(spoken.claims))
     balanced = CLOSED_SET[:1]
     where = {key: spoken.keys[key] for key in KEYS}

@@ -15,16 +15,16 @@ from e2llm_core.llm.families.base import Family
 
 @dataclass(frozen=True)
 class Ending:
-    """What follows forced reasons, for each option: the rationale's conclusion, its end, and the answer.
+    """Text after forced claims, for each option: conclusion, end of the rationale, and answer.
 
     Attributes
     ----------
     family : Family
-        Of the language model.
+        Family of the language model.
     options : tuple of str
-        The answers to choose from.
+        Closed list of answers.
     conclude : callable
-        From an answer to the last sentence of a rationale that gives it.
+        Returns the last sentence of a rationale that leads to an answer.
     """
 
     family: Family
@@ -50,21 +50,21 @@ class Ending:
 def uses(spoken: Spoken, asking: Asking, ending: Ending, number: int, seed: int) -> list[Number]:
     """Share of answers that change with another window's claims, with its EEG, and without a rationale.
 
-    An answer is the most likely option after the forced reasons, each with the conclusion that leads to it. It is
-    compared with the answer after the window's own reasons on its own EEG, read in the same way.
+    The answer is the most likely option after the forced claims, scored with the conclusion that leads to it. The
+    reference is the answer after the window's own claims on its own EEG, scored in the same way.
 
     Parameters
     ----------
     spoken : Spoken
-        What the model said.
+        Generated answers of the model.
     asking : Asking
-        The model.
+        Asks the model.
     ending : Ending
-        How rationales end.
+        Endings of rationales.
     number : int
-        Windows, at most.
+        Largest number of windows.
     seed : int
-        Of the draw.
+        Seed of the draw.
     """
     reasons = [_reasons(ending, text, spoken.options) for text in spoken.texts]
     pairs = partners(spoken.rows["answer"].tolist(), spoken.subjects, [bool(text) for text in reasons], number, seed)
@@ -88,18 +88,19 @@ def uses(spoken: Spoken, asking: Asking, ending: Ending, number: int, seed: int)
 def partners(
     answers: Sequence[str | None], subjects: np.ndarray, speaks: Sequence[bool], number: int, seed: int
 ) -> list[tuple[int, int]]:
-    """Up to `number` items with another one of another answer, drawn over all subjects, in the order of the items.
+    """Draw up to `number` items, each with a partner that has another answer; sorted by item.
 
-    Of the same subject where there is one, else of any. Items without a readable answer or without claims are left out.
+    The partner is of the same subject if possible, otherwise of any. Items without a readable answer or without claims
+    are left out.
 
     Parameters
     ----------
     answers, subjects, speaks : sequence
-        Of each item: the answer, None where it is invalid; whose it is; whether its rationale makes claims.
+        Of each item: the answer, None if it is invalid; the subject; whether the rationale makes claims.
     number : int
-        Pairs, at most.
+        Largest number of pairs.
     seed : int
-        Of the draw.
+        Seed of the draw.
     """
     rng = np.random.default_rng(seed)
     usable = np.array([item for item, answer in enumerate(answers) if answer is not None and speaks[item]], dtype=int)

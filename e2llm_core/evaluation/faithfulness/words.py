@@ -1,4 +1,4 @@
-"""Where a text says whether a quantity is above or below: the word that a claim turns on."""
+"""The words of a text that give the direction of its claims."""
 
 import re
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class SaidClaim:
     Attributes
     ----------
     claim : Claim
-        What is said.
+        Claim as read.
     start, stop : int
-        Place of the word in the text.
+        Position of the word in the text.
     word, opposite : str
-        The word, and the one that reverses the claim.
+        The word, and the word that reverses the claim.
     """
 
     claim: Claim
@@ -35,7 +35,7 @@ class SaidClaim:
 def said_claims(text: str) -> list[SaidClaim]:
     """Claims of a text with their words, in the order of the text.
 
-    A word is a claim's where putting its opposite in its place reverses that claim and no other.
+    A word belongs to a claim if its opposite in its place reverses that claim and no other.
     """
     before = statements_in(text).claims
     found = []
@@ -45,9 +45,13 @@ def said_claims(text: str) -> list[SaidClaim]:
         if len(after) != len(before):
             continue
         changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-        if len(changed) == 1 and changed[0][1] == Claim(changed[0][0].quantity, not changed[0][0].above):
+        if len(changed) == 1 and _reverses(*changed[0]):
             found.append(SaidClaim(changed[0][0], match.start(), match.end(), word, opposite))
     return found
+
+
+def _reverses(claim: Claim, other: Claim) -> bool:
+    return claim.quantity == other.quantity and claim.above != other.above
 
 
 def reasons_in(rationale: str) -> str:

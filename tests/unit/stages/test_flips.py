@@ -8,14 +8,19 @@ import pytest
 
 from e2llm_core.claims.claims import Claim, statements_in, strongest
 from e2llm_core.claims.kind import Quantity
+from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
 from e2llm_core.evaluation.faithfulness.flip import drawn, flips
+from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.faithfulness.moves import REACHED_SD, Mover
+from e2llm_core.evaluation.faithfulness.settings import FaithfulnessSettings
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.faithfulness.sufficiency import training_claims
 from e2llm_core.evaluation.summary import Provenance
+from e2llm_core.llm.families.qwen import QWEN
 from e2llm_core.stages.language import ClaimedWindows
 from e2llm_core.stages.measured import MeasuredWindows
+from e2llm_core.tasks.dialogue import conclusion
 from storage.signal.bands import BANDS
 from storage.signal.channels import region_of
 from storage.windows import Windows
@@ -48,7 +53,9 @@ def spoken(measured, scaler, *, texts=None) -> Spoken:
         said = [[claim.sentence() for claim in strongest(quantities, line, 3)] for line in deviations]
         texts = [f"<think>\n{' '.join(each)} This points to sad.\n</think>\n\nsad" for each in said]
     keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation"}
-    rows = pd.DataFrame({**keys, "subject": measured.windows.table["subject"], "answer": "sad", "text": texts})
+    shown = measured.windows.table
+    rows = pd.DataFrame({**keys, "subject": shown["subject"], "truth": shown["label"], "answer": "sad", "text": texts})
+    rows = rows.assign(labels=[("sad", "happy", "fear")] * count, segments=[[{"clip": 1}]] * count)
     provenance = Provenance(split="test", split_digest="0")
     return Spoken(rows, np.arange(count), quantities, deviations, provenance)
 
@@ -170,6 +177,13 @@ def test_windows_are_drawn_over_all_subjects_and_claims_that_do_not_hold_are_not
 def test_without_a_power_that_is_named_nothing_is_reported(measured, scaler, said):
     given = spoken(measured, scaler, texts=[said] * len(measured.windows))
     assert flips(given, Mover(measured, scaler), Reader(measured, scaler, reads=True), 100, 0) == []
+
+
+def test_checks_that_are_switched_off_ask_nothing(data, measured, scaler):
+    off = FaithfulnessSettings(flips=0, uses=0)
+    found = checks(spoken(measured, scaler), measured, scaler, data, None, QWEN, conclusion, off, 0)
+    asking = {name for name in CHECKS if name.startswith(("flip_", "use_"))}
+    assert {number.row.metric for number in found} == set(CHECKS) - asking
 
 
 def test_the_reader_of_claims_learns_from_the_stages_own_rule(data, scaler):

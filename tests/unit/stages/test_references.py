@@ -12,6 +12,7 @@ import pytest
 
 from e2llm_core.evaluation import run
 from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.inputs import Heads, TrainedLabels
 from e2llm_core.evaluation.predictions import check_predictions, read_predictions
 from e2llm_core.evaluation.references.baselines.network import NetworkBaseline
@@ -106,6 +107,8 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     assert set(predictions["model"]) == {"small", "large", "de_svm"} | parts
     assert [row["model"] for row in rows if row["primary"]] == ["small", "large"]
     assert [row["model"] for row in rows if row["metric"] == "claim_accuracy"] == ["small", "large"]
+    assert set(CHECKS) <= {row["metric"] for row in rows if row["model"] == "large"}
+    assert "<h2>Faithfulness</h2>" in page
     assert all(name in page for name in ("small (generation)", "large (generation)", "probe-encoder"))
     assert (tmp_path / "run" / "answers" / "small").is_dir()
     keys = ("task", "model", "condition", "readout", "metric")
