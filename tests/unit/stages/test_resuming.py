@@ -43,8 +43,10 @@ def kill_until_done(action, plan, folder, events):
 
 
 def content(folder) -> dict[str, object]:
-    """All files of a run but for what tells of time."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files of a run but for what tells of time, and what killed writers left among the saved answers."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    left = {name for name in files if name.startswith("answers/") and name.endswith(".partial")}
+    found = {name: path.read_bytes() for name, path in files.items() if name not in left}
     if "summary.json" in found:
         summary = json.loads(found["summary.json"])
         found["summary.json"] = json.dumps({**summary, "wall_seconds": 0, "environment": 0}).encode()
