@@ -15,7 +15,7 @@ from e2llm_core.sizes.llm import LLMSize, llm_size
 from e2llm_core.stages.config import build_stage
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.table import AnyPlan
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
 from e2llm_core.training.world import World
 from storage.datasets import seed_vii
 from storage.labels import SEED_VII

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
 
 _VOCABULARY = 400
 

@@ -10,7 +10,7 @@ class ProjectorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["mlp", "resampler"] = "mlp"
+    kind: Literal["mlp", "resampler", "addressed"] = "mlp"
     hidden: int | None = Field(None, ge=8, description="width of the MLP; None for the language model's")
     num_queries: int | None = Field(None, ge=1, description="tokens per segment of the resampler")
 

@@ -25,7 +25,7 @@ class E2LLMConfig(PreTrainedConfig):
     temporal
         ``{"dim", "depth", "num_heads", "max_patches", "dropout"}``.
     projector
-        ``{"kind": "mlp" | "resampler", ...}``; see `e2llm_core.model.projector`.
+        ``{"kind": "mlp" | "resampler" | "addressed", ...}``; see `e2llm_core.model.projector`.
     eeg
         ``{"channels", "sfreq_hz", "window_seconds", "unit", "normalisation", "adaptation"}`` of one segment.
     tower_tokens
@@ -68,8 +68,12 @@ class E2LLMConfig(PreTrainedConfig):
     @property
     def num_eeg_tokens(self) -> int:
         """Placeholder positions that one EEG segment fills."""
-        projector = self.projector or {}
-        return int(projector["num_queries"]) if projector.get("kind") == "resampler" else self.tower_tokens
+        match self.projector:
+            case {"kind": "resampler", "num_queries": number}:
+                return int(number)
+            case {"kind": "addressed", "quantities": quantities}:
+                return 1 + len(quantities)
+        return self.tower_tokens
 
 
 AutoConfig.register("e2llm", E2LLMConfig, exist_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from e2llm_core.tower.tower import EEGSettings
 PROCESSOR_CONFIG = "e2llm_processor.json"
 _ROLES = ("system", "user", "assistant")
 _KEPT_PROMPTS = 1024
+_ANSWER_END = re.compile(r"[.;]\s+")
 
 
 class E2LLMProcessor:
@@ -182,6 +185,16 @@ class E2LLMProcessor:
         at_once = rationale is None
         prompt = self._prompt_ids(tuple((m["role"], m["content"]) for m in messages), not at_once)
         return list(prompt), self._encode(self.build_target(answer, rationale, at_once))
+
+    def number_answers(self, answer: str, rationale: str | None) -> list[int]:
+        """Number of the answer that each token of a target belongs to.
+
+        A rationale's sentences, the items of a list and the final answer are answers of their own.
+        """
+        target = self.build_target(answer, rationale, rationale is None)
+        ends = [end.end() for end in _ANSWER_END.finditer(target)]
+        found = self.tokenizer(target, add_special_tokens=False, return_offsets_mapping=True)
+        return [bisect_right(ends, start) for start, _ in found["offset_mapping"]]
 
     def _new_prompt_ids(self, messages: Sequence[tuple[str, str]], enable_thinking: bool) -> list[int]:
         shown = [{"role": role, "content": content} for role, content in messages]

@@ -1,11 +1,15 @@
 """Parameter arithmetic of the EEG tower and the projector. Light to import."""
 
+from e2llm_core.claims.table import quantities_in
 from e2llm_core.counts import Tensors, block_tensors, linear_tensors, norm_tensors
 from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.model.config import ProjectorConfig
+from storage.signal.channels import REGIONS
 
 _MOST_PATCHES = 64
 _RESAMPLER_QUERIES = 8
+_QUANTITIES = len(quantities_in(REGIONS))
+"""Signal quantities of a montage that covers every region."""
 
 
 def temporal_tensors(config: TowerConfig) -> list[Tensors]:
@@ -36,9 +40,20 @@ def projector_tensors(config: ProjectorConfig, width: int, llm_width: int) -> li
         Width of the tower's tokens, and of the language model's embeddings.
     """
     output = [Tensors(name="log_gain", numel=1), norm_tensors("output.norm", llm_width)]
+    hidden = config.hidden or llm_width
+    mlp = [*linear_tensors("mlp.0", width, hidden), *linear_tensors("mlp.2", hidden, llm_width), *output]
     if config.kind == "mlp":
-        hidden = config.hidden or llm_width
-        return [*linear_tensors("mlp.0", width, hidden), *linear_tensors("mlp.2", hidden, llm_width), *output]
+        return mlp
+    if config.kind == "addressed":
+        return [
+            *mlp,
+            norm_tensors("norm", 2 * width),
+            *linear_tensors("read", 2 * width, _QUANTITIES),
+            Tensors(name="addresses", numel=_QUANTITIES * llm_width),
+            *linear_tensors("level.0", 1, hidden),
+            *linear_tensors("level.2", hidden, llm_width),
+            Tensors(name="scale", numel=1),
+        ]
     return [
         Tensors(name="queries", numel=(config.num_queries or _RESAMPLER_QUERIES) * width),
         norm_tensors("norms", width, 3),
@@ -53,7 +68,9 @@ def projector_tensors(config: ProjectorConfig, width: int, llm_width: int) -> li
 
 
 def tokens_per_segment(projector: ProjectorConfig, patches: int) -> int:
-    """Embeddings that the language model sees of one segment: CLS and one per patch, or the resampler's queries."""
+    """Embeddings that the language model sees of one segment: CLS and one per patch, the queries, or the quantities."""
     if projector.kind == "resampler":
         return projector.num_queries or _RESAMPLER_QUERIES
+    if projector.kind == "addressed":
+        return 1 + _QUANTITIES
     return 1 + patches

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from e2llm_core.plan import Plan
+from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.training.config import TrainConfig
 from storage.places.base import Place, StoreURL
 from storage.sampling.strata import Balance
@@ -51,6 +52,15 @@ class LanguageTrainConfig(EEGTrainConfig):
     """Training settings of the stages with a language model."""
 
     attention: Attention = Field("auto", description="auto: FlashAttention 2 where it can run, else SDPA")
+    counts: Literal["tokens", "answers"] = Field(
+        "tokens",
+        description="what counts the same in the loss: every supervised token, or every answer of a sample, which then "
+        "counts 1 in all",
+    )
+    reading_weight: float = Field(
+        1.0, ge=0, description="weight of the error of an addressed projector's readings, beside 1 for the answers"
+    )
+    claims: ClaimChoice = Field(default_factory=ClaimChoice, description="which claims a rationale makes")
 
 
 class StagePlan(Plan):

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from e2llm_core.claims.claims import Claim, strongest
+from e2llm_core.claims.claims import Claim
+from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.llm.attention import choose_attention
 from e2llm_core.llm.packed_attention import attend_packed
@@ -24,8 +25,8 @@ from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
-from e2llm_core.tasks.dialogue import CLAIMS_PER_RATIONALE, Dialogue
-from e2llm_core.tasks.task import Sampler, Task
+from e2llm_core.tasks.dialogue import Dialogue, DialogueForm, Sampler
+from e2llm_core.tasks.facts import ClaimChoice, SegmentFacts
 from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
@@ -86,7 +87,14 @@ def augmentation_seeds(seed: int, position: int, count: int) -> tuple[tuple[int,
 class ClaimedWindows:
     """Windows of one side of the split with their labels, and the claims that hold for each."""
 
-    def __init__(self, data: EEGData, side: Side, scaler: QuantityScaler) -> None:
+    def __init__(
+        self,
+        data: EEGData,
+        side: Side,
+        scaler: QuantityScaler,
+        choice: ClaimChoice | None = None,
+        towards: np.ndarray | None = None,
+    ) -> None:
         self.windows = data.windows(side)
         self.segments = data.segments(side)
         self._scaler = scaler
@@ -94,6 +102,7 @@ class ClaimedWindows:
         self.labels = data.labels
         self._label_of_trial = self.windows.trials["label"].to_numpy()
         self._samplers: dict[str, Sampler] = {}
+        self._choice, self._towards = choice or ClaimChoice(), towards
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -102,7 +111,7 @@ class ClaimedWindows:
         """Label of a window."""
         return str(self._label_of_trial[self.windows.locate([window])[0][0]])
 
-    def sampler(self, task: Task) -> Sampler:
+    def sampler(self, task: DialogueForm) -> Sampler:
         """How a task draws its dialogues from these windows."""
         if task.name not in self._samplers:
             self._samplers[task.name] = task.sampler(self.windows)
@@ -112,9 +121,22 @@ class ClaimedWindows:
         """Standardised signal measures (windows, quantities); many at a time cost less than one by one."""
         return self._scaler.standardise(self._measured(np.asarray(windows)))
 
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is measured."""
+        return self._measured.measures.quantities
+
     def claims(self, window: int) -> list[Claim]:
-        """The strongest claims that hold for a window."""
-        return strongest(self._measured.measures.quantities, self.deviations([window])[0], CLAIMS_PER_RATIONALE)
+        """The claims that a rationale makes of a window."""
+        return list(self.facts(window).claims)
+
+    def facts(self, window: int) -> SegmentFacts:
+        """What was measured in a window, with its label and its claims."""
+        label, deviations = self.label(window), self.deviations([window])[0]
+        towards = None if self._towards is None else self._towards[self.labels.index(label)]
+        return SegmentFacts(
+            self.quantities, deviations, label, self._choice.claims(self.quantities, deviations, towards)
+        )
 
 
 class LanguageStage(Stage):
@@ -134,15 +156,21 @@ class LanguageStage(Stage):
     arithmetic: CompositeFlops
     tasks: tuple[str, ...] = ()
     """Names of the tasks that have a loss of their own in the metrics."""
+    reads: bool = False
+    """Whether the projector reads quantities, which are regressed on the measured ones beside the answers."""
 
     def __init__(self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig) -> None:
         self.data, self.scaler, self.train = data, scaler, train
-        self.training = ClaimedWindows(data, data.split.train, scaler)
+        self._towards = label_means(data, scaler) if train.claims.relevance else None
+        self.training = self._claimed(data.split.train)
 
     @cached_property
     def validation(self) -> ClaimedWindows:
         """Windows of the validation side (of the training side where the split has none)."""
-        return ClaimedWindows(self.data, self.data.split.validation or self.data.split.train, self.scaler)
+        return self._claimed(self.data.split.validation or self.data.split.train)
+
+    def _claimed(self, side: Side) -> ClaimedWindows:
+        return ClaimedWindows(self.data, side, self.scaler, self.train.claims, self._towards)
 
     @property
     def repeats(self) -> int:
@@ -219,7 +247,10 @@ class LanguageStage(Stage):
     def _tokens(self, sample: Sample) -> TokenSample:
         dialogue = sample.dialogue
         prompt, target = self.processor.tokenize(dialogue.messages(), dialogue.answer, dialogue.thinking)
-        weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
+        counts = np.ones(len(target))
+        if self.train.counts == "answers":
+            counts = counts_of_answers(self.processor.number_answers(dialogue.answer, dialogue.thinking))
+        weights = np.concatenate([np.zeros(len(prompt)), counts]).astype(np.float32)
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
     def row(self, source: ClaimedWindows, samples: Sequence[TokenizedSample]) -> Batch:
@@ -238,6 +269,11 @@ class LanguageStage(Stage):
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
         num_targets = sum(tokens.num_targets for tokens in counted)
+        if self.reads:
+            tensors["eeg_measures"] = torch.from_numpy(source.deviations(ids))
+            shown = np.array([len(sample.windows) for sample in samples])
+            counts = np.array([sample.tokens.num_targets for sample in samples]) / shown
+            tensors["segment_weights"] = torch.from_numpy(np.repeat(counts, shown).astype(np.float32))
         tensors["task_targets"] = [sum(s.num_targets for s in counted if s.task == n) for n in range(len(self.tasks))]
         return Batch(tensors, num_targets, len(counted), sum(len(tokens) for tokens in counted))
 
@@ -245,15 +281,19 @@ class LanguageStage(Stage):
         """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
         given = dict(batch.tensors)
         tasks, targets = given.pop("tasks"), given.pop("task_targets")
+        counts = given.pop("segment_weights", None)
         output = model(**given)
-        parts = {"nll": LossTerm(output.loss, batch.num_targets)}
+        total, parts = output.loss, {"nll": LossTerm(output.loss, batch.num_targets)}
+        if counts is not None:
+            error = (output.reading_error * counts).sum()
+            total, parts["reading"] = total + self.train.reading_weight * error, LossTerm(error, batch.num_targets)
         if len(self.tasks) > 1:
             places = given["supervised"]
             task_of_token = tasks.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
             weighted = output.token_nll * next_tokens(given["weights"], places)
             sums = torch.zeros(len(self.tasks), device=tasks.device).index_add(0, task_of_token, weighted)
             parts |= {f"nll/{name}": LossTerm(sums[n], targets[n]) for n, name in enumerate(self.tasks)}
-        return Losses(output.loss, parts)
+        return Losses(total, parts)
 
     def validate(self, model: nn.Module, world: World) -> dict[str, float]:
         """Next-token loss on a fixed set of the validation subjects' dialogues; `score` is its negative."""
@@ -283,6 +323,24 @@ class LanguageStage(Stage):
     def _validation_sample(self, source: ClaimedWindows, number: int) -> TokenizedSample:
         sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
         return TokenizedSample(self._tokens(sample), sample.windows, None)
+
+
+def counts_of_answers(number: Sequence[int]) -> np.ndarray:
+    """What each token counts so that every answer counts the same, and all of them 1: (tokens,) -> (tokens,)."""
+    _, answer, tokens = np.unique(number, return_inverse=True, return_counts=True)
+    counts: np.ndarray = 1 / (len(tokens) * tokens[answer])
+    return counts
+
+
+def label_means(data: EEGData, scaler: QuantityScaler) -> np.ndarray:
+    """Mean deviations of each label's training windows, less those of all labels: (labels, quantities)."""
+    side = data.split.train
+    windows, measured = data.windows(side), MeasuredWindows(data.measured(side), data.features)
+    deviations = scaler.standardise(measured(np.arange(len(windows))))
+    counts = np.diff(windows.ends, prepend=0)
+    label = np.repeat(windows.trials["label_id"].to_numpy(), counts)
+    means: np.ndarray = np.stack([deviations[label == n].mean(axis=0) for n in range(len(data.labels))])
+    return means - means.mean(axis=0)
 
 
 def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:

@@ -4,16 +4,17 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
+from e2llm_core.tasks.facts import SegmentFacts
+from storage.windows import Windows
 
 SEGMENT = "<eeg>"
-CLAIMS_PER_RATIONALE = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class TextLengths:
     answer: int
 
 
+Sampler = Callable[[int, np.random.Generator], tuple[int, ...]]
+"""Draws the windows of a training dialogue; given the window whose turn it is."""
+
+
 class LabelledWindows(Protocol):
     """Windows of one side of a split, as dialogues speak of them."""
 
@@ -56,7 +61,10 @@ class LabelledWindows(Protocol):
         """Label of a window."""
 
     def claims(self, window: int) -> list[Claim]:
-        """The strongest claims that hold for a window."""
+        """The claims that a rationale makes of a window."""
+
+    def facts(self, window: int) -> SegmentFacts:
+        """What was measured in a window, with its label and its claims."""
 
 
 class DialogueForm(ABC):
@@ -69,7 +77,8 @@ class DialogueForm(ABC):
     num_segments : int
         Segments of a dialogue.
     wordings : tuple of str
-        Templates of the question, with ``{0}``, ``{1}``, ... for the segments and ``{options}``.
+        Templates of the question, with ``{0}``, ``{1}``, ... for the segments, ``{options}`` and, where several things
+        are asked about, ``{listed}``.
     text : TextLengths
         Mean lengths of its texts.
     """
@@ -83,18 +92,30 @@ class DialogueForm(ABC):
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """A training dialogue about these windows, `num_segments` of them."""
 
+    def sampler(self, source: Windows) -> Sampler:
+        """How training dialogues are drawn from one side of a split: about each window in turn.
+
+        Raises
+        ------
+        InputError
+            Where the data do not allow the form.
+        """
+        return lambda window, rng: (window,)
+
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The answers to choose from, for a data set of these labels; none where the answer is free text."""
         return ()
 
-    def ask(self, labels: Sequence[str], segments: Sequence[str] = (), wording: int = 0) -> str:
+    def ask(self, labels: Sequence[str], segments: Sequence[str] = (), wording: int = 0, listed: str = "") -> str:
         """The question; texts may replace the segments."""
         shown = segments or (SEGMENT,) * self.num_segments
-        return self.wordings[wording].format(*shown, options=", ".join(self.options(labels)))
+        return self.wordings[wording].format(*shown, options=", ".join(self.options(labels)), listed=listed)
 
-    def ask_anyhow(self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = ()) -> str:
+    def ask_anyhow(
+        self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = (), listed: str = ""
+    ) -> str:
         """The question in any of its wordings."""
-        return self.ask(labels, segments, int(rng.integers(len(self.wordings))))
+        return self.ask(labels, segments, int(rng.integers(len(self.wordings))), listed)
 
 
 class CorpusForm(DialogueForm):

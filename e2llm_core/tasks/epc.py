@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from e2llm_core.evaluation.references.controls import SESSION_POSITION_OF_PAIRS
-from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sampler, TextLengths
 from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.notes import drawn_pair, drawn_segment, notes
 from e2llm_core.tasks.pairs import DIFFERENT, SAME, pairs_of
-from e2llm_core.tasks.task import Sampler, Task
+from e2llm_core.tasks.task import Task
 from storage.windows import Windows
 
 if TYPE_CHECKING:

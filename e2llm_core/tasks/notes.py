@@ -6,7 +6,7 @@ import numpy as np
 
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.table import quantities_in
-from e2llm_core.tasks.dialogue import CLAIMS_PER_RATIONALE
+from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
 from storage.signal.channels import REGIONS
 
 _QUANTITIES = quantities_in(REGIONS)

@@ -5,13 +5,25 @@ from typing import Annotated
 
 from e2llm_core.oneof import OneOf
 from e2llm_core.tasks.description import Description
+from e2llm_core.tasks.dialogue import CorpusForm
 from e2llm_core.tasks.epc import PairComparison
 from e2llm_core.tasks.ied import BasicEmotion
 from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.readings.contrasts import Contrasts
+from e2llm_core.tasks.readings.differences import Differences
+from e2llm_core.tasks.readings.levels import Levels
+from e2llm_core.tasks.readings.truths import Truths
 from e2llm_core.tasks.task import Task
 
 DESCRIPTION = Description()
-"""What stage 2 trains."""
+"""What stage 2 trains where a spec names nothing else."""
+
+READINGS: dict[str, CorpusForm] = {
+    form.name: form for form in (DESCRIPTION, Levels(), Truths(), Contrasts(), Differences())
+}
+"""What stage 2 can train, by name: questions about the signal."""
+
+DEFAULT_READINGS = (DESCRIPTION.name,)
 
 LABELLING = BasicEmotion()
 """What scoring and serving ask about each window."""
@@ -27,6 +39,9 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     """The tasks of these names, each once, in order."""
     return [TASKS[name] for name in dict.fromkeys(names)]
 
+
+ReadingName = Annotated[str, OneOf(lambda: READINGS)]
+"""The name of a form that stage 2 can train, for settings."""
 
 TaskName = Annotated[str, OneOf(lambda: TASKS)]
 """A registered task's name, for settings."""

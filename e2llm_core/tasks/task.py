@@ -8,8 +8,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
 from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from e2llm_core.evaluation.references.inputs import ReferenceInputs
-
-Sampler = Callable[[int, np.random.Generator], tuple[int, ...]]
-"""Draws the windows of a training dialogue; given the window whose turn it is."""
 
 
 class Task(DialogueForm):
@@ -61,16 +56,6 @@ class Task(DialogueForm):
     @abstractmethod
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """Items of one side of a split; a task that draws them draws `number`, balanced, the same for a seed."""
-
-    def sampler(self, source: Windows) -> Sampler:
-        """How training dialogues are drawn from one side of a split: about each window in turn.
-
-        Raises
-        ------
-        InputError
-            Where the data do not allow the task.
-        """
-        return lambda window, rng: (window,)
 
     def question(self, labels: Sequence[str]) -> Question:
         """What the model is asked in evaluation."""

@@ -11,7 +11,7 @@ from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.workload import Workload, language_workload, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
-from e2llm_core.tasks.registry import DESCRIPTION
+from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS, ReadingName
 from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Stage2Plan(StagePlan):
     data: CachedDataConfig
     train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
+    readings: tuple[ReadingName, ...] = Field(DEFAULT_READINGS, min_length=1)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -57,7 +58,8 @@ class Stage2Plan(StagePlan):
         """A new projector between a frozen tower and a frozen language model."""
         tower, notes = tower_of(self.model.tower)
         llm, projector = llm_size(self.model.llm), self.model.projector
-        return language_workload(self.kind, self.train, self.data.windows, llm, tower, projector, (DESCRIPTION,), notes)
+        forms = [READINGS[name] for name in self.readings]
+        return language_workload(self.kind, self.train, self.data.windows, llm, tower, projector, forms, notes)
 
     def stage(self) -> "Stage":
         """Build the stage."""
@@ -67,4 +69,4 @@ class Stage2Plan(StagePlan):
 
         tower = fetched(self.model.tower)
         data = EEGData.open(self.data, tower)
-        return Stage2(data, tower, self.model.llm, self.model.projector, self.train)
+        return Stage2(data, tower, self.model.llm, self.model.projector, self.train, self.readings)

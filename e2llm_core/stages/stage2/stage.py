@@ -1,6 +1,7 @@
-"""Stage 2, cross-modal alignment: only the projector trains, on descriptions of the EEG."""
+"""Stage 2, cross-modal alignment: only the projector trains, on questions that the EEG alone answers."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from e2llm_core.model import model_io
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.model.projector import AddressedProjector, start_addresses
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -25,7 +27,8 @@ from e2llm_core.stages.language import (
     strip_prefix,
 )
 from e2llm_core.stages.probe import load_probe, load_scaler
-from e2llm_core.tasks.registry import DESCRIPTION
+from e2llm_core.tasks.facts import words_of
+from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 
@@ -45,13 +48,23 @@ class Stage2(LanguageStage):
         Settings of the projector.
     train : LanguageTrainConfig
         For precision, seed and balance.
+    readings : tuple of str
+        Forms of question to train, in equal shares.
     """
 
     name = "stage2"
 
     def __init__(
-        self, data: EEGData, tower: Path, llm: str, projector: ProjectorConfig, train: LanguageTrainConfig
+        self,
+        data: EEGData,
+        tower: Path,
+        llm: str,
+        projector: ProjectorConfig,
+        train: LanguageTrainConfig,
+        readings: tuple[str, ...] = DEFAULT_READINGS,
     ) -> None:
+        self._shares, self.tasks = [READINGS[name] for name in readings], tuple(dict.fromkeys(readings))
+        self.reads = projector.kind == "addressed"
         self._tower_folder, self._llm, self._projector = tower, llm, projector
         self._options = llm_options(train)
         self._tower, _ = load_probe(tower)
@@ -59,8 +72,13 @@ class Stage2(LanguageStage):
 
     @property
     def size(self) -> int:
-        """One description per window."""
-        return len(self.training)
+        """One question of every form per window."""
+        return len(self.training) * self.repeats
+
+    @property
+    def repeats(self) -> int:
+        """Shares of the forms; a form listed twice has two."""
+        return len(self._shares)
 
     def build(self) -> tuple[nn.Module, list[ParameterGroup]]:
         """Compose tower, new projector and language model; only the projector is trained."""
@@ -70,7 +88,14 @@ class Stage2(LanguageStage):
         self.choices = {"attention": describe_attention(llm, self._options["dtype"])}
         prepare_llm(llm, self.train)
         labels = list(self.data.labels)
-        model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, self._projector.settings())
+        settings = self._projector.settings()
+        if self.reads:
+            settings["quantities"] = list(self.scaler.names)
+        model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, settings)
+        if self.reads:
+            texts = [f" {words_of(quantity)}" for quantity in self.training.quantities]
+            words = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+            start_addresses(cast(AddressedProjector, model.projector), llm, words)
         spare_tower(model, self.data)
         self.processor = E2LLMProcessor(
             tokenizer, model.config.num_eeg_tokens, self.data.settings, family_of(llm.config.model_type)
@@ -79,8 +104,11 @@ class Stage2(LanguageStage):
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
 
     def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
-        """A description of one window."""
-        return Sample(DESCRIPTION.dialogue(source, (number,), rng), (number,))
+        """One question of a form about a window."""
+        place, window = divmod(number, len(source))
+        form = self._shares[place]
+        windows = source.sampler(form)(window, rng)
+        return Sample(form.dialogue(source, windows, rng), windows, self.tasks.index(form.name))
 
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite with the trained projector; the language model is referenced, not copied."""

@@ -67,6 +67,7 @@ class Stage3(LanguageStage):
         self._options = llm_options(train)
         super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
         self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
+        self.reads = (E2LLMConfig.from_pretrained(self._model_folder).projector or {}).get("kind") == "addressed"
         for task in self._shares:
             self.training.sampler(task)
 

@@ -9,7 +9,7 @@ from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import LLMSize
 from e2llm_core.sizes.workload import Part, Sample, Workload, number_bytes, text_tokens
 from e2llm_core.stages.config import StagePlan
-from e2llm_core.tasks.corpus import corpus_forms
+from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, DEFAULT_FORMS, FormName
 from storage.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class TinyLLMConfig(BaseModel):
     heads: int = Field(4, ge=1)
     kv_heads: int = Field(2, ge=1)
     intermediate: int = Field(384, ge=16)
+    corpus: tuple[FormName, ...] = Field(DEFAULT_FORMS, min_length=1, description="forms of dialogue that it reads")
     corpus_size: int = Field(20_000, ge=100)
     prompt_weight: float = Field(0.1, ge=0, le=1, description="weight of a prompt's tokens beside an answer's")
 
@@ -35,7 +36,7 @@ class TinyLLMPlan(StagePlan):
     """Train a small language model and its tokenizer from scratch, to replace a pretrained one in the demo."""
 
     kind: Literal["tiny-llm"] = "tiny-llm"
-    labels: LabelSet
+    labels: LabelSet | None = Field(None, description="the only labels of its corpus; null for sets of many kinds")
     model: TinyLLMConfig = Field(default_factory=TinyLLMConfig)
 
     @property
@@ -50,7 +51,8 @@ class TinyLLMPlan(StagePlan):
     def workload(self) -> Workload:
         """A whole language model on dialogues of its own corpus."""
         llm = tiny_size(self.model)
-        commonest = max(corpus_forms(), key=lambda form: form.corpus_share)
+        forms = [CORPUS_FORMS[name] for name in self.model.corpus]
+        commonest = max(forms, key=lambda form: form.corpus_share)
         tokens = 2 * sum(text_tokens(commonest, 0))
         return Workload(
             stage=self.kind,
@@ -69,7 +71,7 @@ class TinyLLMPlan(StagePlan):
         """Build the stage."""
         from e2llm_core.stages.tiny_llm.stage import TextPretraining
 
-        return TextPretraining(self.model, self.labels.names, self.train.seed)
+        return TextPretraining(self.model, self.labels.names if self.labels else None, self.train.seed)
 
 
 def tiny_size(config: TinyLLMConfig) -> LLMSize:

@@ -14,7 +14,8 @@ from e2llm_core.llm.supervision import SupervisedHead, score_tokens
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
+from e2llm_core.tasks.dialogue import Dialogue
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
@@ -46,16 +47,16 @@ class TextPretraining(Stage):
     ----------
     config : TinyLLMConfig
         Sizes.
-    labels : sequence of str
-        Class names that the corpus speaks of.
+    labels : sequence of str or None
+        The only class names that the corpus speaks of; None for sets of many kinds.
     seed : int
         Random seed of the corpus.
     """
 
     name = "tiny-llm"
 
-    def __init__(self, config: TinyLLMConfig, labels: Sequence[str], seed: int) -> None:
-        self._config, self._labels, self._seed = config, tuple(labels), seed
+    def __init__(self, config: TinyLLMConfig, labels: Sequence[str] | None, seed: int) -> None:
+        self._config, self._labels, self._seed = config, labels, seed
         plain = [self._plain(number) for number in range(_TOKENIZER_TEXTS)]
         self.tokenizer = train_tokenizer(plain, config.vocab_size)
         settings = EEGSettings(channels=("CZ",))
@@ -112,15 +113,18 @@ class TextPretraining(Stage):
         model.llm.save_pretrained(folder, state_dict=plain)
         self.tokenizer.save_pretrained(str(folder))
 
+    def _dialogue(self, number: int) -> Dialogue:
+        return corpus_dialogue(number, self._labels, self._seed, self._config.corpus)
+
     def _plain(self, number: int) -> str:
-        dialogue = corpus_dialogue(number, self._labels, self._seed)
+        dialogue = self._dialogue(number)
         return f"{dialogue.user}\n{dialogue.thinking or ''}\n{dialogue.answer}"
 
     def _samples(self, numbers: np.ndarray) -> list[TokenSample]:
         """Dialogues in which every token but the first is supervised, prompts at their own weight."""
         samples = []
         for number in numbers.tolist():
-            dialogue = corpus_dialogue(number, self._labels, self._seed)
+            dialogue = self._dialogue(number)
             prompt, target = self._processor.tokenize(dialogue.messages(), dialogue.answer, dialogue.thinking)
             weights = np.repeat([self._config.prompt_weight, 1], [len(prompt), len(target)]).astype(np.float32)
             weights[0] = 0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import statements_in
-from e2llm_core.tasks.corpus import corpus_dialogue, corpus_forms
+from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, corpus_dialogue
 from e2llm_core.tasks.dialogue import SEGMENT
 from e2llm_core.tasks.epc import PairComparison
 from e2llm_core.tasks.ied import BasicEmotion
@@ -28,8 +28,7 @@ def test_a_corpus_dialogue_is_a_function_of_its_number_and_seed(number, seed):
 def test_the_corpus_shows_no_eeg_and_answers_with_an_option(number):
     dialogue = corpus_dialogue(number, LABELS, 0)
     assert SEGMENT not in dialogue.user
-    (form,) = [form for form in corpus_forms() if form.name == dialogue.task]
-    options = form.options(LABELS)
+    options = CORPUS_FORMS[dialogue.task].options(LABELS)
     assert not options or dialogue.answer in options
 
 

@@ -14,7 +14,7 @@ from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_b
 from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
 from e2llm_core.sizes.llm import LLM_SIZES
 from e2llm_core.sizes.workload import Workload
-from e2llm_core.tasks.corpus import corpus_dialogue, corpus_forms
+from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, DEFAULT_FORMS, corpus_dialogue
 from jobs.load import load_spec
 from jobs.spec import SPECS
 from storage.errors import InputError
@@ -210,8 +210,8 @@ def test_the_shipped_stages_fit_where_they_say():
 def test_samples_are_as_long_as_the_dialogues():
     """The planner's constants against the dialogues that the stages draw."""
     names = ("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise")
-    forms = {form.name: form for form in corpus_forms()}
-    found: dict[str, list[tuple[int, int]]] = {name: [] for name in forms}
+    forms = CORPUS_FORMS
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in DEFAULT_FORMS}
     for number in range(3000):
         dialogue = corpus_dialogue(number, names, 0)
         question = re.sub(r"\[[^\]]*\]", "", dialogue.user)

@@ -18,7 +18,7 @@ from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
 from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store

@@ -1,0 +1,32 @@
+"""Label sets of the text corpus: those of data sets, of other words for states, and of invented words."""
+
+import numpy as np
+
+from storage.labels import FACED, SEED, SEED_IV, SEED_V, SEED_VII
+
+_SETS = (SEED_VII, SEED, SEED_IV, SEED_V, FACED)
+_WORDS = (
+    "rest", "arithmetic", "calm", "relaxed", "alert", "tired", "focused", "distracted", "bored", "excited", "nervous",
+    "anxious", "confident", "lonely", "proud", "ashamed", "guilty", "curious", "confused", "hopeful", "jealous",
+    "grateful", "content", "tense", "stressed", "drowsy", "awake", "engaged", "pleasant", "unpleasant", "low", "medium",
+    "high", "positive", "negative", "neutral", "happy", "sad", "anger", "fear", "disgust", "surprise", "joy",
+)  # fmt: skip
+_ONSETS, _VOWELS, _CODAS = tuple("bdfgklmnprstv"), tuple("aeiou"), ("", "l", "n", "r", "s")
+_SHARES = (0.5, 0.35, 0.15)
+
+
+def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
+    """A label set: of a data set, of known words, or of invented ones, so that any set can be named later."""
+    kind = rng.choice(3, p=_SHARES)
+    if kind == 0:
+        return _SETS[int(rng.integers(len(_SETS)))].names
+    number = int(rng.integers(2, 8))
+    if kind == 1:
+        return tuple(str(word) for word in rng.choice(_WORDS, number, replace=False))
+    return tuple(dict.fromkeys(_invented(rng) for _ in range(number + 2)))
+
+
+def _invented(rng: np.random.Generator) -> str:
+    """A word of two syllables."""
+    syllables = ["".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))) for _ in range(2)]
+    return "".join(syllables)
