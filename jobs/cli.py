@@ -256,6 +256,25 @@ def rate(
 
 @app.command()
 @disciplined
+def rewrite(
+    rationales: Annotated[Path, typer.Argument(help="JSON lines: id, label, labels, rationale, claims.")],
+    output: Annotated[Path, typer.Argument(help="JSON lines to write, or to go on with.")],
+    url: Annotated[str, typer.Option(help="An OpenAI-compatible endpoint, such as https://host/v1.")],
+    model: Annotated[str, typer.Option(help="Name of the language model there.")],
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the key, mode 0600. Default: E2LLM_REWRITE_KEY, else no key.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
+    timeout_seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of one reply.")] = 120.0,
+) -> None:
+    """Have a larger language model reword rationales; a rewording that loses a claim is not taken."""
+    from jobs.rewrite import rewrite_file
+
+    rewrite_file(rationales, output, url, model, key_file, at_once=at_once, timeout_seconds=timeout_seconds)
+
+
+@app.command()
+@disciplined
 def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or s3:// place for data and runs. [runs/]")] = None,
 ) -> None:

@@ -1,0 +1,1 @@
+"""Rationales in other words, by a larger language model, with every claim kept."""
