@@ -278,7 +278,9 @@ def _results_table(results: list[dict[str, Any]]) -> Table:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    """Model, condition and readout of a result, without the defaults."""
+    """Model, condition, readout and wording of a result, without the defaults."""
+    from e2llm_core.evaluation.report.verdicts import worded
+
     model, condition = str(row["model"]), str(row["condition"])
     parts = [model]
     if condition not in ("eeg", model):
@@ -287,7 +289,7 @@ def _what(row: Mapping[str, Any]) -> str:
         parts.append("statements that hold")
     elif model == "e2llm":
         parts.append(str(row["readout"]))
-    return ", ".join(parts)
+    return worded(", ".join(parts), str(row["task"]), row["prompt"])
 
 
 def _first_rationale(predictions: Path) -> str | None:

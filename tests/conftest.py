@@ -29,3 +29,12 @@ def shared_data() -> Path:
 def shared_data_folder() -> Path:
     """Provide the folder of real recordings."""
     return shared_data()
+
+
+@pytest.fixture
+def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the task IED a wording that nothing is trained on."""
+    from e2llm_core.tasks.registry import LABELLING
+
+    wording = "The states are {options}.\nTell which of them was felt during {0}."
+    monkeypatch.setattr(type(LABELLING), "primary_wording", wording)

@@ -20,8 +20,9 @@ from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
 from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
 from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
-from e2llm_core.tasks.items import RANDOM_EEG, Condition, Items
-from e2llm_core.tasks.question import Question, Readout
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
+from e2llm_core.tasks.question import Prompt, Question, Readout
+from e2llm_core.tasks.registry import tasks_named
 from e2llm_core.tasks.task import Task
 from storage.damage import damage_digest
 from storage.places.parts import Parts, discard_parts
@@ -92,33 +93,42 @@ class ItemAnswerer:
 
 @dataclass(frozen=True)
 class AnswerSet:
-    """One set of answers: all items of a task under one condition, read in one way."""
+    """One set of answers: all items of a task under one condition, asked in one wording and read in one way."""
 
     task: str
     items: Items
     question: Question
     condition: Condition
     readout: Readout
+    prompt: Prompt
 
     @property
     def name(self) -> str:
         """Name under which progress is reported."""
-        return f"{self.task} {self.condition} {self.readout}"
+        return f"{self.task} {self.condition} {self.readout} {self.prompt}"
 
     def parts(self) -> dict[str, Request]:
         """Requests by the name of the file in which their answers are saved."""
         requests = requests_of(self.items, self.condition, ITEMS_PER_REQUEST)
-        folder = f"{self.task}/{self.condition}/{self.readout}"
+        folder = f"{self.task}/{self.condition}/{self.readout}/{self.prompt}"
         return {f"{folder}/{number:06d}.parquet": request for number, request in enumerate(requests)}
 
 
 def answer_sets(
     task: Task, items: Items, labels: Sequence[str], conditions: Sequence[Condition] | None = None
 ) -> list[AnswerSet]:
-    """Sets of answers to request for one task: one per readout and condition (all of the task's, or `conditions`)."""
-    question, readouts = task.question(labels), get_args(Readout)
-    asked = task.conditions if conditions is None else conditions
-    return [AnswerSet(task.name, items, question, shown, way) for shown in asked for way in readouts]
+    """Sets of answers to request for one task: one per readout and condition (all of the task's, or `conditions`).
+
+    A task that has a primary wording is asked in it; about the EEG, it is also asked in a trained one.
+    """
+    conditions = task.conditions if conditions is None else conditions
+    asked = [(shown, task.prompt) for shown in conditions]
+    asked += [(EEG, prompt) for prompt in task.prompts[1:] if EEG in conditions]
+    return [
+        AnswerSet(task.name, items, task.question(labels, prompt), shown, way, prompt)
+        for shown, prompt in asked
+        for way in get_args(Readout)
+    ]
 
 
 class KeptAnswers:
@@ -171,6 +181,7 @@ class KeptAnswers:
             labels=options,
             answers=answers["answer"],
             readout=one.readout,
+            prompt=one.prompt,
             probabilities=probabilities,
             texts=answers.get("text"),
             seed=seed,
@@ -211,6 +222,8 @@ def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[st
     settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed", "faithfulness"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
     settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}
+    asked = [(task, prompt) for task in tasks_named(plan.tasks) for prompt in task.prompts]
+    settings["questions"] = [task.question(data.labels, prompt).user for task, prompt in asked]
     damage = f" without {damage_digest(data.store)}" if plan.data.windows.damaged == "skip" else ""
     return {
         "model": model_digest,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,11 @@ from e2llm_core.evaluation.intervals import (
     subject_interval,
 )
 from e2llm_core.evaluation.metrics import Answers, Metric
-from e2llm_core.evaluation.predictions import stored_predictions
+from e2llm_core.evaluation.predictions import matching, stored_predictions
 from e2llm_core.evaluation.summary import Provenance, Summary
 from e2llm_core.tasks.items import EEG
-from e2llm_core.tasks.question import Readout
+from e2llm_core.tasks.question import Prompt, Readout
+from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 from storage.places.location import locate
 from storage.splits.checks import listed
@@ -35,13 +37,14 @@ SUMMARY, PREDICTIONS = "summary.json", "predictions.parquet"
 
 
 class Answerer(BaseModel):
-    """The model that answered, the condition that it answered under, and how its answers were read."""
+    """The model that answered, its condition, how its answers were read, and how its question was worded."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     condition: str
     readout: Readout
+    prompt: Prompt | None = None
 
 
 class SubjectDifference(BaseModel):
@@ -116,6 +119,20 @@ class PairedRow(BaseModel):
         return f"equivalent within {self.margin:g}: {self.equivalent} ({interval})"
 
 
+def summary_of(run: str | Path) -> Summary:
+    """Content of summary.json in an evaluation's folder or URL.
+
+    Raises
+    ------
+    InputError
+        If another version wrote it.
+    """
+    try:
+        return Summary.model_validate_json(locate(run).read(SUMMARY))
+    except ValidationError as error:
+        raise InputError(f"{run}/{SUMMARY}", "is of another version", "Evaluate the model again.") from error
+
+
 @dataclass(frozen=True)
 class EvaluatedRun:
     """A finished evaluation.
@@ -146,11 +163,7 @@ class EvaluatedRun:
         place = locate(run)
         if lacking := [name for name in (SUMMARY, PREDICTIONS) if not place.exists(name)]:
             raise InputError(str(run), f"no results of an evaluation here: {lacking[0]} is missing", "Evaluate first.")
-        try:
-            summary = Summary.model_validate_json(place.read(SUMMARY))
-        except ValidationError as error:
-            raise InputError(f"{run}/{SUMMARY}", "is of another version", "Evaluate the model again.") from error
-        return cls(str(run), summary, stored_predictions(place.read(PREDICTIONS), f"{run}/{PREDICTIONS}"))
+        return cls(str(run), summary_of(run), stored_predictions(place.read(PREDICTIONS), f"{run}/{PREDICTIONS}"))
 
     @property
     def task(self) -> str:
@@ -161,6 +174,8 @@ class EvaluatedRun:
         """Choose one set of answers of a model: on the EEG if it was shown EEG, otherwise under its first condition.
 
         The readout is its only one, otherwise the requested one, otherwise that of the primary endpoint.
+
+        A language model's answers are those to the wording that counts: its task's first prompt.
 
         Raises
         ------
@@ -173,6 +188,7 @@ class EvaluatedRun:
             known = list(dict.fromkeys(row.model for row in self.summary.results if row.task == task))
             remedy = f"It has {listed(known or list(dict.fromkeys(row.task for row in self.summary.results)))}."
             raise InputError(self.place, f"has no results of {model} on {task}", remedy)
+        prompt = None if all(row.prompt is None for row in rows) else TASKS[task].prompt
         condition = EEG if any(row.condition == EEG for row in rows) else rows[0].condition
         ways = list(dict.fromkeys(row.readout for row in rows if row.condition == condition))
         primary = [row.readout for row in self.summary.results if row.primary and row.task == task]
@@ -182,7 +198,7 @@ class EvaluatedRun:
             chosen = readout or next((way for way in primary if way in ways), None)
         if chosen is None:
             raise InputError(self.place, f"{model} was read as {listed(ways)}", "Choose one with --readout.")
-        return Answerer(model=model, condition=condition, readout=chosen)
+        return Answerer(model=model, condition=condition, readout=chosen, prompt=prompt)
 
     def answers(self, task: str, who: Answerer) -> AnsweredItems:
         """Return one set of answers of this run.
@@ -193,13 +209,13 @@ class EvaluatedRun:
             If the run has no such answers.
         """
         wanted = {"task": task, **who.model_dump()}
-        rows = self.predictions[(self.predictions[list(wanted)] == list(wanted.values())).all(axis=1)]
+        rows = matching(self.predictions, wanted)
         numbers = [row for row in self.summary.results if all(getattr(row, k) == v for k, v in wanted.items())]
         if rows.empty or not numbers:
             keys = list(Answerer.model_fields)
             known = self.predictions.loc[self.predictions["task"] == task, keys].drop_duplicates()
-            there = listed([" ".join(one) for one in known.itertuples(index=False)]) if len(known) else "no such task"
-            asked = f"{who.model} {who.condition} {who.readout}"
+            there = listed([_joined(one) for one in known.itertuples(index=False)]) if len(known) else "no such task"
+            asked = _joined(who.model_dump().values())
             raise InputError(self.place, f"has no answers of {asked} to {task}", f"It has {there}.")
         fields = set(Provenance.model_fields)
         return AnsweredItems(self.place, Provenance(**numbers[0].model_dump(include=fields)), rows, self.store)
@@ -325,6 +341,10 @@ def compare(
         split=sets_a[0].provenance.split,
         per_subject=subjects,
     )
+
+
+def _joined(words: Iterable[Any]) -> str:
+    return " ".join(str(word) for word in words if not pd.isna(word))
 
 
 def _require_different_runs(sets: Sequence[AnsweredItems]) -> None:

@@ -1,8 +1,8 @@
-"""The table of predictions: one row per task, model, condition, readout and item."""
+"""The table of predictions: one row per task, model, condition, readout, prompt and item."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,36 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from e2llm_core.tasks.items import EEG, SEGMENT_FIELDS
+from e2llm_core.tasks.question import Prompt
+from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 from storage.places.files import write_bytes
 
-KEYS = ("task", "model", "condition", "readout")
-"""Columns that identify a set of answers."""
+KEYS = ("task", "model", "condition", "readout", "prompt")
+"""Columns that identify a set of answers; `prompt` is null where no question was read."""
 
 ITEM_COLUMNS = ("item_id", "subject", "session", "segments")
 """Columns that describe the item; `segments` has a dict of `SEGMENT_FIELDS` for each segment that it shows."""
 
 COLUMNS = (*KEYS, *ITEM_COLUMNS, "truth", "answer", "probabilities", "labels", "text", "seed")
 """All columns of predictions.parquet, in order."""
+
+
+def keys_of(rows: pd.DataFrame) -> dict[str, Any]:
+    """What names one set of answers: its values of `KEYS`."""
+    first = rows.iloc[0]
+    return {name: None if pd.isna(first[name]) else first[name] for name in KEYS}
+
+
+def matching(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of a table whose columns have these values; None stands for null."""
+    columns = (table[name].isna() if value is None else table[name] == value for name, value in wanted.items())
+    return table[np.logical_and.reduce(list(columns))]
+
+
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of language models whose answers count: those to the first prompt of their task."""
+    return table[table["prompt"] == table["task"].map(lambda name: TASKS[name].prompt)]
 
 
 def prediction_rows(
@@ -35,6 +54,7 @@ def prediction_rows(
     labels: Sequence[str],
     answers: Sequence[str | None] | NDArray[Any],
     readout: str = "likelihood",
+    prompt: Prompt | None = None,
     probabilities: NDArray[Any] | None = None,
     texts: Sequence[str | None] | None = None,
     seed: int = 0,
@@ -48,6 +68,8 @@ def prediction_rows(
     task, model, condition, readout
         Task, name of the model, condition that it answered under, and how its answer was read: ``"generation"`` from
         text, ``"likelihood"`` as the label with the highest score.
+    prompt
+        How the question was worded; None for what reads no question.
     labels
         The label set, in the order of `probabilities`.
     answers
@@ -86,7 +108,7 @@ def prediction_rows(
     )
     rows["labels"] = pd.Series([list(labels)] * n_items, dtype=object)
     rows["text"] = pd.Series([None] * n_items if texts is None else list(texts), dtype=object)
-    for name, value in (("task", task), ("model", model), ("condition", condition), ("readout", readout)):
+    for name, value in zip(KEYS, (task, model, condition, readout, prompt), strict=True):
         rows[name] = value
     rows["seed"] = seed
     return rows[list(COLUMNS)]

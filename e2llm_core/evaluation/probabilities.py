@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e2llm_core.evaluation.intervals import subject_interval
-from e2llm_core.evaluation.predictions import KEYS
+from e2llm_core.evaluation.predictions import keys_of
 from e2llm_core.evaluation.summary import Provenance, ResultRow, SubjectScore
 
 BINS = 15
@@ -247,7 +247,7 @@ def probability_rows(
         )
         found.append(
             ResultRow(
-                **{key: rows.iloc[0][key] for key in KEYS},
+                **keys_of(rows),
                 metric=metric.name,
                 value=value,
                 ci_low=interval.ends[0],
@@ -266,7 +266,7 @@ def probability_rows(
 
 def probability_subject_scores(rows: pd.DataFrame) -> list[SubjectScore]:
     """Score the probabilities of one set of answers for each subject alone."""
-    judged, keys = Judged.of(rows), {key: rows.iloc[0][key] for key in KEYS}
+    judged, keys = Judged.of(rows), keys_of(rows)
     counts = rows["subject"].value_counts().sort_index()
     return [
         SubjectScore(**keys, metric=metric.name, subject=str(subject), value=float(value), n=int(number))

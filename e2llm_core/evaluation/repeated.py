@@ -14,11 +14,11 @@ from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS
 from e2llm_core.evaluation.scores import METRIC_BOUNDS
 from e2llm_core.evaluation.summary import Summary
-from e2llm_core.tasks.question import Readout
+from e2llm_core.tasks.question import Prompt, Readout
 from storage.errors import InputError
 from storage.splits.checks import listed
 
-SET = ("task", "model", "condition", "readout", "metric")
+SET = ("task", "model", "condition", "readout", "prompt", "metric")
 """Columns that identify a number."""
 
 SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split", "split_digest", "adaptation")
@@ -58,6 +58,7 @@ class RepeatedRow(BaseModel):
     model: str
     condition: str
     readout: Readout
+    prompt: Prompt | None
     metric: str
     value: float
     ci_low: float | None
@@ -120,8 +121,8 @@ def repeated_rows(scores: pd.DataFrame, *, n_resamples: int = 2000) -> list[Repe
     """
     keyed = scores.assign(fold=scores["fold"].astype("Int64").fillna(_ONE_FOLD).astype(int))
     return [
-        _row(dict(zip(SET, keys, strict=True)), part, n_resamples)
-        for keys, part in keyed.groupby(list(SET), sort=False)
+        _row({name: None if pd.isna(key) else key for name, key in zip(SET, keys, strict=True)}, part, n_resamples)
+        for keys, part in keyed.groupby(list(SET), sort=False, dropna=False)
     ]
 
 
@@ -156,7 +157,7 @@ def _row(keys: dict[str, Any], scores: pd.DataFrame, n_resamples: int) -> Repeat
 
 def _require_one_protocol(keys: dict[str, Any], scores: pd.DataFrame) -> None:
     """Refuse runs whose mean would mix unlike results."""
-    place = ", ".join(str(value) for value in keys.values())
+    place = ", ".join(str(value) for value in keys.values() if value is not None)
     twice = scores[scores.duplicated(["subject", "seed", "fold"])]
     if len(twice):
         one = twice.iloc[0]

@@ -20,7 +20,7 @@ from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
-from e2llm_core.evaluation.predictions import KEYS, prediction_rows, write_predictions
+from e2llm_core.evaluation.predictions import counted, keys_of, matching, prediction_rows, write_predictions
 from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows, probability_subject_scores
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
@@ -92,7 +92,6 @@ class Evaluation:
             labels_missing_in_train=self.data.split.labels_missing_in_train,
             seed=self.plan.seed,
             adaptation=self.data.config.windows.adaptation,
-            prompt="first-wording" if of_model else None,
             model_digest=of_model.digest if of_model else None,
         )
 
@@ -120,11 +119,11 @@ class Evaluation:
     def add(self, rows: pd.DataFrame, chance: dict[str, float] | None = None) -> None:
         """Score one set of answers by every metric of its task."""
         self.predictions.append(rows)
-        first = rows.iloc[0]
-        primary, key = self.plan.primary, {name: first[name] for name in KEYS}
-        speaker = self.speakers.get(first["model"])
-        wanted = (EEG, primary.task, primary.readout)
-        is_primary = speaker is not None and (key["condition"], key["task"], key["readout"]) == wanted
+        primary, key = self.plan.primary, keys_of(rows)
+        speaker = self.speakers.get(key["model"])
+        asked = {"task": primary.task, "prompt": TASKS[primary.task].prompt}
+        wanted = asked | {"condition": EEG, "readout": primary.readout}
+        is_primary = speaker is not None and wanted.items() <= key.items()
         metrics = _metrics(key["task"], key["condition"])
         self.results += rows_for(
             rows,
@@ -138,7 +137,7 @@ class Evaluation:
         if key["condition"] == EEG and has_probabilities(rows):
             temperature = None
             if speaker is not None:
-                temperature = read_calibration(speaker.folder).temperature(key["task"], first["labels"])
+                temperature = read_calibration(speaker.folder).temperature(key["task"], rows.iloc[0]["labels"])
             self.results += probability_rows(rows, self.provenance(speaker), temperature=temperature)
             self.per_subject += probability_subject_scores(rows)
 
@@ -304,10 +303,10 @@ def _check(
 
 
 def _generated(evaluation: Evaluation, task: Task, model: EvaluatedModel) -> pd.DataFrame:
-    """A model's generated answers on the EEG."""
-    wanted = (task.name, model.name, EEG, "generation")
+    """A model's generated answers on the EEG, asked in the wording that counts."""
+    wanted = (task.name, model.name, EEG, "generation", task.prompt)
     for rows in evaluation.predictions:
-        if tuple(rows.iloc[0][list(KEYS)]) == wanted:
+        if tuple(keys_of(rows).values()) == wanted:
             return rows
     raise KeyError(f"no predictions of {wanted}")
 
@@ -325,7 +324,7 @@ def _draw(evaluation: Evaluation, folder: Path) -> None:
 
 def _summary(evaluation: Evaluation, predictions: pd.DataFrame, environment: dict[str, Any]) -> Summary:
     plan, data = evaluation.plan, evaluation.data
-    generated = predictions[(predictions["readout"] == "generation") & (predictions["condition"] == EEG)]
+    generated = counted(matching(predictions, {"readout": "generation", "condition": EEG}))
     invalid = {
         task if len(evaluation.models) == 1 else f"{task}, {model}": invalid_rate(
             rows["answer"].tolist(), rows["labels"].iloc[0]

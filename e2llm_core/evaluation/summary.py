@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.evaluation.clips import ClipClusters
 from e2llm_core.evaluation.intervals import subject_interval
 from e2llm_core.evaluation.metrics import CLOSED_SET, Answers, Metric
-from e2llm_core.tasks.question import Readout
+from e2llm_core.evaluation.predictions import matching
+from e2llm_core.tasks.question import Prompt, Readout
 from storage.places.files import write_bytes
 
 SYNTHETIC_NOTICE = "The synthetic twin is a software check, not evidence about people."
@@ -40,8 +40,6 @@ class Provenance(_Frozen):
         Seed of the model, and of the bootstrap.
     adaptation
         ``none``, ``causal`` or ``transductive-unlabelled``.
-    prompt
-        Name of the prompt; null for models that read none.
     model_digest
         Digest of the model's weights; null for a model without weights.
     """
@@ -54,7 +52,6 @@ class Provenance(_Frozen):
     labels_missing_in_train: tuple[str, ...] = ()
     seed: int = 0
     adaptation: str = "none"
-    prompt: str | None = None
     model_digest: str | None = None
 
 
@@ -63,6 +60,8 @@ class ResultRow(_Frozen):
 
     Attributes
     ----------
+    prompt
+        How the question was worded; null for what reads no question.
     value
         The metric over all items of all subjects.
     ci_low, ci_high, ci_method
@@ -95,7 +94,7 @@ class ResultRow(_Frozen):
     seed: int
     adaptation: str
     readout: Readout
-    prompt: str | None
+    prompt: Prompt | None = None
     ci_method: str
     model_digest: str | None
     primary: bool
@@ -112,6 +111,7 @@ class SubjectScore(_Frozen):
     model: str
     condition: str
     readout: Readout
+    prompt: Prompt | None = None
     metric: str
     subject: str
     value: float
@@ -160,7 +160,9 @@ class Summary(_Frozen):
         return cls.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def select(predictions: pd.DataFrame, *, task: str, model: str, condition: str, readout: str) -> pd.DataFrame:
+def select(
+    predictions: pd.DataFrame, *, task: str, model: str, condition: str, readout: str, prompt: str | None
+) -> pd.DataFrame:
     """Rows of one set of answers.
 
     Raises
@@ -168,9 +170,8 @@ def select(predictions: pd.DataFrame, *, task: str, model: str, condition: str, 
     ValueError
         If there are none.
     """
-    wanted = {"task": task, "model": model, "condition": condition, "readout": readout}
-    mask = np.logical_and.reduce([predictions[name] == value for name, value in wanted.items()])
-    rows = predictions[mask]
+    wanted = {"task": task, "model": model, "condition": condition, "readout": readout, "prompt": prompt}
+    rows = matching(predictions, wanted)
     if rows.empty:
         raise ValueError(f"no predictions for {wanted}")
     return rows
@@ -184,6 +185,7 @@ def rows_for(
     condition: str,
     provenance: Provenance,
     readout: Readout = "likelihood",
+    prompt: Prompt | None = None,
     chance: Mapping[str, float] | None = None,
     primary: str | None = None,
     metrics: Sequence[Metric] = CLOSED_SET,
@@ -198,7 +200,7 @@ def rows_for(
     ----------
     predictions
         A table with the columns of `predictions.COLUMNS`.
-    task, model, condition, readout
+    task, model, condition, readout, prompt
         Which answers to score.
     provenance
         Fields that these rows share.
@@ -217,7 +219,7 @@ def rows_for(
     ValueError
         If nothing matches, or the label sets differ.
     """
-    rows = select(predictions, task=task, model=model, condition=condition, readout=readout)
+    rows = select(predictions, task=task, model=model, condition=condition, readout=readout, prompt=prompt)
     answers, clips = Answers(rows), ClipClusters(rows)
     results = []
     for metric in metrics:
@@ -237,6 +239,7 @@ def rows_for(
                 model=model,
                 condition=condition,
                 readout=readout,
+                prompt=prompt,
                 metric=metric.name,
                 value=scores.pooled,
                 ci_low=interval.ends[0],
@@ -262,16 +265,15 @@ def subject_scores_for(
     model: str,
     condition: str,
     readout: Readout = "likelihood",
+    prompt: Prompt | None = None,
     metrics: Sequence[Metric] = CLOSED_SET,
 ) -> list[SubjectScore]:
     """Score one set of answers by each metric for each subject alone; raises as `rows_for`."""
-    answers = Answers(select(predictions, task=task, model=model, condition=condition, readout=readout))
+    keys = {"task": task, "model": model, "condition": condition, "readout": readout, "prompt": prompt}
+    answers = Answers(select(predictions, **keys))
     return [
         SubjectScore(
-            task=task,
-            model=model,
-            condition=condition,
-            readout=readout,
+            **keys,
             metric=metric.name,
             subject=str(subject),
             value=float(value),

@@ -1,6 +1,6 @@
 """A dialogue about segments, and what every form of one has: wordings, and what a training sample of it says.
 
-`<eeg>` stands for one segment. The first wording of every form is the one used in evaluation.
+`<eeg>` stands for one segment. A task may also have a wording that no training dialogue has: `e2llm_core.tasks.task`.
 """
 
 from abc import ABC, abstractmethod
@@ -77,8 +77,8 @@ class DialogueForm(ABC):
     num_segments : int
         Segments of a dialogue.
     wordings : tuple of str
-        Templates of the question, with ``{0}``, ``{1}``, ... for the segments, ``{options}`` and, where several things
-        are asked about, ``{listed}``.
+        Templates of the question in training, with ``{0}``, ``{1}``, ... for the segments, ``{options}`` and, where
+        several things are asked about, ``{listed}``. Evaluation uses the first.
     text : TextLengths
         Mean lengths of its texts.
     """

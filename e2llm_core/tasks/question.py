@@ -7,6 +7,11 @@ from typing import Literal
 Readout = Literal["likelihood", "generation"]
 """How an answer is read: as the most probable option, or from generated text."""
 
+Prompt = Literal["primary", "seen"]
+"""How a question is worded: in a held-out wording, which is in no training text, or in a trained one."""
+PRIMARY: Prompt = "primary"
+SEEN: Prompt = "seen"
+
 
 def exact_option(answer: str, options: Sequence[str]) -> str | None:
     """The answer where it is one of the options, letter by letter; None where it is none of them."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
 from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
-from e2llm_core.tasks.dialogue import DialogueForm
+from e2llm_core.tasks.dialogue import SEGMENT, DialogueForm
 from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
-from e2llm_core.tasks.question import Question, exact_option
+from e2llm_core.tasks.question import PRIMARY, SEEN, Prompt, Question, exact_option
 from storage.windows import Windows
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Task(DialogueForm):
     ----------
     title : str
         Name of the task in the report.
+    primary_wording : str or None
+        Template of the question in a wording that is in no training text. None: no wording is held out.
     speaks_of_claims : bool
         Whether its chain of thought makes claims about the one segment that it shows: claim accuracy is measured.
     metrics : tuple of Metric
@@ -42,6 +44,7 @@ class Task(DialogueForm):
     """
 
     title: ClassVar[str]
+    primary_wording: ClassVar[str | None] = None
     speaks_of_claims: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = CLOSED_SET
     conditions: ClassVar[tuple[Condition, ...]] = (EEG, RANDOM_EEG)
@@ -57,9 +60,32 @@ class Task(DialogueForm):
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """Items of one side of a split; a task that draws them draws `number`, balanced, the same for a seed."""
 
-    def question(self, labels: Sequence[str]) -> Question:
-        """What the model is asked in evaluation."""
-        return Question(self.ask(labels), self.options(labels), self.num_segments, self.parse, self.name)
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Wordings that evaluation asks in: the one whose answers count, then what is asked beside it."""
+        return (SEEN,) if self.primary_wording is None else (PRIMARY, SEEN)
+
+    @property
+    def prompt(self) -> Prompt:
+        """The wording whose answers count: primary where the task has such a wording, else the first trained one."""
+        return self.prompts[0]
+
+    def question(self, labels: Sequence[str], prompt: Prompt | None = None) -> Question:
+        """What a trained model is asked, in the wording that counts unless another one is named.
+
+        Raises
+        ------
+        ValueError
+            If the primary wording is named and the task has none.
+        """
+        options = self.options(labels)
+        if (prompt or self.prompt) == SEEN:
+            user = self.ask(labels)
+        elif self.primary_wording is None:
+            raise ValueError(f"{self.name} has no primary wording")
+        else:
+            user = self.primary_wording.format(*(SEGMENT,) * self.num_segments, options=", ".join(options))
+        return Question(user, options, self.num_segments, self.parse, self.name)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """Predictions of what else answers these items, by name; each is made when it is called.

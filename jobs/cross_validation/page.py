@@ -11,9 +11,16 @@ from rich.text import Text
 
 from e2llm_core.evaluation.comparison import Answerer
 from e2llm_core.evaluation.report.figures import DotRow, dot_intervals
-from e2llm_core.evaluation.report.verdicts import display_name
+from e2llm_core.evaluation.report.verdicts import display_name, worded
 from e2llm_core.tasks.items import EEG
-from jobs.cross_validation.results import RESULTS, CrossValidationSummary, VariantDifference, VariantRow, subject_means
+from jobs.cross_validation.results import (
+    RESULTS,
+    CrossValidationSummary,
+    VariantDifference,
+    VariantRow,
+    answerer_of,
+    subject_means,
+)
 from storage.pages import templates
 from storage.places.files import write_bytes
 
@@ -100,14 +107,14 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def row_name(row: VariantRow) -> str:
-    """Name of the model, with its condition unless that is the EEG, and `generation` if read that way."""
-    return answerer_name(Answerer(model=row.model, condition=row.condition, readout=row.readout))
+    """Name of the model, with its condition, readout and wording where they are not the usual ones."""
+    return answerer_name(row.task, answerer_of(row))
 
 
-def answerer_name(who: Answerer) -> str:
+def answerer_name(task: str, who: Answerer) -> str:
     """Name of one side of a comparison, formed like `row_name`."""
     name = display_name(who.model, who.condition)
-    return f"{name}, {who.readout}" if who.readout == "generation" else name
+    return worded(f"{name}, {who.readout}" if who.readout == "generation" else name, task, who.prompt)
 
 
 def facts(environment: dict[str, Any]) -> dict[str, str]:
@@ -120,8 +127,8 @@ def facts(environment: dict[str, Any]) -> dict[str, str]:
 def _sides(one: VariantDifference) -> tuple[str, str]:
     """Names of the two sides: two variants of one model, or two models of one variant."""
     if one.variant_a != one.variant_b:
-        return f"{one.variant_a}: {answerer_name(one.row.a)}", one.variant_b
-    return f"{one.variant_a}: {answerer_name(one.row.a)}", answerer_name(one.row.b)
+        return f"{one.variant_a}: {answerer_name(one.row.task, one.row.a)}", one.variant_b
+    return f"{one.variant_a}: {answerer_name(one.row.task, one.row.a)}", answerer_name(one.row.task, one.row.b)
 
 
 def _picture(rows: Sequence[VariantRow], scores: pd.DataFrame, task: str) -> str:

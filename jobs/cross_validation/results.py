@@ -9,16 +9,17 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from e2llm_core.evaluation.comparison import SUMMARY, Answerer, EvaluatedRun, PairedRow, compare
+from e2llm_core.evaluation.comparison import Answerer, EvaluatedRun, PairedRow, compare, summary_of
 from e2llm_core.evaluation.metrics import Metric
-from e2llm_core.evaluation.repeated import RepeatedRow, repeated_rows, run_scores
+from e2llm_core.evaluation.predictions import matching
+from e2llm_core.evaluation.repeated import SET, RepeatedRow, repeated_rows, run_scores
+from e2llm_core.evaluation.report.verdicts import worded
 from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
 from jobs.cross_validation.grid import Cell
 from storage.errors import InputError
 from storage.places.files import write_bytes
-from storage.places.location import locate
 
 RESULTS = "results.parquet"
 _NOT_COMPARED = ["text", "probabilities"]
@@ -144,8 +145,8 @@ class CellScores:
 
 
 def cell_scores(cell: Cell, fold_number: int, run: str) -> CellScores:
-    """Read the scores of a cell from the run of its last step."""
-    summary = Summary.model_validate_json(locate(run).read(SUMMARY))
+    """Read the scores of a cell from the run of its last step; raises as `summary_of` does."""
+    summary = summary_of(run)
     rows = [row.model_copy(update={"fold": fold_number}) for row in summary.results]
     return CellScores(cell, fold_number, run, summary.model_copy(update={"results": rows}))
 
@@ -187,7 +188,7 @@ def summarised(
         try:
             row = compare(runs[variant_a], runs[variant_b], task=task, metric=metrics[task], a=a, b=b)
         except InputError as error:
-            reasons.append(f"{task}, {_words(a)} of {variant_a} and {_words(b)} of {variant_b}: {error}")
+            reasons.append(f"{task}, {_words(task, a)} of {variant_a} and {_words(task, b)} of {variant_b}: {error}")
             continue
         differences.append(VariantDifference(variant_a=variant_a, variant_b=variant_b, row=row))
     return CrossValidationSummary(
@@ -203,8 +204,7 @@ def summarised(
 
 def subject_means(scores: pd.DataFrame, row: VariantRow) -> tuple[float, ...]:
     """Each subject's mean over folds and seeds, for one result in results.parquet."""
-    wanted = {name: getattr(row, name) for name in ("variant", "task", "model", "condition", "readout", "metric")}
-    rows = scores[(scores[list(wanted)] == list(wanted.values())).all(axis=1)]
+    rows = matching(scores, {name: getattr(row, name) for name in ("variant", *SET)})
     return tuple(rows.groupby("subject")["value"].mean())
 
 
@@ -214,8 +214,8 @@ def _rows(variant: str, cells: Sequence[CellScores]) -> list[VariantRow]:
     return [VariantRow(**row.model_dump(), variant=variant, primary=_number(row) in primary) for row in rows]
 
 
-def _number(row: ResultRow | RepeatedRow) -> tuple[str, ...]:
-    return row.task, row.model, row.condition, row.readout, row.metric
+def _number(row: ResultRow | RepeatedRow) -> tuple[str | None, ...]:
+    return tuple(getattr(row, name) for name in SET)
 
 
 def _metrics(cells: Sequence[CellScores]) -> dict[str, Metric]:
@@ -233,7 +233,12 @@ def _answerers(cells: Sequence[CellScores], task: str, metric: str) -> list[Answ
     """Models that answered a task from the EEG, the primary one first."""
     rows = [row for row in cells[0].summary.results if (row.task, row.condition, row.metric) == (task, EEG, metric)]
     rows.sort(key=lambda row: not row.primary)
-    return [Answerer(model=row.model, condition=row.condition, readout=row.readout) for row in rows]
+    return [answerer_of(row) for row in rows]
+
+
+def answerer_of(row: ResultRow | RepeatedRow) -> Answerer:
+    """Whose number it is."""
+    return Answerer(model=row.model, condition=row.condition, readout=row.readout, prompt=row.prompt)
 
 
 _Comparison = tuple[str, str, str, Answerer, Answerer]
@@ -261,5 +266,5 @@ def _between_models(
                 yield variant, variant, task, who, answerers[0]
 
 
-def _words(who: Answerer) -> str:
-    return f"{who.model} ({who.readout})"
+def _words(task: str, who: Answerer) -> str:
+    return worded(f"{who.model} ({who.readout})", task, who.prompt)

@@ -7,7 +7,7 @@ from e2llm_core.claims.claims import Statements, statements_in
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.faithfulness.metrics import CLAIM_ACCURACY
 from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of
-from e2llm_core.evaluation.predictions import KEYS
+from e2llm_core.evaluation.predictions import keys_of
 from e2llm_core.evaluation.summary import Provenance
 
 _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
@@ -49,7 +49,7 @@ def claim_accuracy(
     statements = [statements_in(text or "") for text in predictions["text"]]
     own, other = shares_that_hold(statements, quantities, deviations, predictions)
     chance = None if np.isnan(other).all() else float(np.nanmean(other))
-    keys = {key: predictions[key].iloc[0] for key in KEYS}
+    keys = keys_of(predictions)
     (number,) = mean_of(CLAIM_ACCURACY, own, predictions["subject"].to_numpy(), keys, provenance, chance)
     return number
 

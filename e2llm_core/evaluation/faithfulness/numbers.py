@@ -35,7 +35,7 @@ def mean_of(
     values, subjects : np.ndarray
         (items,): value and subject of each item.
     keys : mapping
-        Task, model, condition and readout.
+        Task, model, condition, readout and prompt.
     provenance : Provenance
         Provenance of the row.
     chance : float, optional

@@ -11,7 +11,7 @@ from e2llm_core.claims.claims import Claim, Statements, statements_in
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.faithfulness.metrics import Check
 from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of
-from e2llm_core.evaluation.predictions import KEYS
+from e2llm_core.evaluation.predictions import keys_of
 from e2llm_core.evaluation.summary import Provenance
 
 
@@ -73,7 +73,7 @@ class Spoken:
     @property
     def keys(self) -> dict[str, Any]:
         """Values of `KEYS` in the result rows of these answers."""
-        return {key: self.rows[key].iloc[0] for key in KEYS}
+        return keys_of(self.rows)
 
     def mean(
         self, check: Check, values: np.ndarray, items: np.ndarray, readout: str, chance: float | None = None

@@ -13,7 +13,6 @@ from e2llm_core.evaluation.faithfulness.metrics import CLAIM_SUFFICIENCY
 from e2llm_core.evaluation.faithfulness.numbers import Number
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import CLOSED_SET
-from e2llm_core.evaluation.predictions import KEYS
 from e2llm_core.evaluation.summary import rows_for, subject_scores_for
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import ClaimedWindows
@@ -77,7 +76,7 @@ def sufficiency(spoken: Spoken, reader: ClaimReader) -> list[Number]:
     """Balanced accuracy of the reader on the generated claims; a rationale without claims is read as naming nothing."""
     read = spoken.rows.assign(answer=reader.read(spoken.claims))
     balanced = CLOSED_SET[:1]
-    where = {key: spoken.keys[key] for key in KEYS}
+    where = spoken.keys
     (row,) = rows_for(read, **where, provenance=spoken.provenance, metrics=balanced)
     scores = subject_scores_for(read, **where, metrics=balanced)
     name = {"metric": CLAIM_SUFFICIENCY.name}

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from e2llm_core.evaluation.predictions import counted, matching
 from e2llm_core.evaluation.rating.study import Pair, Response
 from e2llm_core.evaluation.report.eeg_figures import eeg_trace
 from e2llm_core.evaluation.report.pictures import examples_of
 from e2llm_core.llm.families.base import Family
 from e2llm_core.stages.data import EEGData
 from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 
 OTHER_WINDOW = "another window"
@@ -42,16 +44,20 @@ class System:
     family: Family
 
     def rationales(self) -> pd.DataFrame:
-        """Answers about one window that give a rationale: one row per item, with `rationale`.
+        """Answers about one window that count and give a rationale: one row per item, with `rationale`.
 
         Raises
         ------
         InputError
-            If there are none.
+            If there are none, or they are to a task that is not registered.
         """
-        table = self.predictions
-        generated = (table["readout"] == "generation") & (table["condition"] == EEG) & (table["model"] == self.model)
-        rows = table[generated & (table["segments"].map(len) == 1) & table["answer"].notna() & table["text"].notna()]
+        wanted = {"readout": "generation", "condition": EEG, "model": self.model}
+        table = matching(self.predictions, wanted)
+        if unknown := sorted(set(table["task"]) - set(TASKS)):
+            problem = f"has answers to tasks that this version does not know: {', '.join(unknown)}"
+            raise InputError(self.name, problem, f"It knows {', '.join(TASKS)}.")
+        table = counted(table)
+        rows = table[(table["segments"].map(len) == 1) & table["answer"].notna() & table["text"].notna()]
         rows = rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows
         rows = rows.assign(rationale=[self.family.split(text)[0] for text in rows["text"]])
         rows = rows[rows["rationale"].notna()]

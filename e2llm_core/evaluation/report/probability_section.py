@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from e2llm_core.evaluation.predictions import counted, matching
 from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS, Judged, has_probabilities
 from e2llm_core.evaluation.report.probability_figures import probability_panels
-from e2llm_core.evaluation.report.verdicts import display_name
+from e2llm_core.evaluation.report.verdicts import display_name, worded
 from e2llm_core.evaluation.summary import ResultRow, Summary
 from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.registry import TASKS
 
 NAMES = {metric.name: metric.words for metric in PROBABILITY_METRICS}
 """Names of the probability scores in the report, by their name in the results."""
@@ -42,11 +44,11 @@ def probability_tables(summary: Summary, predictions: pd.DataFrame) -> list[Prob
 
 
 def _table(task: str, rows: list[ResultRow], predictions: pd.DataFrame) -> ProbabilityTable:
-    lines: dict[tuple[str, str], ProbabilityLine] = {}
+    lines: dict[tuple[str, str, str | None], ProbabilityLine] = {}
     for row in rows:
-        line = ProbabilityLine(display_name(row.model, row.condition), {}, _calibrated(row))
-        lines.setdefault((row.model, row.readout), line).cells[row.metric] = row
-    speakers = {row.model: row.temperature for row in rows if row.prompt is not None}
+        line = ProbabilityLine(worded(display_name(row.model, row.condition), task, row.prompt), {}, _calibrated(row))
+        lines.setdefault((row.model, row.readout, row.prompt), line).cells[row.metric] = row
+    speakers = {row.model: row.temperature for row in rows if row.prompt == TASKS[task].prompt}
     pictures = {model: _picture(task, model, temperature, predictions) for model, temperature in speakers.items()}
     drawn = {display_name(model, EEG): picture for model, picture in pictures.items() if picture is not None}
     return ProbabilityTable(task, list(lines.values()), drawn)
@@ -57,9 +59,8 @@ def _calibrated(row: ResultRow) -> str:
 
 
 def _picture(task: str, model: str, temperature: float | None, predictions: pd.DataFrame) -> str | None:
-    """Figure of a model's probabilities as they are and before calibration; None if there are none."""
-    wanted = {"task": task, "model": model, "condition": EEG, "readout": "likelihood"}
-    rows = predictions[(predictions[list(wanted)] == list(wanted.values())).all(axis=1)]
+    """Figure of a model's probabilities that count, as they are and before calibration; None if there are none."""
+    rows = matching(counted(predictions), {"task": task, "model": model, "condition": EEG, "readout": "likelihood"})
     if rows.empty or not has_probabilities(rows):
         return None
     sets = {"not calibrated": (judged := Judged.of(rows))}

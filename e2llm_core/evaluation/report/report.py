@@ -12,14 +12,22 @@ import pandas as pd
 
 from e2llm_core.evaluation.config import SINGLE
 from e2llm_core.evaluation.metrics import Answers, TableMetric
-from e2llm_core.evaluation.predictions import read_predictions
+from e2llm_core.evaluation.predictions import KEYS, counted, matching, read_predictions
 from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.report import eeg_figures, figures
 from e2llm_core.evaluation.report.faithfulness_section import APART, faithfulness_tables
 from e2llm_core.evaluation.report.inputs import Topomaps, read_examples, read_learning_curves
 from e2llm_core.evaluation.report.probability_section import NAMES, probability_tables
-from e2llm_core.evaluation.report.verdicts import MARGIN, control_name, display_name, is_judged, judge, meanings
-from e2llm_core.evaluation.summary import ResultRow, Summary
+from e2llm_core.evaluation.report.verdicts import (
+    MARGIN,
+    control_name,
+    display_name,
+    is_judged,
+    judge,
+    meanings,
+    worded,
+)
+from e2llm_core.evaluation.summary import ResultRow, SubjectScore, Summary
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
@@ -114,15 +122,19 @@ def _content(folder: Path, summary: Summary, predictions: pd.DataFrame) -> dict[
     }
 
 
-def _rank(row: ResultRow) -> tuple[int, int]:
+def _rank(row: ResultRow) -> tuple[int, int, bool]:
     kind = SINGLE if _is_model(row) else "baseline" if row.model in BASELINES else row.model.partition("-")[0]
     name = control_name(row.model, row.condition) or kind
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), 0 if row.readout == "generation" else 1)
+    return (
+        _ORDER.index(name) if name in _ORDER else len(_ORDER),
+        0 if row.readout == "generation" else 1,
+        row.prompt not in (None, TASKS[row.task].prompt),
+    )
 
 
 def _label(summary: Summary, row: ResultRow) -> str:
-    """Name of a row, with its readout if the same model was read in two ways."""
-    name = display_name(row.model, row.condition)
+    """Name of a row, with its wording if another one counts, and its readout if the same model was read in two ways."""
+    name = worded(display_name(row.model, row.condition), row.task, row.prompt)
     siblings = {
         other.readout
         for other in summary.results
@@ -136,6 +148,11 @@ def _is_model(row: ResultRow) -> bool:
     return row.model == SINGLE or row.prompt is not None
 
 
+def _names(row: ResultRow | SubjectScore) -> dict[str, str | None]:
+    """What names the set of answers that a number is of."""
+    return {key: getattr(row, key) for key in KEYS}
+
+
 def _is_headline(row: ResultRow) -> bool:
     return row.metric == TASKS[row.task].metrics[0].name
 
@@ -147,7 +164,8 @@ def _headline(summary: Summary, task: str) -> Headline | None:
     if not answers:
         return None
     main = next((row for row in models if row.primary), (models or answers)[0])
-    others = [row for row in answers if row.model != main.model]
+    others = [row for row in models if row is not main and _names(row) == _names(main) | {"prompt": row.prompt}]
+    others += [row for row in answers if row.model != main.model]
     words = TASKS[task].metrics[0].words
     return Headline(
         row=main,
@@ -159,12 +177,7 @@ def _headline(summary: Summary, task: str) -> Headline | None:
 
 
 def _dot(summary: Summary, row: ResultRow) -> figures.DotRow:
-    subjects = tuple(
-        one.value
-        for one in summary.per_subject
-        if (one.task, one.model, one.condition, one.readout, one.metric)
-        == (row.task, row.model, row.condition, row.readout, row.metric)
-    )
+    subjects = tuple(one.value for one in summary.per_subject if (_names(one), one.metric) == (_names(row), row.metric))
     control = control_name(row.model, row.condition) is not None
     kind = "control" if control else "model" if _is_model(row) else "reference"
     return figures.DotRow(_label(summary, row), row.value, row.ci_low, row.ci_high, row.chance, subjects, kind)
@@ -172,12 +185,12 @@ def _dot(summary: Summary, row: ResultRow) -> figures.DotRow:
 
 def _table(summary: Summary) -> list[dict[str, Any]]:
     """One line per set of answers, one cell per metric."""
-    lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    lines: dict[tuple[str | None, ...], dict[str, Any]] = {}
     for row in summary.results:
         if row.metric in _APART:
             continue
-        key = (row.task, row.model, row.condition, row.readout)
-        line = lines.setdefault(key, {"first": row, "name": display_name(row.model, row.condition), "cells": {}})
+        name = worded(display_name(row.model, row.condition), row.task, row.prompt)
+        line = lines.setdefault(tuple(_names(row).values()), {"first": row, "name": name, "cells": {}})
         line["cells"][row.metric] = row
     tasks = list(dict.fromkeys(row.task for row in summary.results))
     return sorted(lines.values(), key=lambda line: (tasks.index(line["first"].task), *_rank(line["first"])))
@@ -200,11 +213,11 @@ def _subject_tables(summary: Summary, tasks: list[str]) -> list[dict[str, Any]]:
     for task in tasks:
         rows = [row for row in summary.results if row.task == task and _is_headline(row)]
         rows = sorted((row for row in rows if control_name(row.model, row.condition) is None), key=_rank)
-        columns = {(row.model, row.condition, row.readout): _label(summary, row) for row in rows}
-        cells: dict[str, dict[tuple[str, str, str], float]] = {}
+        columns = {tuple(_names(row).values()): _label(summary, row) for row in rows}
+        cells: dict[str, dict[tuple[str | None, ...], float]] = {}
         for one in summary.per_subject:
-            key = (one.model, one.condition, one.readout)
-            if one.task == task and one.metric == TASKS[task].metrics[0].name and key in columns:
+            key = tuple(_names(one).values())
+            if one.metric == TASKS[task].metrics[0].name and key in columns:
                 cells.setdefault(one.subject, {})[key] = one.value
         if cells:
             tables.append({"task": task, "columns": columns, "cells": dict(sorted(cells.items(), key=_natural))})
@@ -226,9 +239,7 @@ def _confusions(predictions: pd.DataFrame, tasks: list[str], models: list[str]) 
     for task, model in product(tasks, models):
         if not any(isinstance(metric, TableMetric) for metric in TASKS[task].metrics):
             continue
-        rows = predictions[
-            (predictions["task"] == task) & (predictions["model"] == model) & (predictions["condition"] == EEG)
-        ]
+        rows = matching(counted(predictions), {"task": task, "model": model, "condition": EEG})
         if rows.empty:
             continue
         readout = "generation" if (rows["readout"] == "generation").any() else "likelihood"

@@ -13,6 +13,7 @@ from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.repeated import RepeatedRow
 from e2llm_core.evaluation.summary import ResultRow
 from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.question import Prompt
 from e2llm_core.tasks.registry import TASKS
 
 MEANINGS: Mapping[str, str] = {
@@ -82,6 +83,11 @@ def display_name(model: str, condition: str) -> str:
     if condition in (EEG, model) or control_name(model, EEG):
         return name
     return f"{name}, {names.get(condition, condition)}"
+
+
+def worded(name: str, task: str, prompt: Prompt | None) -> str:
+    """A name, with the wording of the question where that is not the one whose answers count."""
+    return name if prompt in (None, TASKS[task].prompt) else f"{name}, {prompt} wording"
 
 
 def judge(row: ResultRow | RepeatedRow) -> Verdict:

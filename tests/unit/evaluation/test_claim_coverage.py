@@ -19,7 +19,7 @@ QUANTITIES = tuple(Quantity("power", band, region) for band in ("alpha", "beta")
 QUANTITIES += tuple(Quantity("bursts", band, "central") for band in ("beta", "gamma"))
 UNKNOWN = Quantity("power", "alpha", "moon")
 ALPHA, BETA = QUANTITIES[0], QUANTITIES[2]
-KEYS = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation"}
+KEYS = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
 
 
 def spoken(texts, subjects, deviations=None, answers=None, truth=None) -> Spoken:

@@ -13,23 +13,26 @@ from e2llm_core.evaluation.metrics import CLOSED_SET
 from e2llm_core.evaluation.predictions import write_predictions
 from e2llm_core.evaluation.scores import balanced_accuracy
 from e2llm_core.evaluation.summary import Provenance, Summary, rows_for, subject_scores_for
+from e2llm_core.tasks.ied import BasicEmotion
 from storage.errors import InputError
 from tests.unit.evaluation.test_summary import answered
 
-OURS = Answerer(model="e2llm", condition="eeg", readout="likelihood")
-BASELINE = OURS.model_copy(update={"model": "de_svm"})
+OURS = Answerer(model="e2llm", condition="eeg", readout="likelihood", prompt="seen")
+HELD_OUT = OURS.model_copy(update={"prompt": "primary"})
+BASELINE = OURS.model_copy(update={"model": "de_svm", "prompt": None})
 BALANCED = CLOSED_SET[0]
 
 
 def evaluated(
-    items, labels, *, right=(0.6, 0.5), seed=0, task="IED", place="run", store="7", **changes
+    items, labels, *, right=(0.6, 0.5), seed=0, task="IED", place="run", store="7", held_out=None, **changes
 ) -> EvaluatedRun:
-    """A run with our model and the baseline."""
+    """A run with our model and the baseline; with `held_out`, our model is asked in the primary wording, too."""
     provenance = Provenance(
         **{"split": "by-subject", "split_digest": "0", "seed": seed, "model_digest": place} | changes
     )
     parts, results, subjects = [], [], []
-    for number, (who, share) in enumerate(zip((OURS, BASELINE), right, strict=True)):
+    asked = [(OURS, right[0]), (BASELINE, right[1]), *([] if held_out is None else [(HELD_OUT, held_out)])]
+    for number, (who, share) in enumerate(asked):
         keys = {"task": task, **who.model_dump()}
         rows = answered(items, labels, right=share, seed=100 * seed + number, **keys)
         parts.append(rows)
@@ -66,6 +69,31 @@ def test_differences_are_those_of_each_subject(trials, names):
     assert row.clip_ci_low < row.clip_ci_high
     assert (row.n_subjects, row.n_items, row.n_clips, row.n_runs) == (6, 480, 80, 1)
     assert row.verdict.startswith("equivalent within 0.05: ")
+
+
+def test_the_two_wordings_are_two_answerers_and_the_primary_one_is_compared(trials, names, tmp_path, held_out):
+    run = evaluated(trials, names, held_out=0.3)
+    run.summary.write(tmp_path / "summary.json")
+    write_predictions(run.predictions, tmp_path / "predictions.parquet")
+    back = EvaluatedRun.read(tmp_path)
+    assert back.answerer("IED", "e2llm") == HELD_OUT
+    assert back.answerer("IED", "de_svm") == BASELINE
+    for who in (OURS, HELD_OUT, BASELINE):
+        rows = back.answers("IED", who).rows
+        assert len(rows) == len(trials)
+        assert rows["answer"].fillna("").tolist() == run.answers("IED", who).rows["answer"].fillna("").tolist()
+    gain = paired([back], [back], OURS, HELD_OUT)
+    assert gain.difference > 0.15
+    assert not gain.is_itself
+
+
+def test_without_a_primary_wording_the_trained_one_is_compared(trials, names, monkeypatch):
+    run = evaluated(trials, names)
+    assert run.answerer("IED", "e2llm") == OURS
+    monkeypatch.setattr(BasicEmotion, "primary_wording", "Which of {options} does {0} show?")
+    wanted = run.answerer("IED", "e2llm")
+    with pytest.raises(InputError, match=r"has no answers of e2llm eeg likelihood primary to IED.*likelihood seen"):
+        run.answers("IED", wanted)
 
 
 @settings(max_examples=15, deadline=None)
@@ -207,7 +235,10 @@ def test_runs_that_cannot_be_compared_are_refused(trials, names, change, words):
 
 def test_answers_that_are_not_there_are_refused(trials, names):
     run = evaluated(trials, names)
-    with pytest.raises(InputError, match=r"has no answers of probe eeg likelihood to IED.*It has e2llm eeg likelihood"):
+    with pytest.raises(
+        InputError,
+        match=r"has no answers of probe eeg likelihood seen to IED.*It has e2llm eeg likelihood seen",
+    ):
         paired([run], [run], b=OURS.model_copy(update={"model": "probe"}))
 
 

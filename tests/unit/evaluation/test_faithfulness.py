@@ -28,7 +28,7 @@ statements = st.builds(
 
 def row(texts: Sequence[str | None], answers: Sequence[str | None], subjects: Sequence[str], deviations=None):
     answered = pd.Series(answers, dtype=object)
-    keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation"}
+    keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
     table = pd.DataFrame({**keys, "subject": subjects, "answer": answered, "text": texts})
     given_ = np.ones((len(texts), len(QUANTITIES))) if deviations is None else deviations
     found, of_subjects = claim_accuracy(table, QUANTITIES, given_, PROVENANCE)

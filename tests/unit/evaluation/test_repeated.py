@@ -15,7 +15,7 @@ from e2llm_core.evaluation.summary import Provenance, Summary, rows_for, subject
 from storage.errors import InputError
 from tests.unit.evaluation.test_summary import WHICH, answered
 
-NUMBER = dict(zip(SET, ("IED", "e2llm", "eeg", "likelihood", "balanced_accuracy"), strict=True))
+NUMBER = dict(zip(SET, ("IED", "e2llm", "eeg", "likelihood", None, "balanced_accuracy"), strict=True))
 
 
 def scores(values: dict[tuple[str, int, int | None], float], **changes) -> pd.DataFrame:
@@ -115,6 +115,21 @@ def test_summaries_give_the_scores_of_their_subjects_with_seed_and_fold(trials, 
     mean = np.mean([row.value for one in summaries for row in one.per_subject if row.metric == "balanced_accuracy"])
     assert rows[0].value == pytest.approx(mean)
     assert run_scores([]).empty
+
+
+def test_wordings_are_summed_up_by_themselves(trials, names):
+    summaries = []
+    for seed in (0, 1):
+        provenance, results, subjects = Provenance(split="by-subject", split_digest="0", seed=seed), [], []
+        for model, prompt, right in (("e2llm", "primary", 0.5), ("e2llm", "seen", 0.9), ("de_svm", None, 0.1)):
+            keys = {**WHICH, "model": model, "prompt": prompt}
+            table = answered(trials, names, right=right, seed=seed, **keys)
+            results += rows_for(table, **keys, provenance=provenance, n_resamples=50)
+            subjects += subject_scores_for(table, **keys)
+        summaries.append(Summary(notice="", results=results, per_subject=subjects))
+    rows = [row for row in repeated_rows(run_scores(summaries)) if row.metric == "balanced_accuracy"]
+    assert [(row.model, row.prompt) for row in rows] == [("e2llm", "primary"), ("e2llm", "seen"), ("de_svm", None)]
+    assert rows[2].value < rows[0].value < rows[1].value
 
 
 def test_probabilities_are_summed_up_over_seeds(trials, names):

@@ -24,6 +24,7 @@ from e2llm_core.evaluation.summary import (
     rows_for,
     subject_scores_for,
 )
+from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 
 PROVENANCE = Provenance(
@@ -74,8 +75,10 @@ def write_inputs(folder, trials, names, *, rationale="Alpha is high.", reply="Th
     test, train = trials[trials["subject"] > "03"], trials[trials["subject"] <= "03"]
     noisy = [truth if generator.random() < 0.5 else generator.choice(names) for truth in test["label"]]
     noisy[0] = None
+    counted, *beside = TASKS["IED"].prompts
     sets = [
         ("e2llm", "eeg", "generation", noisy, None),
+        *(("e2llm", "eeg", "generation", test["label"].tolist(), None) for _ in beside),
         ("e2llm", "random_eeg", "generation", generator.choice(names, len(test)).tolist(), None),
         ("de_svm", "eeg", "likelihood", noisy[::-1], None),
         ("oracle", "eeg", "likelihood", test["label"].tolist(), None),
@@ -95,8 +98,9 @@ def write_inputs(folder, trials, names, *, rationale="Alpha is high.", reply="Th
         ),
     ]
     parts, results, subjects = [], [], []
-    for model, condition, readout, answers, chance in sets:
-        keys = {"task": "IED", "model": model, "condition": condition, "readout": readout}
+    for number, (model, condition, readout, answers, chance) in enumerate(sets):
+        prompt = None if model != "e2llm" else beside[0] if beside and number == 1 else counted
+        keys = {"task": "IED", "model": model, "condition": condition, "readout": readout, "prompt": prompt}
         part = tables.prediction_rows(test, labels=names, answers=answers, **keys)
         parts.append(part)
         results += rows_for(part, **keys, provenance=PROVENANCE, chance=chance, primary="balanced_accuracy")
@@ -133,6 +137,21 @@ def report(tmp_path_factory, trials, names):
     path = write_report(folder)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
+
+
+def test_the_seen_wording_stands_beside_the_primary_one(tmp_path, trials, names, held_out):
+    write_inputs(tmp_path, trials, names, extras=False)
+    words = Page(write_report(tmp_path).read_text(encoding="utf-8")).words
+    places = [place for place, word in enumerate(words) if word == "E2-LLM, seen wording"]
+    assert words[places[0] + 1].startswith("1.000 ["), "on the card"
+    assert words[places[0] - 2] == "chance", "the first thing beside the headline"
+    assert len(places) >= 3, "on the card, in the table of subjects, in that of every number"
+
+
+def test_a_task_without_a_primary_wording_names_no_wording(report):
+    words = Page(report).words
+    assert not any("wording" in word for word in words)
+    assert words[words.index("prompt") + 1] == "seen"
 
 
 def test_the_notice_is_the_first_line(report):
@@ -201,10 +220,10 @@ def test_probabilities_are_scored_and_drawn_beside_their_temperature(tmp_path, t
     summary = Summary.read(tmp_path / "summary.json")
     shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), size=len(trials))
     rows = tables.most_probable(trials, shares, task="IED", model="e2llm", labels=names, seed=0)
+    rows["prompt"] = "seen"
     predictions = tables.read_predictions(tmp_path / "predictions.parquet")
     tables.write_predictions(pd.concat([predictions, rows], ignore_index=True), tmp_path / "predictions.parquet")
-    spoken = PROVENANCE.model_copy(update={"prompt": "first-wording"})
-    scored = probability_rows(rows, spoken, temperature=temperature)
+    scored = probability_rows(rows, PROVENANCE, temperature=temperature)
     summary.model_copy(update={"results": [*summary.results, *scored]}).write(tmp_path / "summary.json")
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     text = " ".join(page.words)

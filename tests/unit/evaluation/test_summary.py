@@ -191,8 +191,12 @@ def test_predictions_survive_the_disk_with_their_nulls(tmp_path, trials, pairs, 
         texts=["a < b"] * len(pairs),
     )
     path = tmp_path / "predictions.parquet"
-    tables.write_predictions(pd.concat([single, double], ignore_index=True), path)
+    worded = double.assign(prompt="primary")
+    tables.write_predictions(pd.concat([single, double, worded], ignore_index=True), path)
     back = tables.read_predictions(path)
+    assert tables.keys_of(back)["prompt"] is None
+    assert len(tables.matching(back, {"task": "EPC", "prompt": None})) == len(pairs)
+    back = back.drop(index=tables.matching(back, {"prompt": "primary"}).index)
     assert tuple(back.columns) == tables.COLUMNS
     for task, items in (("IED", trials), ("EPC", pairs)):
         read = [list(segments) for segments in back.loc[back["task"] == task, "segments"]]

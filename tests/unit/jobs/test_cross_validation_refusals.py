@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from jobs.__main__ import main
+from jobs.cross_validation.results import cell_scores
+from storage.errors import InputError
 from tests.cross_validations import CROSS_VALIDATE, STAGE1, write_chain
 
 BY_CLIP = {
@@ -50,6 +52,12 @@ def test_one_subject_cannot_be_left_out(root, refused, make_store):
         shutil.rmtree(root / "store.zarr" / "recordings" / name)
     line = refused(text())
     assert line.startswith("folds.protocol: leave-one-subject-out with 1 subject (s1)")
+
+
+def test_a_cell_that_another_version_evaluated(tmp_path):
+    (tmp_path / "summary.json").write_text('{"notice": "", "results": [{"prompt": "first-wording"}]}')
+    with pytest.raises(InputError, match=r"summary\.json: is of another version\. Evaluate the model again"):
+        cell_scores(None, 1, str(tmp_path))
 
 
 def test_a_fold_that_does_not_exist(chain, refused):

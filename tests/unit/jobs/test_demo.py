@@ -12,6 +12,7 @@ ROW = {
     "model": "e2llm",
     "condition": "random_eeg",
     "readout": "likelihood",
+    "prompt": "seen",
     "metric": "balanced_accuracy",
 }
 NUMBERS = {"value": 0.49012, "ci_low": 0.4431, "ci_high": 0.53689, "chance": 0.5}
@@ -24,6 +25,16 @@ def test_no_number_is_cut_off_in_a_narrow_log(width, change):
     shown.print(_results_table([{**ROW, **NUMBERS, **change}]))
     (line,) = [line for line in shown.file.getvalue().splitlines() if "EPC" in line]
     assert [cell.strip() for cell in line.strip("│").split("│")][2:] == ["0.490", "0.443 to 0.537", "0.500"]
+
+
+def test_a_wording_is_named_where_another_one_counts(held_out):
+    rows = [{**ROW, **NUMBERS, "task": "IED", "condition": "eeg", "prompt": prompt} for prompt in ("primary", "seen")]
+    rows.append({**ROW, **NUMBERS})
+    assert list(_results_table(rows).columns[1].cells) == [
+        "e2llm, likelihood",
+        "e2llm, likelihood, seen wording",
+        "e2llm, random_eeg, likelihood",
+    ]
 
 
 def test_metrics_for_experts_stay_in_the_report():

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from e2llm_core.evaluation.predictions import prediction_rows, write_predictions
+from e2llm_core.evaluation.predictions import prediction_rows, read_predictions, write_predictions
 from e2llm_core.evaluation.rating.results import rating_results, unblinded
 from e2llm_core.evaluation.rating.study import KeyEntry, RaterAnswers, StudyKey
 from e2llm_core.stages.config import DataConfig
@@ -40,12 +40,13 @@ def evaluations(root: Path, make_store, make_model) -> None:
         texts = [f"<think>\n{WORDS.format(place=name)} {item}\n</think>\n\nrest" for item in items["item_id"]]
         rows = prediction_rows(
             items,
-            task="any",
+            task="IED",
             model="e2llm",
             condition="eeg",
             labels=("rest", "task"),
             answers=["rest"] * len(items),
             readout="generation",
+            prompt="seen",
             texts=texts,
         )
         write_predictions(rows, root / name / "predictions.parquet")
@@ -60,11 +61,13 @@ def unlike(root: Path, evaluations: None, make_store) -> None:
     shutil.rmtree(root / "other.zarr" / "recordings" / "s1")
     data = {"elsewhere": DATA | {"store": "other.zarr"}, "short": DATA | {"windows": {"window_seconds": 2.0}}}
     more = {"old": {"num_items": 600}}
-    for name in ("elsewhere", "short", "parrot", "old"):
+    for name in ("elsewhere", "short", "parrot", "old", "unknown"):
         (root / name).mkdir()
         shutil.copy(root / "ours" / "predictions.parquet", root / name)
         spec = {"kind": "evaluate", "run": name, "model": "model", "data": data.get(name, DATA), **more.get(name, {})}
         (root / name / "spec.yaml").write_text(yaml.safe_dump(spec))
+    rows = read_predictions(root / "ours" / "predictions.parquet").assign(task="XYZ")
+    write_predictions(rows, root / "unknown" / "predictions.parquet")
 
 
 def rate(*words: str) -> tuple[int, str]:
@@ -173,6 +176,7 @@ def test_the_seed_makes_the_page(root: Path) -> None:
         ),
         (("ours", "--other", "elsewhere"), "--other elsewhere: uses another store: "),
         (("ours", "--other", "parrot"), "parrot: says the same as the first system about every window."),
+        (("unknown",), "unknown: has answers to tasks that this version does not know: XYZ. It knows IED, EPC."),
         (("old",), "old: its spec.yaml is from another version (num_items: Extra inputs are not permitted). Evaluate"),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),
         (("--read", "a.json", "--key", "gone.json"), "gone.json: cannot be read (No such file or directory)."),

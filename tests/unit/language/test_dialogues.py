@@ -1,20 +1,76 @@
 """Dialogues and the corpus: what is asked names every option, what is answered is one of them."""
 
+import string
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.claims.claims import statements_in
+from e2llm_core.claims.claims import Claim, statements_in
+from e2llm_core.claims.table import quantities_in
 from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, corpus_dialogue
-from e2llm_core.tasks.dialogue import SEGMENT
+from e2llm_core.tasks.dialogue import SEGMENT, Dialogue
 from e2llm_core.tasks.epc import PairComparison
+from e2llm_core.tasks.facts import SegmentFacts
 from e2llm_core.tasks.ied import BasicEmotion
 from e2llm_core.tasks.pairs import DIFFERENT, SAME
-from e2llm_core.tasks.registry import TASKS
+from e2llm_core.tasks.question import PRIMARY, SEEN
+from e2llm_core.tasks.registry import DESCRIPTION, LABELLING, READINGS, TASKS
+from e2llm_core.tasks.task import Task
 from storage.labels import SEED_VII
+from storage.signal.channels import REGIONS
 
 LABELS = SEED_VII.names
+QUANTITIES = quantities_in(REGIONS)
+CLAIMS = statements_in("Alpha power over the occipital region is above the session average.").claims
+
+
+class ShownWindows:
+    """Windows that carry the labels in turn."""
+
+    labels = LABELS
+
+    def label(self, window: int) -> str:
+        return LABELS[window % len(LABELS)]
+
+    def claims(self, window: int) -> list[Claim]:
+        return list(CLAIMS)
+
+    def facts(self, window: int) -> SegmentFacts:
+        deviations = np.random.default_rng(window).normal(0, 1, len(QUANTITIES))
+        return SegmentFacts(QUANTITIES, deviations, self.label(window), tuple(CLAIMS))
+
+
+class HeldOut(BasicEmotion):
+    """A task with a wording that nothing is trained on."""
+
+    primary_wording = "The states are {options}.\nTell which of them was felt during {0}."
+
+
+ASKED = {**TASKS, "held out": HeldOut()}
+
+
+def spoken(template: str) -> list[str]:
+    """What a wording says between its segments and options: pieces of several words, in small letters."""
+    pieces = (literal.lower().strip(" \n.,:?!") for literal, *_ in string.Formatter().parse(template))
+    return [piece for piece in pieces if " " in piece]
+
+
+def leaks(task: Task) -> list[Dialogue]:
+    """Dialogues of the corpus and of every form that hold a piece of a task's primary wording."""
+    held_out = spoken(task.primary_wording)
+    assert held_out, "a wording without a piece of several words cannot be looked for"
+    rng, source = np.random.default_rng(0), ShownWindows()
+    drawn = [corpus_dialogue(number, LABELS, 0) for number in range(4000)]
+    drawn += [corpus_dialogue(number, None, 0, tuple(CORPUS_FORMS)) for number in range(4000)]
+    for form in (*READINGS.values(), *TASKS.values()):
+        trained = [form.dialogue(source, rng.permutation(50)[: form.num_segments], rng) for _ in range(1000)]
+        if form is DESCRIPTION or form.name in TASKS:
+            assert {one.user for one in trained} == {form.ask(LABELS, wording=n) for n in range(len(form.wordings))}
+        drawn += trained
+    texts = [f"{one.user}\n{one.thinking}\n{one.answer}".lower() for one in drawn]
+    return [one for one, text in zip(drawn, texts, strict=True) if any(piece in text for piece in held_out)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,17 +97,37 @@ def test_the_corpus_ties_no_claim_to_a_label():
     assert max(counts.values()) <= 0.5 * sum(counts.values())
 
 
-@pytest.mark.parametrize(
-    ("task", "wording"),
-    [pytest.param(task, n, id=f"{name}-{n}") for name, task in TASKS.items() for n in range(len(task.wordings))],
-)
-def test_a_question_holds_its_segments_and_a_closed_one_is_answered_by_an_option(task, wording):
-    question = task.ask(LABELS, wording=wording)
-    assert question.count(SEGMENT) == task.num_segments
-    assert all(option in question.lower() for option in task.options(LABELS))
-    assert task.question(LABELS).user == task.ask(LABELS)
-    assert [task.question(LABELS).read(option) for option in task.options(LABELS)] == list(task.options(LABELS))
-    assert task.question(LABELS).read("rage") is None
+@pytest.mark.parametrize("task", ASKED.values(), ids=ASKED)
+def test_a_question_holds_its_segments_and_a_closed_one_is_answered_by_an_option(task):
+    trained = [task.ask(LABELS, wording=number) for number in range(len(task.wordings))]
+    asked = {prompt: task.question(LABELS, prompt) for prompt in task.prompts}
+    for question in (*trained, *(one.user for one in asked.values())):
+        assert question.count(SEGMENT) == task.num_segments
+        assert all(option in question.lower() for option in task.options(LABELS))
+    assert asked[SEEN].user == trained[0]
+    assert task.question(LABELS) == asked[task.prompt]
+    for question in asked.values():
+        assert [question.read(option) for option in task.options(LABELS)] == list(task.options(LABELS))
+        assert question.read("rage") is None
+
+
+def test_the_answers_that_count_are_those_to_the_held_out_wording_where_there_is_one():
+    assert HeldOut().prompts == (PRIMARY, SEEN)
+    assert HeldOut().question(LABELS).user.startswith("The states are disgust, fear")
+    assert LABELLING.prompts == (SEEN,)
+    assert LABELLING.question(LABELS).user == LABELLING.ask(LABELS)
+    with pytest.raises(ValueError, match="IED has no primary wording"):
+        LABELLING.question(LABELS, PRIMARY)
+
+
+@pytest.mark.parametrize("task", ASKED.values(), ids=ASKED)
+def test_the_primary_wording_is_in_no_text_that_anything_is_trained_on(task):
+    assert task.primary_wording is None or not leaks(task)
+
+
+def test_a_primary_wording_that_something_is_trained_on_is_noticed(monkeypatch):
+    monkeypatch.setattr(HeldOut, "primary_wording", "{0}\nName the state of the person!\n{options}")
+    assert len(leaks(HeldOut())) > 1000
 
 
 def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():

@@ -100,6 +100,27 @@ def many_items(count: int) -> Items:
     return Items(table.assign(subject="1", session="1", segments=segments), np.arange(count)[:, None])
 
 
+def test_both_wordings_are_asked_about_the_eeg_and_kept_apart(held_out):
+    sets = answer_sets(LABELLING, many_items(60), ("sad", "happy"))
+    asked = [(one.condition, one.readout, one.prompt) for one in sets]
+    assert asked == [
+        *((shown, way, "primary") for shown in ("eeg", RANDOM_EEG) for way in ("likelihood", "generation")),
+        *(("eeg", way, "seen") for way in ("likelihood", "generation")),
+    ]
+    users = {one.prompt: one.question.user for one in sets}
+    assert users["primary"] != users["seen"]
+    parts = [name for one in sets for name in one.parts()]
+    assert len(parts) == len(set(parts)) == 2 * 6
+    assert len({one.name for one in sets}) == 6
+
+
+def test_without_a_primary_wording_each_condition_is_asked_once():
+    sets = answer_sets(LABELLING, many_items(60), ("sad", "happy"))
+    asked = [(one.condition, one.readout, one.prompt) for one in sets]
+    assert asked == [(shown, way, "seen") for shown in ("eeg", RANDOM_EEG) for way in ("likelihood", "generation")]
+    assert {one.question.user for one in sets} == {LABELLING.ask(("sad", "happy"))}
+
+
 def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     labels = ("sad", "happy", "fear")

@@ -16,7 +16,7 @@ from cluster.planning.plan import plan_job
 from e2llm_core.claims.table import CLAIM_KINDS
 from e2llm_core.evaluation import run
 from e2llm_core.evaluation.config import EvaluationPlan
-from e2llm_core.evaluation.predictions import read_predictions
+from e2llm_core.evaluation.predictions import matching, read_predictions
 from e2llm_core.llm.families import table as families
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import DataConfig, LanguageTrainConfig
@@ -158,13 +158,13 @@ def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
     (claims,) = [row for row in results if row["metric"] == "claim_accuracy"]
     assert 0 < claims["value"] < 1
 
-    assert set(odd.groupby(["model", "condition", "readout"]).size()) == {31}
+    assert set(odd.groupby(["model", "condition", "readout", "prompt"]).size()) == {31}
     assert set(odd["segments"].map(len)) == {3}
-    assert odd["truth"].value_counts().to_dict() == {"first": 44, "second": 40, "third": 40}
+    assert odd["truth"].value_counts().to_dict() == {"first": 66, "second": 60, "third": 60}
     for place in range(3):
         assert set(shown(odd, place)["subject"]) == {"04"}
     (primary,) = [row for row in results if row["primary"]]
-    asked = odd[(odd["condition"] == "eeg") & (odd["readout"] == "generation")]
+    asked = matching(odd, {"condition": "eeg", "readout": "generation", "prompt": "primary"})
     assert primary["value"] == pytest.approx(asked["answer"].notna().mean())
     assert (primary["task"], primary["metric"], primary["chance"], primary["n"]) == ("OOO", "answered", 1.0, 31)
     accuracy = next(row for row in results if [row[k] for k in ("task", "metric", "readout")] == ACCURACY)

@@ -52,7 +52,7 @@ def spoken(measured, scaler, *, texts=None) -> Spoken:
     if texts is None:
         said = [[claim.sentence() for claim in strongest(quantities, line, 3)] for line in deviations]
         texts = [f"<think>\n{' '.join(each)} This points to sad.\n</think>\n\nsad" for each in said]
-    keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation"}
+    keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
     shown = measured.windows.table
     rows = pd.DataFrame({**keys, "subject": shown["subject"], "truth": shown["label"], "answer": "sad", "text": texts})
     rows = rows.assign(labels=[("sad", "happy", "fear")] * count, segments=[[{"clip": 1}]] * count)

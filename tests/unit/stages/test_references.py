@@ -97,12 +97,17 @@ def test_of_stage_1_the_label_head_answers_and_the_features_are_looked_at(data, 
     assert "a finding" in page
 
 
-def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folder, tmp_path):
+def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folder, tmp_path, held_out):
     models = {"small": str(stage2_folder), "large": str(stage2_folder), "encoder": str(tower_folder)}
     plan = EvaluationPlan(data=data.config, models=models, num_pairs=12, controls=("random_eeg", "decoded_subject"))
     rows, predictions, page = evaluated(plan, tmp_path / "run", tmp_path / "log")
     asked = predictions[predictions["readout"] == "generation"]
     assert set(asked["model"]) == {"small", "large"}
+    shown = {("IED", "eeg", "primary"), ("IED", "eeg", "seen"), ("IED", "random_eeg", "primary")}
+    shown |= {("EPC", "eeg", "seen"), ("EPC", "random_eeg", "seen")}
+    assert set(asked[["task", "condition", "prompt"]].itertuples(index=False, name=None)) == shown
+    assert predictions.loc[~predictions["model"].isin(["small", "large"]), "prompt"].isna().all()
+    assert all(row["prompt"] == "primary" for row in rows if row["primary"] or row["metric"] == "claim_accuracy")
     parts = {f"{part}-{name}" for part in ("probe", "tower") for name in models}
     assert set(predictions["model"]) == {"small", "large", "de_svm"} | parts
     assert [row["model"] for row in rows if row["primary"]] == ["small", "large"]
@@ -111,7 +116,7 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     assert "<h2>Faithfulness</h2>" in page
     assert all(name in page for name in ("small (generation)", "large (generation)", "probe-encoder"))
     assert (tmp_path / "run" / "answers" / "small").is_dir()
-    keys = ("task", "model", "condition", "readout", "metric")
+    keys = ("task", "model", "condition", "readout", "prompt", "metric")
     scored = json.loads((tmp_path / "run" / "summary.json").read_text())["per_subject"]
     assert {tuple(one[key] for key in keys) for one in scored} == {tuple(row[key] for key in keys) for row in rows}
 
