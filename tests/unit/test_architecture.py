@@ -76,6 +76,15 @@ def test_all_four_floors_are_looked_at() -> None:
     assert {place(path).split("/")[0] for path in SOURCES} == set(FORBIDDEN)
 
 
+def test_only_the_twin_and_its_oracle_know_what_the_twin_hides() -> None:
+    """Nothing that learns or answers may know what a label of the twin moves, or a recording's latents."""
+    twin, oracle = ROOT / "storage" / "twin.py", ROOT / "e2llm_core" / "evaluation" / "references" / "oracle.py"
+    hidden = ("SIGNATURES", "BURST_LABELS", "subject_latents")
+    found = {name: {path for path, lines in LINES.items() if any(name in line for line in lines)} for name in hidden}
+    assert all(twin in paths for paths in found.values()), "the names are still these"
+    assert [f"{place(path)}: {name}" for name in hidden for path in sorted(found[name] - {twin, oracle})] == []
+
+
 def test_imports_go_straight_down() -> None:
     wrong = [
         f"{place(path)}:{line} imports {name}"
