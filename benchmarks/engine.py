@@ -26,7 +26,7 @@ from benchmarks._startup import started
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.stages.config import build_stage
 from e2llm_core.stages.table import AnyPlan
-from e2llm_core.tasks.corpus import corpus_dialogue
+from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
 from storage.labels import SEED_VII
 from storage.signal import SEED_CHANNELS
 from storage.store import RecordingInfo, Trial, create_store
