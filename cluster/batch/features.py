@@ -38,13 +38,13 @@ class FeatureWriter:
     def __init__(self, plan: FeaturesPlan, place: str, manifest: FeatureManifest) -> None:
         import torch
 
-        from e2llm_core.stages.measured import measures_of, whitened
+        from e2llm_core.stages.measured import as_measured, measures_of
         from e2llm_core.tower.tower import load_tower
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tower = load_tower(fetched(plan.model)).to(self._device)
         self._windows = Windows(open_store(plan.store), plan.windows)
-        self._whitened = whitened(self._windows)
+        self._measured = as_measured(self._windows)
         self._measures = measures_of(self._windows)
         self._features = Features(place, manifest)
 
@@ -82,8 +82,8 @@ class FeatureWriter:
         for start in range(0, len(numbers), _WINDOWS_PER_BATCH):
             some = numbers[start : start + _WINDOWS_PER_BATCH]
             signal = self._windows.read(some)
-            same = self._whitened.config == self._windows.config
-            measures[start : start + len(some)] = self._measures(signal if same else self._whitened.read(some))
+            same = self._measured.config == self._windows.config
+            measures[start : start + len(some)] = self._measures(signal if same else self._measured.read(some))
             for variant in range(manifest.num_variants):
                 shown = torch.from_numpy(augmented(signal, variant_seeds(manifest.seed, variant, some)))
                 with torch.inference_mode():

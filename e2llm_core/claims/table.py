@@ -1,13 +1,27 @@
 """The table of claims: every kind of sentence about a signal that can be measured, said and read."""
 
+from collections.abc import Sequence
+
+from e2llm_core.claims.asymmetry import ASYMMETRY
+from e2llm_core.claims.blinks import BLINKS
 from e2llm_core.claims.bursts import BURSTS
 from e2llm_core.claims.kind import ClaimKind, Quantity
+from e2llm_core.claims.montage import Montage
 from e2llm_core.claims.power import POWER
+from e2llm_core.claims.ratio import THETA_BETA
+from e2llm_core.claims.slope import SLOPE
+from e2llm_core.claims.variability import VARIABILITY
 
-CLAIM_KINDS: dict[str, ClaimKind] = {kind.name: kind for kind in (POWER, BURSTS)}
-"""Kinds by name; their order is that of measurements and of sentences."""
+CLAIM_TABLE = 2
+"""Version of what quantities mean; 1 had power and bursts alone. Files name it, and those of another are refused."""
+
+CLAIM_KINDS: dict[str, ClaimKind] = {
+    kind.name: kind for kind in (POWER, BURSTS, ASYMMETRY, THETA_BETA, SLOPE, VARIABILITY, BLINKS)
+}
+"""Kinds by name; their order is that of measurements."""
 
 
-def quantities_in(regions: tuple[str, ...]) -> tuple[Quantity, ...]:
-    """All that is measured in these regions, in the order of the measurements."""
-    return tuple(quantity for kind in CLAIM_KINDS.values() for quantity in kind.quantities(regions))
+def quantities_of(channels: Sequence[str]) -> tuple[Quantity, ...]:
+    """All that is measured with these channels, by canonical name, in the order of the measurements."""
+    montage = Montage(tuple(channels))
+    return tuple(quantity for kind in CLAIM_KINDS.values() for quantity in kind.quantities(montage))

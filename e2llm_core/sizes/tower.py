@@ -1,14 +1,14 @@
 """Parameter arithmetic of the EEG tower and the projector. Light to import."""
 
-from e2llm_core.claims.table import quantities_in
+from e2llm_core.claims.table import quantities_of
 from e2llm_core.counts import Tensors, block_tensors, linear_tensors, norm_tensors
 from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.model.config import ProjectorConfig
-from storage.signal.channels import REGIONS
+from storage.signal.channels import SEED_CHANNELS
 
 _MOST_PATCHES = 64
 _RESAMPLER_QUERIES = 8
-_QUANTITIES = len(quantities_in(REGIONS))
+_QUANTITIES = len(quantities_of(SEED_CHANNELS))
 """Signal quantities of a montage that covers every region."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from e2llm_core.stages.features import open_features
-from e2llm_core.stages.measured import measures_of, whitened
+from e2llm_core.stages.measured import as_measured, measures_of
 from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.world import World
@@ -106,8 +106,8 @@ class EEGData:
         return measures_of(self.windows(self.split.train)).names
 
     def measured(self, side: Side) -> Windows:
-        """The same windows as the measures need them: session-whitened."""
-        return whitened(self.windows(side))
+        """The same windows as the measures need them."""
+        return as_measured(self.windows(side))
 
 
 def ranks_share(size: int, batch: int, world: World) -> Iterator[tuple[np.ndarray, int]]:

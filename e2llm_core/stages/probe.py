@@ -1,4 +1,4 @@
-"""The export of stage 1: the tower, its label head, and the scale of each measure's deviations."""
+"""The export of stage 1: the tower, its label head, and each measure's reference, spread and reliability."""
 
 import json
 import shutil
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from e2llm_core.claims.claims import require_table
 from e2llm_core.claims.measures import QuantityScaler
+from e2llm_core.claims.table import CLAIM_TABLE
 from e2llm_core.tensors import save_tensors
 from e2llm_core.tower.tower import EEGTower, load_tower, save_tower
 from storage.errors import InputError
@@ -33,9 +35,19 @@ class Origin(BaseModel):
     sides: tuple[Side, ...]
 
 
+class Known(BaseModel):
+    """What `probe.json` knows of a quantity; a reliability of None is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spread: float
+    mean: float
+    reliability: float | None
+
+
 @dataclass(frozen=True)
 class Probe:
-    """Stage 1's classifier on top of the tower's summary token, and the spread of the signal measures."""
+    """Stage 1's classifier on top of the tower's summary token, and what is known of the signal measures."""
 
     head: dict[str, Tensor]
     labels: tuple[str, ...]
@@ -55,7 +67,8 @@ def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe:
     save_tensors(probe.head, folder / HEAD)
     content = {
         "labels": list(probe.labels),
-        "spread": dict(zip(probe.scaler.names, probe.scaler.std.tolist(), strict=True)),
+        "claim_table": CLAIM_TABLE,
+        "quantities": _described(probe.scaler),
         "origin": origin.model_dump(mode="json"),
     }
     write_json(folder / CONTENT, content)
@@ -68,7 +81,7 @@ def load_probe(folder: Path) -> tuple[EEGTower, Probe]:
 
 
 def load_scaler(folder: Path, quantities: Sequence[str] | None = None) -> QuantityScaler:
-    """Read the spread of the signal measures from any stage's model directory.
+    """Read reference, spread and reliability of the signal measures from any stage's model directory.
 
     Parameters
     ----------
@@ -80,17 +93,28 @@ def load_scaler(folder: Path, quantities: Sequence[str] | None = None) -> Quanti
     Raises
     ------
     InputError
-        When the file does not name its quantities, as those of older versions, or names others.
+        When the file is of another version of the table of claims, names other quantities, or is damaged.
     """
-    spread = json.loads((folder / CONTENT).read_text()).get("spread")
-    if not isinstance(spread, dict):
-        raise InputError(
-            str(folder / CONTENT),
-            "is of an older version, which did not name the quantities of `spread`",
-            "Run stage 1 and the stages after it again.",
-        )
-    scaler = QuantityScaler(tuple(spread), np.array(list(spread.values()), dtype=np.float32))
-    return scaler if quantities is None else scaler.of(quantities, str(folder / CONTENT))
+    place = str(folder / CONTENT)
+    content = json.loads((folder / CONTENT).read_text())
+    require_table(content.get("claim_table"), place, "Run stage 1 and the stages after it again.")
+    try:
+        known = {name: Known.model_validate(fields) for name, fields in content["quantities"].items()}
+    except (ValidationError, KeyError, AttributeError) as error:
+        raise InputError(place, "is damaged: `quantities`", "Run stage 1 and the stages after it again.") from error
+    spread, mean, reliability = (
+        np.array([getattr(one, key) for one in known.values()], dtype=np.float32) for key in Known.model_fields
+    )
+    scaler = QuantityScaler(tuple(known), spread, mean, reliability)
+    return scaler if quantities is None else scaler.of(quantities, place)
+
+
+def _described(scaler: QuantityScaler) -> dict[str, dict[str, float | None]]:
+    columns = (scaler.std.tolist(), scaler.mean.tolist(), scaler.reliability.tolist())
+    return {
+        name: {"spread": spread, "mean": mean, "reliability": None if np.isnan(reliability) else reliability}
+        for name, spread, mean, reliability in zip(scaler.names, *columns, strict=True)
+    }
 
 
 def copy_probe(source: Path, target: Path, sides: Iterable[Side]) -> None:

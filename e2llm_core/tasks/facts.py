@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.kind import Quantity
-from e2llm_core.claims.table import quantities_in
-from storage.signal.channels import REGIONS
+from e2llm_core.claims.table import quantities_of
+from storage.signal.channels import SEED_CHANNELS
 
 LEVELS: tuple[tuple[float, str], ...] = (
     (1.5, "far above"),
@@ -25,7 +25,7 @@ SMALLEST_DIFFERENCE = 0.5
 """Standard deviations: nearer to its reference, nothing is claimed; nearer to each other, no question asks which of two
 is higher."""
 
-_QUANTITIES = quantities_in(REGIONS)
+_QUANTITIES = quantities_of(SEED_CHANNELS)
 _NOTED = (4, 8)
 _CENTRES = (2.0, 1.0, 0.0, -1.0, -2.0)
 """A deviation for each level: what the notes do not say decides no answer."""

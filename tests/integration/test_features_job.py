@@ -40,7 +40,7 @@ def plan(tmp_path_factory) -> FeaturesPlan:
     fourier_start(tower.encoder)
     quantities = SignalMeasures(CHANNELS, 256.0, 256).names
     head = {"weight": torch.zeros(2, tower.dim), "bias": torch.zeros(2)}
-    probe = Probe(head, ("rest", "task"), QuantityScaler(quantities, np.ones(len(quantities))))
+    probe = Probe(head, ("rest", "task"), QuantityScaler(quantities, *np.ones((3, len(quantities)))))
     origin = Origin(store_digest=open_store(folder / "store.zarr").digest, windows=WINDOWS, sides=())
     (folder / "tower").mkdir()
     save_probe(folder / "tower", tower, tower.state_dict(), probe, origin)

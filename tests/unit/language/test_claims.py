@@ -1,28 +1,112 @@
 """Claims survive the way into words and back, and are judged by the measurements."""
 
+import json
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.claims.claims import Claim, statements_in, strongest
-from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.claims import Claim, said_in, statements_in, strongest
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
-from e2llm_core.claims.table import CLAIM_KINDS, quantities_in
+from e2llm_core.claims.table import CLAIM_KINDS, CLAIM_TABLE, quantities_of
+from e2llm_core.claims.wording import AVERAGES, DEGREES
 from storage.errors import InputError
-from storage.signal.channels import REGIONS
+from storage.signal.channels import SEED_CHANNELS
 from tests.extending import load
 
-QUANTITIES = quantities_in(REGIONS)
-claims = st.builds(Claim, st.sampled_from(QUANTITIES), st.booleans())
+QUANTITIES = quantities_of(SEED_CHANNELS)
+claims = st.builds(
+    Claim, st.sampled_from(QUANTITIES), st.booleans(), st.sampled_from(list(DEGREES)), st.sampled_from(list(AVERAGES))
+)
 
 
-@given(st.lists(claims, max_size=6))
-def test_every_sentence_is_read_back_as_its_claim(made):
-    text = " ".join(claim.sentence() for claim in made)
+@settings(deadline=None)
+@given(st.lists(claims, max_size=6), st.none() | st.integers(0, 2**31))
+def test_every_sentence_is_read_back_as_its_claim(made, seed):
+    rng = None if seed is None else np.random.default_rng(seed)
+    sentences = [claim.sentence(rng) for claim in made]
+    text = " ".join(sentences)
     found = statements_in(text)
-    assert sorted(map(repr, found.claims)) == sorted(map(repr, made))
+    assert found.claims == tuple(made)
     assert found.unreadable == 0
+    assert [text[slice(*one.span)] + "." for one in said_in(text)] == sentences
+
+
+def every_wording(claim: Claim) -> list[str]:
+    """All sentences that say a claim, put together by hand."""
+    return [
+        (said[0].upper() + said[1:] + ".")
+        for form in CLAIM_KINDS[claim.quantity.kind].forms
+        for pair in form.words
+        for degree in DEGREES[claim.strength]
+        for average in AVERAGES[claim.reference]
+        for said in [
+            form.text.format(
+                band=claim.quantity.band,
+                region=claim.quantity.region,
+                word=f"{degree} {pair[not claim.above]}".strip(),
+                average=average,
+            )
+        ]
+    ]
+
+
+@pytest.mark.parametrize("kind", CLAIM_KINDS)
+def test_each_kind_has_many_wordings_of_which_every_one_is_read_and_no_two_claims_share_any(kind):
+    quantity = next(quantity for quantity in QUANTITIES if quantity.kind == kind)
+    meaning = {}
+    for above in (True, False):
+        for strength in DEGREES:
+            for reference in AVERAGES:
+                claim = Claim(quantity, above, strength, reference)
+                wordings = every_wording(claim)
+                assert wordings[0] == claim.sentence()
+                assert len(wordings) >= 15
+                for wording in wordings:
+                    assert meaning.setdefault(wording, claim) == claim
+                    assert statements_in(wording).claims == (claim,), wording
+
+
+def test_three_claims_have_thousands_of_wordings():
+    three = [Claim(QUANTITIES[place], True) for place in (0, 36, 49)]
+    assert np.prod([len(set(every_wording(claim))) for claim in three]) > 3_000
+    rng = np.random.default_rng(0)
+    drawn = {" ".join(claim.sentence(rng) for claim in three) for _ in range(1000)}
+    assert len(drawn) > 800
+
+
+@given(claims)
+def test_a_claim_is_kept_as_json_with_the_version_of_its_table(claim):
+    content = json.loads(json.dumps(claim.to_dict()))
+    assert Claim.from_dict(content, "claims.json") == claim
+    assert {claim: 1}[Claim.from_dict(content, "claims.json")] == 1
+    with pytest.raises(InputError, match=rf"claims\.json: names version 1 of .*this is version {CLAIM_TABLE}"):
+        Claim.from_dict(content | {"table": 1}, "claims.json")
+    for broken in (content | {"kind": "tone"}, content | {"strength": "huge"}, content | {"more": 1}, {"table": 2}):
+        with pytest.raises(InputError, match=r"claims\.json: holds what is no claim"):
+            Claim.from_dict(broken, "claims.json")
+
+
+@pytest.mark.parametrize(
+    ("deviation", "said"),
+    [
+        (1.6, "is much above"),
+        (1.2, "is above"),
+        (0.6, "is slightly above"),
+        (-0.6, "is slightly below"),
+        (-9, "much b"),
+    ],
+)
+def test_strength_follows_the_deviation(deviation, said):
+    assert said in Claim.of(QUANTITIES[0], deviation, "session").sentence()
+
+
+def test_what_is_not_reliable_or_does_not_deviate_is_not_claimed():
+    deviations = np.array([3.0, -2.0, 0.0, 1.0])
+    made = strongest(QUANTITIES[:4], deviations, 4, np.array([False, True, True, True]), "population")
+    assert [(QUANTITIES.index(claim.quantity), claim.above) for claim in made] == [(1, False), (3, True)]
+    assert {claim.reference for claim in made} == {"population"}
 
 
 @given(st.integers(0, 2**31), st.integers(1, 10))
@@ -50,6 +134,11 @@ READABLE = "Beta power over the left frontal region is above the session average
         ("Beta activity over the left frontal region comes in bursts.", 0, 1),
         ("<think>Beta power over the lef", 0, 1),
         ("It is bursty! Alpha? No;\nThe occipital one.", 0, 3),
+        ("The person is calm and the left frontal region shows more alpha power than the population average.", 1, 0),
+        ("The blink rate is high. The slope is steep. Fluctuations, asymmetric ones, and a ratio.", 0, 3),
+        ("The left frontal region shows very much more alpha power than the session average.", 0, 1),
+        ("Beta power over the left frontal region is above average.", 0, 1),
+        ("It is far above the population average.", 0, 1),
         ("This points to happy. There is sad in both. The person seems calm.", 0, 0),
         ("", 0, 0),
     ],
@@ -60,13 +149,39 @@ def test_a_sentence_about_the_signal_is_a_claim_or_unreadable(text, claims, unre
     assert len(found) == claims + unreadable
 
 
-def test_the_table_says_what_was_always_said():
-    claims = [Claim(Quantity(kind, "beta", "left frontal"), above) for kind in CLAIM_KINDS for above in (True, False)]
-    assert [(claim.sentence(), claim.keywords()) for claim in claims] == [
-        ("Beta power over the left frontal region is above the session average.", "beta left frontal above"),
-        ("Beta power over the left frontal region is below the session average.", "beta left frontal below"),
-        ("Beta activity over the left frontal region bursts more than average.", "beta left frontal bursts more"),
-        ("Beta activity over the left frontal region bursts less than average.", "beta left frontal bursts less"),
+def test_the_canonical_sentences_and_notes():
+    made = [
+        Claim(next(quantity for quantity in QUANTITIES if quantity.kind == kind), above, strength, reference)
+        for kind, above, strength, reference in [
+            ("power", True, "plain", "session"),
+            ("bursts", False, "strong", "session"),
+            ("asymmetry", True, "plain", "population"),
+            ("theta/beta", False, "slight", "population"),
+            ("slope", True, "plain", "so far"),
+            ("variability", True, "strong", "so far"),
+            ("blinks", False, "plain", "session"),
+        ]
+    ]
+    assert [(claim.sentence(), claim.keywords()) for claim in made] == [
+        ("Delta power over the left frontal region is above the session average.", "delta left frontal above"),
+        (
+            "Beta activity over the left frontal region bursts much less than the session average.",
+            "beta left frontal bursts much less",
+        ),
+        ("Frontal alpha asymmetry is above the average person's.", "asymmetry alpha above vs people"),
+        (
+            "The theta/beta ratio over the left frontal region is slightly below the average person's.",
+            "theta/beta left frontal slightly below vs people",
+        ),
+        (
+            "The spectral slope over the left frontal region is flatter than the average so far in this session.",
+            "slope left frontal flatter vs so far",
+        ),
+        (
+            "Alpha power over the left frontal region varies much more than the average so far in this session.",
+            "alpha left frontal varies much more vs so far",
+        ),
+        ("The blink rate is below the session average.", "blinks below"),
     ]
 
 
@@ -86,16 +201,16 @@ def test_a_new_kind_of_claim_is_one_row(with_a_new_kind):
     slow, fast = (np.tile(np.sin(2 * np.pi * hz * seconds), (1, 3, 1)) for hz in (9.0, 13.0))
     difference = (measures(fast) - measures(slow))[0]
     made = [Claim(quantity, bool(difference[place] > 0)) for place, quantity in enumerate(measures.quantities)]
-    assert made[-1].sentence() == "The Alpha rhythm over the occipital region is faster than usual."
+    assert made[-1].sentence() == "The alpha rhythm over the occipital region is faster than the session average."
     assert made[-1].keywords() == "alpha occipital fast"
     found = statements_in(f"{made[-1].sentence()} {READABLE}. A rhythm.")
-    assert [claim.quantity.kind for claim in found.claims] == ["power", "edge"]
-    assert (found.claims[1], found.unreadable) == (made[-1], 1)
+    assert [claim.quantity.kind for claim in found.claims] == ["edge", "power"]
+    assert (found.claims[0], found.unreadable) == (made[-1], 1)
 
 
 def test_quantities_of_another_version_are_refused_by_name(with_a_new_kind):
-    known = tuple(quantity.name for quantity in quantities_in(("central",)))
-    spread = QuantityScaler(("power alpha central", "tone alpha central"), np.ones(2, np.float32))
+    known = tuple(quantity.name for quantity in quantities_of(("CZ",)))
+    spread = QuantityScaler(("power alpha central", "tone alpha central"), *np.ones((3, 2), np.float32))
     with pytest.raises(
         InputError, match=r"probe\.json: lacks the quantities: power delta central, .*edge alpha central"
     ):
@@ -107,5 +222,7 @@ def test_quantities_of_another_version_are_refused_by_name(with_a_new_kind):
 @given(st.permutations(range(5)))
 def test_the_order_in_a_file_does_not_matter(order):
     names, std = tuple("abcde"), np.arange(1, 6, dtype=np.float32)
-    shuffled = QuantityScaler(tuple(names[place] for place in order), std[list(order)])
-    np.testing.assert_array_equal(shuffled.of(names, "").std, std)
+    shuffled = QuantityScaler(tuple(names[place] for place in order), *(np.stack([std, -std, std / 9])[:, list(order)]))
+    found = shuffled.of(names, "")
+    np.testing.assert_array_equal([found.std, found.mean, found.reliability], [std, -std, std / 9])
+    assert found.claimed.tolist() == [False, False, False, False, True]

@@ -90,9 +90,19 @@ def test_patch_powers_follow_the_signal_in_time(measures):
 @given(st.integers(0, 2**31), st.integers(2, 40))
 def test_the_scaler_standardises_what_it_was_fitted_on(seed, count):
     values = np.random.default_rng(seed).normal(3, 2, (count, 5))
-    standard = QuantityScaler.fit(tuple("abcde"), values).standardise(values)
+    scaler = QuantityScaler.fit(tuple("abcde"), values, np.ones(5), "session")
+    standard = scaler.standardise(values)
     np.testing.assert_allclose(standard.std(axis=0), 1, atol=1e-3)
     np.testing.assert_array_equal(np.sign(standard), np.sign(values.astype(np.float32)))
+    of_people = QuantityScaler.fit(tuple("abcde"), values, np.ones(5), "population").standardise(values)
+    np.testing.assert_allclose(of_people.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(of_people - standard, (of_people - standard)[:1].repeat(count, axis=0), atol=1e-4)
+
+
+def test_a_constant_has_a_spread_of_one_so_that_a_rare_event_elsewhere_stays_finite():
+    scaler = QuantityScaler.fit(("blinks",), np.zeros((9, 1), np.float32), np.zeros(1), "session")
+    assert scaler.standardise(np.full((1, 1), 0.25, np.float32)) == pytest.approx(0.25, rel=1e-4)
+    assert not scaler.claimed.any()
 
 
 @pytest.mark.parametrize("sfreq_hz", [200.0, 256.0, 1000.0])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, statements_in, strongest
-from e2llm_core.claims.table import quantities_in
+from e2llm_core.claims.table import quantities_of
 from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, corpus_dialogue
 from e2llm_core.tasks.corpus.labels import drawn_labels
 from e2llm_core.tasks.dialogue import SEGMENT
@@ -29,9 +29,9 @@ from e2llm_core.tasks.readings.reading import Reading
 from e2llm_core.tasks.readings.truths import HOLDS, Truths
 from e2llm_core.tasks.registry import READINGS
 from storage.labels import SEED_VII
-from storage.signal.channels import REGIONS
+from storage.signal.channels import SEED_CHANNELS
 
-QUANTITIES = quantities_in(REGIONS)
+QUANTITIES = quantities_of(SEED_CHANNELS)
 LABELS = SEED_VII.names
 CHOICE = ClaimChoice(number=3, smallest=SMALLEST_DIFFERENCE)
 BY_WORDS = {words_of(quantity): number for number, quantity in enumerate(QUANTITIES)}

@@ -121,7 +121,7 @@ def with_edge(add, monkeypatch) -> str:
     add("e2llm_core/claims/edge.py")
     kind = edited("e2llm_core/claims/table.py")["CLAIM_KINDS"]["edge"]
     monkeypatch.setitem(CLAIM_KINDS, "edge", kind)
-    return "The Alpha rhythm over the left frontal region is faster than usual."
+    return "The alpha rhythm over the left frontal region is faster than the average person's."
 
 
 def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
@@ -133,7 +133,7 @@ def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
         folder.mkdir(parents=True)
     stage1 = Stage1(calm, tower_config, Stage1Losses(), seed=0)
     train_and_export(stage1, folders[0])
-    assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["spread"]
+    assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["quantities"]
     stage2 = Stage2(calm, folders[0], str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
     drawn = [stage2.draw(stage2.training, number, np.random.default_rng(number)) for number in range(stage2.size)]
     assert any("rhythm over the" in sample.dialogue.answer for sample in drawn)

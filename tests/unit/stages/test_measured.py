@@ -100,21 +100,37 @@ def test_the_stages_speak_of_one_quantity(data: EEGData, make_stage1, make_stage
     np.testing.assert_allclose(stage1.scaler.std, whole.std(axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("older", ["list", "reference"])
-def test_a_model_of_an_older_version_is_refused_by_name(tower_folder, tmp_path, older):
+@pytest.mark.parametrize(("version", "said"), [(None, "no version"), (1, "version 1")])
+def test_a_model_of_another_table_of_claims_is_refused_by_name(tower_folder, tmp_path, version, said):
     content = json.loads((tower_folder / CONTENT).read_text())
-    spread = list(content.pop("spread").values())
-    content |= {"spread": spread} if older == "list" else {"reference": {"mean": spread, "std": spread}}
+    del content["claim_table"], content["quantities"]
+    content |= {"spread": {"power alpha occipital": 1.0}} | ({} if version is None else {"claim_table": version})
     (tmp_path / CONTENT).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"probe\.json: is of an older version.*Run stage 1"):
+    with pytest.raises(
+        InputError, match=rf"probe\.json: names {said} of the table of claims; this is version 2\. Run stage 1"
+    ):
         load_scaler(tmp_path)
+
+
+@pytest.mark.parametrize("broken", [None, [], {"power alpha occipital": {"spread": 1.0}}])
+def test_a_damaged_probe_is_refused_by_name(tower_folder, tmp_path, broken):
+    content = json.loads((tower_folder / CONTENT).read_text()) | {"quantities": broken}
+    (tmp_path / CONTENT).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"probe\.json: is damaged: `quantities`"):
+        load_scaler(tmp_path)
+
+
+def test_what_is_known_of_a_quantity_comes_back(tower_folder, make_stage1):
+    found, known = load_scaler(tower_folder), make_stage1().scaler
+    assert found.names == known.names
+    for name in ("std", "mean", "reliability"):
+        np.testing.assert_allclose(getattr(found, name), getattr(known, name), rtol=1e-6)
 
 
 def test_a_model_that_was_fitted_to_other_quantities_is_refused_by_their_names(tower_folder, tmp_path, data):
     assert load_scaler(tower_folder, data.quantities).names == data.quantities
     content = json.loads((tower_folder / CONTENT).read_text())
-    del content["spread"]["power alpha occipital"]
-    content["spread"]["tone alpha occipital"] = 1.0
+    content["quantities"]["tone alpha occipital"] = content["quantities"].pop("power alpha occipital")
     (tmp_path / CONTENT).write_text(json.dumps(content))
     lacks, holds = "lacks the quantities: power alpha occipital", "not measured here: tone alpha occipital"
     with pytest.raises(InputError, match=rf"probe\.json: {lacks}; .*{holds}\. Run stage 1"):

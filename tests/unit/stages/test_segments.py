@@ -128,14 +128,26 @@ def test_claims_of_cached_measures_are_those_of_the_signal(data, plain, varied):
         np.testing.assert_array_equal(MeasuredWindows(windows, Features.open(folder))(ids), expected)
 
 
-def test_measures_are_of_whitened_windows_whatever_the_tower_is_shown(data, tower_folder, tmp_path):
-    plain = data.config.windows.model_copy(update={"normalisation": "none", "adaptation": "none"})
+@pytest.mark.parametrize(
+    ("normalisation", "adaptation"),
+    [
+        ("none", "none"),
+        ("window-zscore", "none"),
+        ("session-whitening", "causal"),
+        ("none", "causal"),
+        ("session-zscore", "transductive-unlabelled"),
+    ],
+)
+def test_features_hold_what_the_rule_has_measured(data, tower_folder, tmp_path, normalisation, adaptation):
+    plain = data.config.windows.model_copy(update={"normalisation": normalisation, "adaptation": adaptation})
     other = EEGData(data.config.model_copy(update={"windows": plain}), data.store)
     folder = compute(tmp_path / "f", other, tower_folder)
     measured = other.measured(data.split.test)
     ids = np.arange(len(measured))
     found = MeasuredWindows(measured, Features.open(folder))(ids)
-    np.testing.assert_array_equal(found, MeasuredWindows(data.measured(data.split.test))(ids))
+    np.testing.assert_array_equal(found, MeasuredWindows(other.measured(data.split.test))(ids))
+    if adaptation == "transductive-unlabelled":
+        np.testing.assert_array_equal(found, MeasuredWindows(data.measured(data.split.test))(ids))
 
 
 def test_features_with_other_measures_are_refused(data, plain):

@@ -84,9 +84,12 @@ def test_the_spread_of_very_many_windows_is_a_sample(data, monkeypatch):
     whole = MeasuredWindows(measured).scaler()
     monkeypatch.setattr("e2llm_core.stages.measured._FITTED", 7)
     monkeypatch.setattr("e2llm_core.stages.measured.AVERAGED", 3)
+    monkeypatch.setattr("e2llm_core.stages.reliability.FEWEST", 2)
+    monkeypatch.setattr("e2llm_core.stages.reliability._SAMPLE", 3)
+    monkeypatch.setattr("e2llm_core.stages.measured.FEWEST", 2)
     sample = MeasuredWindows(measured)
     assert not np.array_equal(sample.scaler().std, whole.std)
-    assert len(sample._kept) <= 7 + 2 * 3 < len(measured)
+    assert len(sample._kept) <= 7 + 2 * 3 + 2 * 3 < len(measured)
 
 
 def test_the_baseline_takes_any_sides_and_adapts_by_whole_sessions(by_clip):

@@ -14,7 +14,7 @@ class Stage1Losses(BaseModel):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     contrastive: float = Field(0.1, ge=0, description="supervised contrastive loss on the summary of a window")
-    measures: float = Field(0.5, ge=0, description="regression of the window's band powers and bursts by region")
+    measures: float = Field(0.5, ge=0, description="regression of the window's measures (docs/claims.md)")
     patch_powers: float = Field(0.5, ge=0, description="regression of every patch's band powers by region")
     temperature: float = Field(0.2, gt=0)
     augment: bool = Field(True, description="random polarity and circular shift in time")

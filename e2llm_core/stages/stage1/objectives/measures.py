@@ -1,4 +1,4 @@
-"""Regression of a window's band powers and bursts by region, as they deviate from their session's average."""
+"""Regression of a window's measures, as they deviate from their reference."""
 
 from typing import Any
 
