@@ -139,10 +139,16 @@ class Said:
         What is claimed, also about bands and regions that do not exist.
     span : tuple of int
         Its first character in the text and the one after its last, without a full stop.
+    word_span : tuple of int
+        The same of the word that it turns on, without its degree.
+    opposite : str
+        The word that in its place reverses the claim.
     """
 
     claim: Claim
     span: tuple[int, int]
+    word_span: tuple[int, int]
+    opposite: str
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,8 @@ def said_in(text: str) -> list[Said]:
         for form in kind.forms:
             for read in form.find(text):
                 quantity = Quantity(kind.name, read.band or bare, read.region)
-                found.append(Said(Claim(quantity, read.above, read.strength, read.reference), read.span))
+                claim = Claim(quantity, read.above, read.strength, read.reference)
+                found.append(Said(claim, read.span, read.word_span, read.opposite))
     kept: list[Said] = []
     for said in sorted(found, key=lambda said: (said.span[0], -said.span[1])):
         if not kept or said.span[0] >= kept[-1].span[1]:

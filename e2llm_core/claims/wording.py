@@ -83,6 +83,10 @@ class Read:
         As the words say.
     span : tuple of int
         First character, and the one after the last; without a full stop.
+    word_span : tuple of int
+        The same of the word that gives the direction, without its degree.
+    opposite : str
+        The word that in its place gives the other direction.
     """
 
     band: str
@@ -91,6 +95,8 @@ class Read:
     strength: Strength
     reference: Reference
     span: tuple[int, int]
+    word_span: tuple[int, int]
+    opposite: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Form:
 
     def find(self, text: str) -> list[Read]:
         """Every sentence of this form in a text, in order."""
-        above = {pair[0] for pair in self.words}
+        above, below = dict(self.words), {low: high for high, low in self.words}
         found = []
         for match in self._pattern.finditer(text):
             said = {name: (value or "").lower() for name, value in match.groupdict().items()}
@@ -150,6 +156,8 @@ class Form:
                     _STRENGTH_OF[said["degree"]],
                     _REFERENCE_OF[said["average"]],
                     match.span(),
+                    match.span("word"),
+                    above.get(said["word"]) or below[said["word"]],
                 )
             )
         return found

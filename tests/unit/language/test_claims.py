@@ -1,6 +1,7 @@
 """Claims survive the way into words and back, and are judged by the measurements."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +32,11 @@ def test_every_sentence_is_read_back_as_its_claim(made, seed):
     assert found.claims == tuple(made)
     assert found.unreadable == 0
     assert [text[slice(*one.span)] + "." for one in said_in(text)] == sentences
+    for place, one in enumerate(said_in(text)):
+        turned = list(made)
+        turned[place] = replace(made[place], above=not made[place].above)
+        first, stop = one.word_span
+        assert [said.claim for said in said_in(text[:first] + one.opposite + text[stop:])] == turned
 
 
 def every_wording(claim: Claim) -> list[str]:
