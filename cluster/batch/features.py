@@ -45,7 +45,7 @@ class FeatureWriter:
         self._tower = load_tower(fetched(plan.model)).to(self._device)
         self._windows = Windows(open_store(plan.store), plan.windows)
         self._measured = as_measured(self._windows)
-        self._measures = measures_of(self._windows)
+        self._measures = measures_of(self._windows, plan.claims)
         self._features = Features(place, manifest)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
         num_variants=plan.variants,
         num_tokens=tower.num_tokens,
         dim=tower.dim,
-        quantities=measures_of(windows).names,
+        quantities=measures_of(windows, plan.claims).names,
         seed=plan.seed,
         precision=plan.precision,
         block=plan.block,

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from e2llm_core.claims.table import DEFAULT_KINDS, ClaimKindName
 from e2llm_core.inputs import ModelInput, StoreInput, WindowsOfModel
 from e2llm_core.plan import Input, Plan
 from storage.features import Precision
@@ -15,6 +16,9 @@ class FeaturesPlan(Plan):
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
     model: Place = Field(description="model directory of any stage: its tower")
+    claims: tuple[ClaimKindName, ...] = Field(
+        DEFAULT_KINDS, min_length=1, description="kinds of claim to measure; as data.claims of the stages"
+    )
     variants: int = Field(1, ge=1, description="versions of each window: as it is, and so many less one augmented")
     seed: int = Field(0, ge=0, description="of the augmentation")
     precision: Precision = Field("fp32", description="of the numbers on disk; they are computed in the tower's own")

@@ -10,7 +10,6 @@ al. (2006), Physiological Measurement 27(4); spontaneous rate, 17 a minute at re
 """
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 
 from e2llm_core.claims.kind import NO_REGION, ClaimKind
 from e2llm_core.claims.montage import Montage
@@ -29,6 +28,8 @@ def near_the_eyes(montage: Montage) -> tuple[str, ...]:
 
 def blink_rate(spectra: Spectra, band: str) -> np.ndarray:
     """Blinks per second (batch, 1)."""
+    from scipy.ndimage import maximum_filter1d
+
     shape = np.hanning(round(BLINK_SECONDS * spectra.sfreq_hz) + 2)
     slow = (spectra.freqs_hz >= BLINK_HZ[0]) & (spectra.freqs_hz < BLINK_HZ[1])
     template = np.conj(np.fft.rfft(shape, spectra.n_times)) * slow

@@ -32,7 +32,7 @@ BURSTS = ClaimKind(
     bands=("beta", "gamma"),
     measure=burst_share,
     forms=(
-        Form("{band} activity over the {region} region bursts {word} than {average}", _MORE),
+        Form("{band} activity over the {region} region bursts {word} than {average}", _MORE, session="average"),
         Form("over the {region} region, {band} activity bursts {word} than {average}", _MORE),
         Form("{band} bursts over the {region} region are {word} than {average}", _STRONGER),
         Form("the {region} region shows {word} {band} bursts than {average}", _STRONGER),

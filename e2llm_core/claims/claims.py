@@ -1,7 +1,7 @@
 """Claims about a signal: made from measurements, written as sentences, read back and checked."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.table import CLAIM_KINDS, CLAIM_TABLE
-from e2llm_core.claims.wording import AVERAGES, DEGREES, Reference, Strength, strength_of
+from e2llm_core.claims.wording import AVERAGES, DEGREES, Reference, Strength
 from storage.errors import InputError
 from storage.signal.bands import BANDS
 from storage.signal.channels import REGIONS
@@ -40,11 +40,6 @@ class Claim:
     above: bool
     strength: Strength = "plain"
     reference: Reference = "session"
-
-    @classmethod
-    def of(cls, quantity: Quantity, deviation: float, reference: Reference) -> "Claim":
-        """What a standardised deviation from the reference says."""
-        return cls(quantity, bool(deviation > 0), strength_of(deviation), reference)
 
     def sentence(self, rng: np.random.Generator | None = None) -> str:
         """The claim in words: the canonical form, or a random one."""
@@ -100,33 +95,6 @@ def require_table(version: object, place: str, remedy: str) -> None:
     if version != CLAIM_TABLE:
         said = "no version of the table of claims" if version is None else f"version {version} of the table of claims"
         raise InputError(place, f"names {said}; this is version {CLAIM_TABLE}", remedy)
-
-
-def strongest(
-    quantities: Sequence[Quantity],
-    deviations: np.ndarray,
-    number: int,
-    claimed: np.ndarray | None = None,
-    reference: Reference = "session",
-) -> list[Claim]:
-    """The claims with the largest deviations, in the quantities' order.
-
-    Parameters
-    ----------
-    quantities : sequence of Quantity
-        What was measured.
-    deviations : np.ndarray
-        (quantities,), standardised.
-    number : int
-        Claims to make; fewer where fewer quantities may be claimed or deviate at all.
-    claimed : np.ndarray, optional
-        bool (quantities,): which may be claimed; all when None.
-    reference : str
-        What the deviations are from.
-    """
-    size = np.abs(deviations) * (1 if claimed is None else claimed)
-    order = np.sort(np.argsort(-size)[:number])
-    return [Claim.of(quantities[place], float(deviations[place]), reference) for place in order if size[place] > 0]
 
 
 @dataclass(frozen=True)

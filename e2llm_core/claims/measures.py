@@ -16,13 +16,10 @@ import numpy as np
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.montage import Montage
 from e2llm_core.claims.spectra import Spectra
-from e2llm_core.claims.table import CLAIM_KINDS, quantities_of
+from e2llm_core.claims.table import DEFAULT_KINDS, kinds_named, quantities_of
 from e2llm_core.claims.wording import Reference
 from storage.errors import InputError
 from storage.signal.bands import BANDS
-
-RELIABLE = 0.5
-"""A quantity that correlates less with that of the neighbouring window is measured, and never claimed."""
 
 
 class SignalMeasures:
@@ -36,20 +33,25 @@ class SignalMeasures:
         Sampling rate.
     n_times : int
         Samples per window.
+    kinds : sequence of str
+        Names of the kinds of claim to measure.
     """
 
-    def __init__(self, channels: Sequence[str], sfreq_hz: float, n_times: int) -> None:
+    def __init__(
+        self, channels: Sequence[str], sfreq_hz: float, n_times: int, kinds: Sequence[str] = DEFAULT_KINDS
+    ) -> None:
         self._montage = Montage(tuple(channels))
         self.regions = self._montage.regions
         self._sfreq_hz, self._n_times = sfreq_hz, n_times
-        self.quantities: tuple[Quantity, ...] = quantities_of(channels)
+        self.quantities: tuple[Quantity, ...] = quantities_of(channels, kinds)
+        self._kinds = kinds_named(kinds)
         self.names = tuple(quantity.name for quantity in self.quantities)
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Measure windows: (batch, n_chans, n_times) -> float32 (batch, len(quantities))."""
         freqs_hz = np.fft.rfftfreq(self._n_times, 1 / self._sfreq_hz)
         spectra = Spectra(np.fft.rfft(windows), freqs_hz, self._n_times, self._montage)
-        columns = [column for kind in CLAIM_KINDS.values() for column in kind.measurements(spectra)]
+        columns = [column for kind in self._kinds for column in kind.measurements(spectra)]
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def patch_powers(self, windows: np.ndarray, patch_size: int) -> np.ndarray:
@@ -102,12 +104,6 @@ class QuantityScaler:
         mean = (centre if reference == "population" else np.zeros_like(centre)).astype(np.float32)
         return cls(names, np.where(spread > 0, spread, 1.0) + 1e-6, mean, reliability)
 
-    @property
-    def claimed(self) -> np.ndarray:
-        """Mark the quantities (quantities,) of which claims are made: reliability of at least `RELIABLE`."""
-        found: np.ndarray = self.reliability >= RELIABLE
-        return found
-
     def standardise(self, deviations: np.ndarray) -> np.ndarray:
         """Deviations (windows, quantities), as `MeasuredWindows` gives them, from the reference in units of spread."""
         return ((deviations - self.mean) / self.std).astype(np.float32)
@@ -126,6 +122,10 @@ class QuantityScaler:
         if missing or unknown:
             lacks = [f"lacks the quantities: {missing}"] if missing else []
             holds = [f"holds quantities that are not measured here: {unknown}"] if unknown else []
-            raise InputError(place, "; ".join(lacks + holds), "Run stage 1 and the stages after it again.")
+            raise InputError(
+                place,
+                "; ".join(lacks + holds),
+                "Run stage 1 and the stages after it again, or name its kinds in data.claims.",
+            )
         order = [column[name] for name in names]
         return QuantityScaler(tuple(names), self.std[order], self.mean[order], self.reliability[order])

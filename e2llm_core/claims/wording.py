@@ -46,6 +46,9 @@ AVERAGES: dict[Reference, tuple[str, ...]] = {
 NOTED: dict[Reference, str] = {"session": "", "so far": " vs so far", "population": " vs people"}
 """The same in note form."""
 
+Wording = Literal["canonical", "varied"]
+"""How claims are said in training: in the canonical form without a degree, or in any form and with their strength."""
+
 T = TypeVar("T")
 
 _STRENGTH_OF = {word: strength for strength, words in DEGREES.items() for word in words}
@@ -110,10 +113,13 @@ class Form:
         ``{region}``.
     words : tuple of (str, str)
         Values of ``{word}`` above and below the reference; the first pair is canonical.
+    session : str
+        Canonical words for the session's average in this form alone; empty for the first of `AVERAGES`.
     """
 
     text: str
     words: tuple[tuple[str, str], ...]
+    session: str = ""
 
     def say(
         self,
@@ -126,9 +132,15 @@ class Form:
     ) -> str:
         """The sentence; its words are the first ones, or drawn."""
         word = degree(strength, pick(self.words, rng)[not above], rng)
-        average = pick(AVERAGES[reference], rng)
+        own = (self.session,) if self.session and reference == "session" else ()
+        average = pick((*own, *AVERAGES[reference]), rng)
         sentence = self.text.format(band=band, region=region, word=word, average=average)
         return f"{sentence[0].upper()}{sentence[1:]}."
+
+    @cached_property
+    def _references(self) -> dict[str, Reference]:
+        own: dict[str, Reference] = {self.session: "session"} if self.session else {}
+        return _REFERENCE_OF | own
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -138,7 +150,7 @@ class Form:
             "band": r"(?P<band>\w+)",
             "region": f"(?P<region>{_REGION}?)",
             "word": f"(?:(?P<degree>{degrees}) )?(?P<word>{words})",
-            "average": f"(?P<average>{any_of(list(_REFERENCE_OF))})",
+            "average": f"(?P<average>{any_of(list(self._references))})",
         }
         return re.compile(rf"\b{self.text.format(**slots)}(?!\w)", re.IGNORECASE)
 
@@ -154,7 +166,7 @@ class Form:
                     said.get("region", ""),
                     said["word"] in above,
                     _STRENGTH_OF[said["degree"]],
-                    _REFERENCE_OF[said["average"]],
+                    self._references[said["average"]],
                     match.span(),
                     match.span("word"),
                     above.get(said["word"]) or below[said["word"]],

@@ -39,7 +39,6 @@ from e2llm_core.evaluation.summary import (
 )
 from e2llm_core.model.calibration import read_calibration
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import load_scaler
 from e2llm_core.tasks.dialogue import conclusion
 from e2llm_core.tasks.items import EEG, Items
@@ -287,7 +286,7 @@ def _check(
 ) -> None:
     """Add the checks of faithfulness of a model's generated answers to a task."""
     plan, data = evaluation.plan, evaluation.data
-    measured, windows = MeasuredWindows(data.measured(data.split.test)), items.windows[:, 0]
+    measured, windows = data.measured_windows(data.split.test), items.windows[:, 0]
     spoken = Spoken(
         _generated(evaluation, task, model),
         windows,

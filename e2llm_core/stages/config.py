@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from e2llm_core.claims.table import DEFAULT_KINDS, ClaimKindName
 from e2llm_core.plan import Plan
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.training.config import TrainConfig
@@ -32,6 +33,9 @@ class DataConfig(BaseModel):
     store: StoreURL = Field(description="folder, or s3://bucket/prefix")
     windows: WindowConfig = Field(default_factory=WindowConfig)
     split: SplitConfig = Field(default_factory=BySubject)
+    claims: tuple[ClaimKindName, ...] = Field(
+        DEFAULT_KINDS, min_length=1, description="kinds of claim that are measured, regressed by stage 1 and claimed"
+    )
 
 
 class CachedDataConfig(DataConfig):

@@ -9,7 +9,7 @@ import numpy as np
 
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
 from e2llm_core.stages.features import open_features
-from e2llm_core.stages.measured import as_measured, measures_of
+from e2llm_core.stages.measured import MeasuredWindows, as_measured, measures_of
 from e2llm_core.stages.segments import FeatureSegments, Segments, WindowSegments
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.world import World
@@ -103,11 +103,21 @@ class EEGData:
     @property
     def quantities(self) -> tuple[str, ...]:
         """Names of what is measured in these channels."""
-        return measures_of(self.windows(self.split.train)).names
+        return measures_of(self.windows(self.split.train), self.config.claims).names
 
     def measured(self, side: Side) -> Windows:
         """The same windows as the measures need them."""
         return as_measured(self.windows(side))
+
+    def measured_windows(self, side: Side) -> MeasuredWindows:
+        """Deviations of the quantities that the config names, in one side's windows.
+
+        Raises
+        ------
+        InputError
+            When the features hold other measures.
+        """
+        return MeasuredWindows(self.measured(side), self.features, self.config.claims)
 
 
 def ranks_share(size: int, batch: int, world: World) -> Iterator[tuple[np.ndarray, int]]:

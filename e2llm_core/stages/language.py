@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.llm.attention import choose_attention
@@ -23,7 +22,6 @@ from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, place
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.tasks.dialogue import Dialogue, DialogueForm, Sampler
 from e2llm_core.tasks.facts import ClaimChoice, SegmentFacts
@@ -98,7 +96,7 @@ class ClaimedWindows:
         self.windows = data.windows(side)
         self.segments = data.segments(side)
         self._scaler = scaler
-        self._measured = MeasuredWindows(data.measured(side), data.features)
+        self._measured = data.measured_windows(side)
         self.labels = data.labels
         self._label_of_trial = self.windows.trials["label"].to_numpy()
         self._samplers: dict[str, Sampler] = {}
@@ -126,17 +124,13 @@ class ClaimedWindows:
         """What is measured."""
         return self._measured.measures.quantities
 
-    def claims(self, window: int) -> list[Claim]:
-        """The claims that a rationale makes of a window."""
-        return list(self.facts(window).claims)
-
     def facts(self, window: int) -> SegmentFacts:
         """What was measured in a window, with its label and its claims."""
         label, deviations = self.label(window), self.deviations([window])[0]
         towards = None if self._towards is None else self._towards[self.labels.index(label)]
-        return SegmentFacts(
-            self.quantities, deviations, label, self._choice.claims(self.quantities, deviations, towards)
-        )
+        reference = self._measured.reference
+        claims = self._choice.claims(self.quantities, deviations, towards, self._scaler.reliability, reference)
+        return SegmentFacts(self.quantities, deviations, label, claims, reference, self._choice.wording)
 
 
 class LanguageStage(Stage):
@@ -335,7 +329,7 @@ def counts_of_answers(number: Sequence[int]) -> np.ndarray:
 def label_means(data: EEGData, scaler: QuantityScaler) -> np.ndarray:
     """Mean deviations of each label's training windows, less those of all labels: (labels, quantities)."""
     side = data.split.train
-    windows, measured = data.windows(side), MeasuredWindows(data.measured(side), data.features)
+    windows, measured = data.windows(side), data.measured_windows(side)
     deviations = scaler.standardise(measured(np.arange(len(windows))))
     counts = np.diff(windows.ends, prepend=0)
     label = np.repeat(windows.trials["label_id"].to_numpy(), counts)

@@ -15,11 +15,13 @@ then a share of the channel's whole power.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
+from e2llm_core.claims.table import DEFAULT_KINDS
 from e2llm_core.claims.wording import REFERENCE_OF, Reference
 from e2llm_core.stages.earlier import SessionWindows
 from e2llm_core.stages.reliability import FEWEST, correlation, neighbours, split_half
@@ -50,9 +52,9 @@ def _normalisation(config: WindowConfig) -> Normalisation:
     return "window-zscore" if config.normalisation == "window-zscore" else "none"
 
 
-def measures_of(windows: Windows) -> SignalMeasures:
+def measures_of(windows: Windows, kinds: Sequence[str] = DEFAULT_KINDS) -> SignalMeasures:
     """Measures of windows of these channels, rate and length."""
-    return SignalMeasures(windows.channels, windows.sfreq_hz, windows.n_times)
+    return SignalMeasures(windows.channels, windows.sfreq_hz, windows.n_times, kinds)
 
 
 class MeasuredWindows:
@@ -70,6 +72,8 @@ class MeasuredWindows:
         As `as_measured` gives them.
     features : Features, optional
         Features of every window of the store: the measures are read from there, and no signal is.
+    kinds : sequence of str
+        Names of the kinds of claim to measure.
 
     Attributes
     ----------
@@ -82,9 +86,11 @@ class MeasuredWindows:
         When the features hold other measures.
     """
 
-    def __init__(self, windows: Windows, features: Features | None = None) -> None:
-        self.windows = windows
-        self.measures = measures_of(windows)
+    def __init__(
+        self, windows: Windows, features: Features | None = None, kinds: Sequence[str] = DEFAULT_KINDS
+    ) -> None:
+        self.windows, self._kinds = windows, tuple(kinds)
+        self.measures = measures_of(windows, kinds)
         self.reference: Reference = REFERENCE_OF[windows.config.adaptation]
         trials, keys = windows.store.trials, ["subject", "session"]
         sessions = pd.MultiIndex.from_frame(windows.trials[keys]).unique()
@@ -97,8 +103,8 @@ class MeasuredWindows:
             if features.manifest.quantities != self.measures.names:
                 raise InputError(
                     f"data.features: {features.place}",
-                    "these features hold other signal measures than this version computes",
-                    "Remove the folder and run its features job again, or set data.features=null.",
+                    "these features hold other signal measures than data.claims names in this version",
+                    "Run their features job with the same `claims` and another folder, or set data.features=null.",
                 )
             self._rows = Renumbering(self._whole, Windows(windows.store, windows.config))
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -126,7 +132,7 @@ class MeasuredWindows:
         if len(first) >= FEWEST:
             return correlation(self(first), self(second))
         trials = self.windows.trials.groupby(["subject", "session"]).ngroup().to_numpy()
-        return split_half(self.windows, None if self.reference == "population" else trials)
+        return split_half(self.windows, None if self.reference == "population" else trials, self._kinds)
 
     def _average(self, session: int) -> np.ndarray:
         """Mean float64 (n_quantities,) over at most `AVERAGED` windows of a session."""

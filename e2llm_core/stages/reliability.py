@@ -4,12 +4,15 @@ The reliability of a quantity is the correlation, over training windows, of its 
 of the next window of the same trial that does not overlap. Where there are fewer than `FEWEST` such pairs, because
 trials have one window only, it is the correlation of the two halves of the windows, stepped up to the length of the
 whole by the Spearman-Brown formula (Spearman, 1910; Brown, 1910). Halves of less than `SHORTEST_HALF_SECONDS` resolve
-no bands: the reliability is then not known (NaN), and nothing is claimed.
+no bands: the reliability is then not known (NaN), and nothing is claimed where a spec asks for any.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from e2llm_core.claims.measures import SignalMeasures
+from e2llm_core.claims.table import DEFAULT_KINDS
 from storage.sampling.order import Permutation
 from storage.windows import Windows
 
@@ -43,7 +46,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return found
 
 
-def split_half(windows: Windows, groups: np.ndarray | None) -> np.ndarray:
+def split_half(windows: Windows, groups: np.ndarray | None, kinds: Sequence[str] = DEFAULT_KINDS) -> np.ndarray:
     """Reliability (quantities,) of a window, from its halves.
 
     Parameters
@@ -52,9 +55,11 @@ def split_half(windows: Windows, groups: np.ndarray | None) -> np.ndarray:
         As the measures need them; a fixed sample of very many.
     groups : np.ndarray, optional
         Of each trial (trials,), the session whose average is taken out; None for one reference of all.
+    kinds : sequence of str
+        Names of the kinds of claim to measure.
     """
     half = windows.n_times // 2
-    measures = SignalMeasures(windows.channels, windows.sfreq_hz, half)
+    measures = SignalMeasures(windows.channels, windows.sfreq_hz, half, kinds)
     if half < SHORTEST_HALF_SECONDS * windows.sfreq_hz:
         return np.full(len(measures.names), np.nan)
     count = len(windows)

@@ -24,7 +24,8 @@ class Description(CorpusForm):
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """The strongest claims about the window, and its label."""
         (window,) = windows
-        return self._told(source.claims(window), source.label(window), rng)
+        fact = source.facts(window)
+        return self._told(fact.claims, fact.label, rng, words=fact.words(rng))
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""
@@ -32,6 +33,11 @@ class Description(CorpusForm):
         return self._told(claims, label, rng, (notes(claims, label),))
 
     def _told(
-        self, claims: Sequence[Claim], label: str, rng: np.random.Generator, segments: Sequence[str] = ()
+        self,
+        claims: Sequence[Claim],
+        label: str,
+        rng: np.random.Generator,
+        segments: Sequence[str] = (),
+        words: np.random.Generator | None = None,
     ) -> Dialogue:
-        return Dialogue(self.name, self.ask_anyhow((), rng, segments), rationale(claims, label))
+        return Dialogue(self.name, self.ask_anyhow((), rng, segments), rationale(claims, label, words))

@@ -60,9 +60,6 @@ class LabelledWindows(Protocol):
     def label(self, window: int) -> str:
         """Label of a window."""
 
-    def claims(self, window: int) -> list[Claim]:
-        """The claims that a rationale makes of a window."""
-
     def facts(self, window: int) -> SegmentFacts:
         """What was measured in a window, with its label and its claims."""
 
@@ -134,9 +131,19 @@ class CorpusForm(DialogueForm):
         """A dialogue of the corpus, of labels and claims that are drawn at random."""
 
 
-def rationale(claims: Sequence[Claim], label: str) -> str:
-    """Chain of thought about one segment: signal claims, then what they point to."""
-    return " ".join([*(claim.sentence() for claim in claims), conclusion(label)])
+def rationale(claims: Sequence[Claim], label: str, words: np.random.Generator | None = None) -> str:
+    """Chain of thought about one segment: signal claims, then what they point to.
+
+    Parameters
+    ----------
+    claims : sequence of Claim
+        What is claimed, in order.
+    label : str
+        What the claims point to.
+    words : np.random.Generator, optional
+        Draws the claims' words; None says each in its canonical form.
+    """
+    return " ".join([*(claim.sentence(words) for claim in claims), conclusion(label)])
 
 
 def conclusion(label: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.table import quantities_of
+from e2llm_core.claims.wording import Reference, Wording, strength_of
 from storage.signal.channels import SEED_CHANNELS
 
 LEVELS: tuple[tuple[float, str], ...] = (
@@ -45,12 +46,26 @@ class SegmentFacts:
         The true label.
     claims : tuple of Claim
         The claims that a rationale about it makes.
+    reference : str
+        What the deviations are from.
+    wording : str
+        How claims about it are said.
     """
 
     quantities: tuple[Quantity, ...]
     deviations: np.ndarray
     label: str
     claims: tuple[Claim, ...]
+    reference: Reference = "session"
+    wording: Wording = "canonical"
+
+    def claim(self, place: int, above: bool) -> Claim:
+        """The claim, true or false, that a quantity is above or below the reference."""
+        return claim_of(self.quantities[place], above, float(self.deviations[place]), self.reference, self.wording)
+
+    def words(self, rng: np.random.Generator) -> np.random.Generator | None:
+        """The generator that draws the words of claims; None where they are canonical, so that nothing is drawn."""
+        return rng if self.wording == "varied" else None
 
     def levels(self) -> dict[Quantity, str]:
         """Each quantity's deviation in words."""
@@ -67,6 +82,11 @@ def words_of(quantity: Quantity) -> str:
     return " ".join(filter(None, (quantity.region, quantity.band, quantity.kind)))
 
 
+def claim_of(quantity: Quantity, above: bool, deviation: float, reference: Reference, wording: Wording) -> Claim:
+    """A claim whose strength is that of a deviation in standard deviations, or plain in canonical wording."""
+    return Claim(quantity, above, strength_of(deviation) if wording == "varied" else "plain", reference)
+
+
 class ClaimChoice(BaseModel):
     """Which claims a rationale makes of a window: those that hold and stand out, and that speak for its label."""
 
@@ -77,9 +97,16 @@ class ClaimChoice(BaseModel):
     relevance: float = Field(
         0.0, ge=0, description="weight of how far a label's mean deviation lies on the claim's side, beside the size"
     )
+    reliability: float = Field(0.0, ge=0, le=1, description="reliability below which a quantity is not claimed")
+    wording: Wording = Field("canonical", description="one form, or any form and degree")
 
     def claims(
-        self, quantities: Sequence[Quantity], deviations: np.ndarray, towards: np.ndarray | None = None
+        self,
+        quantities: Sequence[Quantity],
+        deviations: np.ndarray,
+        towards: np.ndarray | None = None,
+        reliability: np.ndarray | None = None,
+        reference: Reference = "session",
     ) -> tuple[Claim, ...]:
         """Choose the claims about one window.
 
@@ -91,17 +118,27 @@ class ClaimChoice(BaseModel):
             (quantities,) in standard deviations.
         towards : np.ndarray, optional
             (quantities,): mean deviations of the window's label, less those of all labels.
+        reliability : np.ndarray, optional
+            (quantities,); NaN, or None for all of them, where it is not known: no claim, if any is asked for.
+        reference : str
+            What the deviations are from.
 
         Returns
         -------
         tuple of Claim
-            At most `number`, in the quantities' order.
+            At most `number`, in the quantities' order. What does not deviate at all is not claimed.
         """
         size = np.abs(deviations)
+        allowed = (size >= self.smallest) & (size > 0)
+        if self.reliability > 0:
+            allowed &= False if reliability is None else reliability >= self.reliability
         score = size if towards is None else size + self.relevance * np.sign(deviations) * towards
-        places = np.argsort(np.where(size >= self.smallest, -score, np.inf), kind="stable")[: self.number]
-        chosen = np.sort(places[size[places] >= self.smallest])
-        return tuple(Claim(quantities[place], bool(deviations[place] > 0)) for place in chosen)
+        places = np.argsort(np.where(allowed, -score, np.inf), kind="stable")[: self.number]
+        chosen = np.sort(places[allowed[places]])
+        return tuple(
+            claim_of(quantities[place], bool(deviations[place] > 0), float(deviations[place]), reference, self.wording)
+            for place in chosen
+        )
 
 
 _CHOICE = ClaimChoice(number=3, smallest=SMALLEST_DIFFERENCE)

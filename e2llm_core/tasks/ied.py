@@ -48,7 +48,8 @@ class BasicEmotion(Task, CorpusForm):
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """The window's label, after the strongest claims about it or at once."""
         (window,) = windows
-        return self.told(source.labels, source.claims(window), source.label(window), rng)
+        fact = source.facts(window)
+        return self.told(source.labels, fact.claims, fact.label, rng, words=fact.words(rng))
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""
@@ -62,10 +63,11 @@ class BasicEmotion(Task, CorpusForm):
         label: str,
         rng: np.random.Generator,
         segments: Sequence[str] = (),
+        words: np.random.Generator | None = None,
     ) -> Dialogue:
-        """A dialogue about a segment of this label for which these claims hold."""
+        """A dialogue about a segment of this label for which these claims hold; `words` draws how they are said."""
         user = self.ask_anyhow(labels, rng, segments)
-        return Dialogue(self.name, user, label, rationale(claims, label) if rng.random() < 0.5 else None)
+        return Dialogue(self.name, user, label, rationale(claims, label, words) if rng.random() < 0.5 else None)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """The baselines, the models' own label heads and, on the twin, its oracle."""

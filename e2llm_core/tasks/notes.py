@@ -1,29 +1,21 @@
 """Text in place of an EEG segment in the text corpus: claims and a label in note form, drawn at random."""
 
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.table import quantities_of
-from e2llm_core.claims.wording import Reference, Strength
 from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
 from storage.signal.channels import SEED_CHANNELS
 
 _QUANTITIES = quantities_of(SEED_CHANNELS)
-_STRENGTHS: tuple[Strength, ...] = get_args(Strength)
-_REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 
 def drawn_segment(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, list[Claim]]:
-    """A label, and claims that know nothing of it; all have one reference."""
+    """A label, and claims that know nothing of it."""
     places = np.sort(rng.choice(len(_QUANTITIES), CLAIMS_PER_RATIONALE, replace=False))
-    reference = _REFERENCES[rng.integers(len(_REFERENCES))]
-    claims = [
-        Claim(_QUANTITIES[place], bool(rng.random() < 0.5), _STRENGTHS[rng.integers(len(_STRENGTHS))], reference)
-        for place in places
-    ]
+    claims = [Claim(_QUANTITIES[place], bool(rng.random() < 0.5)) for place in places]
     return str(labels[int(rng.integers(len(labels)))]), claims
 
 

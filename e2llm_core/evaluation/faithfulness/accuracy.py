@@ -5,6 +5,7 @@ import pandas as pd
 
 from e2llm_core.claims.claims import Statements, statements_in
 from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.wording import Reference
 from e2llm_core.evaluation.faithfulness.metrics import CLAIM_ACCURACY
 from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of
 from e2llm_core.evaluation.predictions import keys_of
@@ -17,12 +18,14 @@ _POOLS: tuple[tuple[str, ...], ...] = (("subject", "answer"), ("subject",), ())
 def claim_accuracy(
     predictions: pd.DataFrame,
     quantities: tuple[Quantity, ...],
+    reference: Reference,
     deviations: np.ndarray,
     provenance: Provenance,
 ) -> Number:
     """Claim accuracy of generated answers: the mean over all rationales of the share of statements that hold.
 
-    A sentence about the signal that has neither form, or names a band or region that was not measured, does not hold.
+    A sentence about the signal in no form of a claim does not hold, nor does a claim about what was not measured here,
+    or one that compares with something other than `reference`.
     A rationale without any statement counts as 0: silence about a window cannot raise the value.
 
     The null checks the same text against other windows of the same subject for which the model gave the same answer
@@ -36,8 +39,10 @@ def claim_accuracy(
         Generated answers of one model to one task on the EEG, about one segment each, in the order of the windows.
     quantities : tuple of Quantity
         Measured quantities, in the order of the columns of `deviations`.
+    reference : str
+        What the deviations are from.
     deviations : np.ndarray
-        (windows, quantities), above 0 where a quantity is above its session's average.
+        (windows, quantities), above 0 where a quantity is above its reference.
     provenance : Provenance
         Provenance of the row.
 
@@ -47,7 +52,7 @@ def claim_accuracy(
         Its `n` is the number of answers; `chance` is null if there is only one window.
     """
     statements = [statements_in(text or "") for text in predictions["text"]]
-    own, other = shares_that_hold(statements, quantities, deviations, predictions)
+    own, other = shares_that_hold(statements, quantities, reference, deviations, predictions)
     chance = None if np.isnan(other).all() else float(np.nanmean(other))
     keys = keys_of(predictions)
     (number,) = mean_of(CLAIM_ACCURACY, own, predictions["subject"].to_numpy(), keys, provenance, chance)
@@ -55,7 +60,11 @@ def claim_accuracy(
 
 
 def shares_that_hold(
-    statements: list[Statements], quantities: tuple[Quantity, ...], deviations: np.ndarray, groups: pd.DataFrame
+    statements: list[Statements],
+    quantities: tuple[Quantity, ...],
+    reference: Reference,
+    deviations: np.ndarray,
+    groups: pd.DataFrame,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of each rationale's statements that hold in its own window, and on average in its null's windows.
 
@@ -68,8 +77,10 @@ def shares_that_hold(
         Statements of each window's rationale.
     quantities : tuple of Quantity
         Measured quantities, in the order of the columns of `deviations`.
+    reference : str
+        What the deviations are from; a claim that names another one does not hold.
     deviations : np.ndarray
-        (windows, quantities), above 0 where a quantity is above its session's average.
+        (windows, quantities), above 0 where a quantity is above its reference.
     groups : pandas.DataFrame
         Columns subject and answer, one row per window.
 
@@ -83,7 +94,7 @@ def shares_that_hold(
     known = np.zeros(len(statements), dtype=np.int64)
     for row, said in enumerate(statements):
         for claim in said.claims:
-            if claim.quantity in column:
+            if claim.quantity in column and claim.reference == reference:
                 claimed[row, column[claim.quantity]] += 1 if claim.above else -1
                 known[row] += 1
     signs = np.where(deviations > 0, 1, -1)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.claims.claims import Claim
 from e2llm_core.tasks.dialogue import Dialogue, TextLengths
 from e2llm_core.tasks.facts import SMALLEST_DIFFERENCE, SegmentFacts
 from e2llm_core.tasks.readings.reading import Reading, listed
@@ -37,6 +36,7 @@ class Truths(Reading):
         places = rng.permutation(clear if len(clear) else np.arange(len(fact.quantities)))[:CLAIMS_ASKED]
         holds = rng.random(len(places)) < 0.5
         above = (fact.deviations[places] > 0) == holds
-        claims = [Claim(fact.quantities[place], bool(up)) for place, up in zip(places, above, strict=True)]
-        user = self.ask_anyhow(labels, rng, segments, listed=" ".join(claim.sentence() for claim in claims))
+        claims = [fact.claim(place, bool(up)) for place, up in zip(places, above, strict=True)]
+        said = " ".join(claim.sentence(fact.words(rng)) for claim in claims)
+        user = self.ask_anyhow(labels, rng, segments, listed=said)
         return Dialogue(self.name, user, listed([HOLDS if true else FAILS for true in holds]))

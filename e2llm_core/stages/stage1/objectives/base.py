@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.segments import Seeds, augmented
 from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.tower.tower import EEGTower
@@ -43,7 +42,7 @@ class Fitted:
     def __init__(self, data: EEGData, side: Side, tower: TowerConfig, losses: Stage1Losses) -> None:
         self.data, self.tower, self.losses = data, tower, losses
         self.windows = data.windows(side)
-        self.measured = MeasuredWindows(data.measured(side))
+        self.measured = data.measured_windows(side)
 
     @cached_property
     def scaler(self) -> QuantityScaler:
