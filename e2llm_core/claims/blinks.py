@@ -3,10 +3,10 @@
 Definition: deflections of the mean over the channels next to the eyes (FP, AF) that have a blink's shape. The signal,
 0.5 to 8 Hz, is correlated with a raised cosine of 300 ms. Blinks go one way, rhythms and noise both ways: where the
 largest deflection is at least twice the largest of the other polarity, its peak and those of its polarity that reach
-0.4 of it are counted, 200 ms apart; elsewhere nothing is. Unit: per second. Source:
-shape and duration, Hoffmann & Falkenstein (2008), doi 10.1371/journal.pone.0003004; correlation with a template, Li et
-al. (2006), Physiological Measurement 27(4); spontaneous rate, 17 a minute at rest, Bentivoglio et al. (1997), doi
-10.1002/mds.870120629. The thresholds are ours.
+0.4 of it are counted, 200 ms apart; elsewhere nothing is. Unit: per second. Source: blinks in the EEG, Hoffmann
+& Falkenstein (2008), doi 10.1371/journal.pone.0003004; matching with a template, Li et al. (2006), Physiological
+Measurement 27; spontaneous rate, 17 a minute at rest, Bentivoglio et al. (1997), doi 10.1002/mds.870120629. The
+thresholds are ours.
 """
 
 import numpy as np

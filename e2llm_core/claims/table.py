@@ -15,7 +15,7 @@ from e2llm_core.claims.variability import VARIABILITY
 from e2llm_core.oneof import OneOf
 
 CLAIM_TABLE = 2
-"""Version of what quantities mean; 1 had power and bursts alone. Files name it, and those of another are refused."""
+"""Version of what quantities mean; 1 knew no references and no reliability. Files of another version are refused."""
 
 CLAIM_KINDS: dict[str, ClaimKind] = {
     kind.name: kind for kind in (POWER, BURSTS, ASYMMETRY, THETA_BETA, SLOPE, VARIABILITY, BLINKS)

@@ -2,7 +2,7 @@
 
 Definition: coefficient of variation (standard deviation over mean) of a region's band power over patches of 250 ms, at
 every place in the window, which is taken as circular. Unit: none. Source: the coefficient of variation of the envelope,
-Díaz et al. (2018), doi 10.1016/j.neuroimage.2018.01.063; patches are ours, 250 ms being one of EEGPT's.
+Díaz et al. (2018), NeuroImage 172; patches are ours, 250 ms being one of EEGPT's.
 """
 
 import numpy as np

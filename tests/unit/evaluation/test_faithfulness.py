@@ -21,7 +21,15 @@ TRUE, FALSE = (f"Alpha power over the central region is {word} the session avera
 
 statements = st.builds(
     Statements,
-    st.lists(st.builds(Claim, st.sampled_from((*QUANTITIES, UNKNOWN)), st.booleans()), max_size=5).map(tuple),
+    st.lists(
+        st.builds(
+            Claim,
+            st.sampled_from((*QUANTITIES, UNKNOWN)),
+            st.booleans(),
+            reference=st.sampled_from(("session", "session", "so far", "population")),
+        ),
+        max_size=5,
+    ).map(tuple),
     st.integers(0, 2),
 )
 
@@ -31,7 +39,7 @@ def row(texts: Sequence[str | None], answers: Sequence[str | None], subjects: Se
     keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
     table = pd.DataFrame({**keys, "subject": subjects, "answer": answered, "text": texts})
     given_ = np.ones((len(texts), len(QUANTITIES))) if deviations is None else deviations
-    found, of_subjects = claim_accuracy(table, QUANTITIES, given_, PROVENANCE)
+    found, of_subjects = claim_accuracy(table, QUANTITIES, "session", given_, PROVENANCE)
     assert [one.subject for one in of_subjects] == sorted(set(subjects))
     assert sum(one.n * one.value for one in of_subjects) == pytest.approx(found.n * found.value)
     assert {one.model for one in (found, *of_subjects)} == {"4b"}
@@ -41,7 +49,10 @@ def row(texts: Sequence[str | None], answers: Sequence[str | None], subjects: Se
 def share(said: Statements, deviations: np.ndarray) -> float:
     """What one rationale scores in one window, claim by claim."""
     value = dict(zip(QUANTITIES, deviations, strict=True))
-    holds = [claim.quantity in value and (value[claim.quantity] > 0) == claim.above for claim in said.claims]
+    holds = [
+        claim.reference == "session" and claim.quantity in value and (value[claim.quantity] > 0) == claim.above
+        for claim in said.claims
+    ]
     return sum(holds) / len(said) if len(said) else 0.0
 
 
@@ -63,10 +74,19 @@ def test_products_of_matrices_are_the_plain_loop(rows, data):
     table = pd.DataFrame({"subject": subjects, "answer": pd.Series(answers, dtype=object)})
     seed = data.draw(st.integers(0, 2**31))
     deviations = np.random.default_rng(seed).integers(-1, 2, (len(made), len(QUANTITIES))).astype(np.float32)
-    own, other = shares_that_hold(made, QUANTITIES, deviations, table)
+    own, other = shares_that_hold(made, QUANTITIES, "session", deviations, table)
     np.testing.assert_array_equal(own, [share(said, line) for said, line in zip(made, deviations, strict=True)])
     expected = [null_of(place, said, table, deviations) for place, said in enumerate(made)]
     np.testing.assert_allclose(other, expected, rtol=1e-12, atol=0)
+
+
+def test_a_claim_that_compares_with_something_else_does_not_hold():
+    others = [
+        TRUE.replace("the session average", other)
+        for other in ("the population average", "the average so far in this session")
+    ]
+    found = row([TRUE, TRUE, *others], ["sad"] * 4, ["1"] * 4)
+    assert found.value == 0.5
 
 
 def test_unparsable_answers_and_groups_of_one_count():
@@ -105,9 +125,9 @@ def test_silence_never_raises_the_value(made, data):
     table = pd.DataFrame({"subject": "1", "answer": ["x"] * len(made)})
     deviations = np.random.default_rng(0).normal(size=(len(made), len(QUANTITIES)))
     silent = data.draw(st.integers(0, len(made) - 1))
-    own, _ = shares_that_hold(made, QUANTITIES, deviations, table)
+    own, _ = shares_that_hold(made, QUANTITIES, "session", deviations, table)
     made[silent] = Statements((), 0)
-    assert shares_that_hold(made, QUANTITIES, deviations, table)[0].mean() <= own.mean()
+    assert shares_that_hold(made, QUANTITIES, "session", deviations, table)[0].mean() <= own.mean()
 
 
 def test_phrases_that_go_with_the_answer_are_at_their_null_and_measuring_is_above_it():

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2llm_core.claims.claims import Claim, said_in, statements_in, strongest
+from e2llm_core.claims.claims import Claim, said_in, statements_in
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
-from e2llm_core.claims.table import CLAIM_KINDS, CLAIM_TABLE, quantities_of
-from e2llm_core.claims.wording import AVERAGES, DEGREES
+from e2llm_core.claims.table import CLAIM_KINDS, CLAIM_TABLE, DEFAULT_KINDS, quantities_of
+from e2llm_core.claims.wording import AVERAGES, DEGREES, Form
+from e2llm_core.tasks.facts import ClaimChoice
 from storage.errors import InputError
 from storage.signal.channels import SEED_CHANNELS
 from tests.extending import load
 
-QUANTITIES = quantities_of(SEED_CHANNELS)
+QUANTITIES = quantities_of(SEED_CHANNELS, CLAIM_KINDS)
 claims = st.builds(
     Claim, st.sampled_from(QUANTITIES), st.booleans(), st.sampled_from(list(DEGREES)), st.sampled_from(list(AVERAGES))
 )
@@ -39,6 +40,10 @@ def test_every_sentence_is_read_back_as_its_claim(made, seed):
         assert [said.claim for said in said_in(text[:first] + one.opposite + text[stop:])] == turned
 
 
+def own_average(form: Form, reference: str) -> list[str]:
+    return [form.session] if form.session and reference == "session" else []
+
+
 def every_wording(claim: Claim) -> list[str]:
     """All sentences that say a claim, put together by hand."""
     return [
@@ -46,7 +51,7 @@ def every_wording(claim: Claim) -> list[str]:
         for form in CLAIM_KINDS[claim.quantity.kind].forms
         for pair in form.words
         for degree in DEGREES[claim.strength]
-        for average in AVERAGES[claim.reference]
+        for average in (*own_average(form, claim.reference), *AVERAGES[claim.reference])
         for said in [
             form.text.format(
                 band=claim.quantity.band,
@@ -97,28 +102,36 @@ def test_a_claim_is_kept_as_json_with_the_version_of_its_table(claim):
 @pytest.mark.parametrize(
     ("deviation", "said"),
     [
-        (1.6, "is much above"),
-        (1.2, "is above"),
-        (0.6, "is slightly above"),
-        (-0.6, "is slightly below"),
-        (-9, "much b"),
+        (1.6, "strong"),
+        (1.2, "plain"),
+        (0.6, "slight"),
+        (-0.6, "slight"),
+        (-9, "strong"),
     ],
 )
 def test_strength_follows_the_deviation(deviation, said):
-    assert said in Claim.of(QUANTITIES[0], deviation, "session").sentence()
+    deviations = np.array([deviation])
+    (varied,) = ClaimChoice(wording="varied").claims(QUANTITIES[:1], deviations)
+    (canonical,) = ClaimChoice().claims(QUANTITIES[:1], deviations)
+    assert varied == Claim(QUANTITIES[0], deviation > 0, said)
+    assert canonical == Claim(QUANTITIES[0], deviation > 0, "plain")
 
 
 def test_what_is_not_reliable_or_does_not_deviate_is_not_claimed():
     deviations = np.array([3.0, -2.0, 0.0, 1.0])
-    made = strongest(QUANTITIES[:4], deviations, 4, np.array([False, True, True, True]), "population")
+    choice, reliability = ClaimChoice(number=4, reliability=0.5), np.array([0.49, 0.5, 1.0, 0.9])
+    made = choice.claims(QUANTITIES[:4], deviations, None, reliability, "population")
     assert [(QUANTITIES.index(claim.quantity), claim.above) for claim in made] == [(1, False), (3, True)]
     assert {claim.reference for claim in made} == {"population"}
+    assert choice.claims(QUANTITIES[:4], deviations, None, np.full(4, np.nan)) == ()
+    assert choice.claims(QUANTITIES[:4], deviations) == ()
+    assert len(ClaimChoice(number=4).claims(QUANTITIES[:4], deviations, None, np.full(4, np.nan))) == 3
 
 
 @given(st.integers(0, 2**31), st.integers(1, 10))
 def test_the_strongest_claims_all_hold_and_stand_in_a_fixed_order(seed, number):
     deviations = np.random.default_rng(seed).normal(size=len(QUANTITIES))
-    made = strongest(QUANTITIES, deviations, number)
+    made = ClaimChoice(number=number).claims(QUANTITIES, deviations)
     places = [QUANTITIES.index(claim.quantity) for claim in made]
     assert [claim.above for claim in made] == (deviations[places] > 0).tolist()
     assert places == sorted(places)
@@ -144,6 +157,7 @@ READABLE = "Beta power over the left frontal region is above the session average
         ("The blink rate is high. The slope is steep. Fluctuations, asymmetric ones, and a ratio.", 0, 3),
         ("The left frontal region shows very much more alpha power than the session average.", 0, 1),
         ("Beta power over the left frontal region is above average.", 0, 1),
+        ("Beta activity over the left frontal region bursts more than average.", 1, 0),
         ("It is far above the population average.", 0, 1),
         ("This points to happy. There is sad in both. The person seems calm.", 0, 0),
         ("", 0, 0),
@@ -171,7 +185,7 @@ def test_the_canonical_sentences_and_notes():
     assert [(claim.sentence(), claim.keywords()) for claim in made] == [
         ("Delta power over the left frontal region is above the session average.", "delta left frontal above"),
         (
-            "Beta activity over the left frontal region bursts much less than the session average.",
+            "Beta activity over the left frontal region bursts much less than average.",
             "beta left frontal bursts much less",
         ),
         ("Frontal alpha asymmetry is above the average person's.", "asymmetry alpha above vs people"),
@@ -202,7 +216,7 @@ def with_a_new_kind(monkeypatch) -> None:
 def test_a_new_kind_of_claim_is_one_row(with_a_new_kind):
     """It is measured, said, noted and read back, and sentences that merely mention it are unreadable."""
     channels, seconds = ("O1", "O2", "CZ"), np.arange(512) / 256
-    measures = SignalMeasures(channels, 256.0, 512)
+    measures = SignalMeasures(channels, 256.0, 512, ("edge", "power"))
     assert measures.names[-len(measures.regions) :] == ("edge alpha central", "edge alpha occipital")
     slow, fast = (np.tile(np.sin(2 * np.pi * hz * seconds), (1, 3, 1)) for hz in (9.0, 13.0))
     difference = (measures(fast) - measures(slow))[0]
@@ -215,7 +229,7 @@ def test_a_new_kind_of_claim_is_one_row(with_a_new_kind):
 
 
 def test_quantities_of_another_version_are_refused_by_name(with_a_new_kind):
-    known = tuple(quantity.name for quantity in quantities_of(("CZ",)))
+    known = tuple(quantity.name for quantity in quantities_of(("CZ",), ("power", "edge")))
     spread = QuantityScaler(("power alpha central", "tone alpha central"), *np.ones((3, 2), np.float32))
     with pytest.raises(
         InputError, match=r"probe\.json: lacks the quantities: power delta central, .*edge alpha central"
@@ -231,4 +245,16 @@ def test_the_order_in_a_file_does_not_matter(order):
     shuffled = QuantityScaler(tuple(names[place] for place in order), *(np.stack([std, -std, std / 9])[:, list(order)]))
     found = shuffled.of(names, "")
     np.testing.assert_array_equal([found.std, found.mean, found.reliability], [std, -std, std / 9])
-    assert found.claimed.tolist() == [False, False, False, False, True]
+
+
+def test_kinds_are_measured_in_the_order_of_the_table_and_by_default_as_before_there_were_more():
+    named = [quantity.name for quantity in quantities_of(("O1", "CZ"))]
+    bands = ("delta", "theta", "alpha", "beta", "gamma")
+    powers = [f"power {band} {region}" for band in bands for region in ("central", "occipital")]
+    bursts = [f"bursts {band} {region}" for band in bands[3:] for region in ("central", "occipital")]
+    assert named == powers + bursts
+    assert quantities_of(("O1", "CZ"), DEFAULT_KINDS[::-1]) == quantities_of(("O1", "CZ"))
+    assert SignalMeasures(("O1", "CZ"), 256.0, 512).names == tuple(named)
+    slopes = SignalMeasures(("O1", "CZ"), 256.0, 512, ("slope",))
+    assert slopes.names == ("slope central", "slope occipital")
+    assert slopes(np.random.default_rng(0).normal(size=(3, 2, 512))).shape == (3, 2)

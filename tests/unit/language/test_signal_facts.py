@@ -15,7 +15,7 @@ SFREQ_HZ, N_TIMES = 256.0, 1024
 SECONDS, FREQS_HZ = np.arange(N_TIMES) / SFREQ_HZ, np.fft.rfftfreq(N_TIMES, 1 / SFREQ_HZ)
 LIMITS_HZ = [(band, np.greater_equal(FREQS_HZ, low), np.less(FREQS_HZ, high)) for band, (low, high) in BANDS.items()]
 MEASURED_IN = {band: above & below for band, above, below in LIMITS_HZ}
-MEASURES = SignalMeasures(CHANNELS, SFREQ_HZ, N_TIMES)
+MEASURES = SignalMeasures(CHANNELS, SFREQ_HZ, N_TIMES, tuple(CLAIM_KINDS))
 IN = {region: [region_of(name) == region for name in CHANNELS] for region in Montage(CHANNELS).regions}
 
 
@@ -80,7 +80,7 @@ def test_the_slope_of_pure_1_over_f_is_its_exponent(exponent, seconds):
     phases = np.exp(2j * np.pi * np.random.default_rng(3).random((4, len(CHANNELS), len(freqs))))
     spectrum = 1000 * phases * np.maximum(freqs, 0.5) ** (-exponent / 2)
     signal = np.fft.irfft(spectrum, n_times).astype(np.float32)
-    measures = SignalMeasures(CHANNELS, SFREQ_HZ, n_times)
+    measures = SignalMeasures(CHANNELS, SFREQ_HZ, n_times, tuple(CLAIM_KINDS))
     places = [place for place, quantity in enumerate(measures.quantities) if quantity.kind == "slope"]
     np.testing.assert_allclose(measures(signal)[:, places], -exponent, atol=0.01)
 
@@ -174,7 +174,9 @@ def test_a_deflection_elsewhere_a_step_of_level_and_silence_are_no_blinks():
 
 def test_what_is_measured_depends_on_the_channels():
     def kinds(*channels: str) -> set[str]:
-        return {quantity.kind for quantity in SignalMeasures(channels, SFREQ_HZ, N_TIMES).quantities}
+        return {
+            quantity.kind for quantity in SignalMeasures(channels, SFREQ_HZ, N_TIMES, tuple(CLAIM_KINDS)).quantities
+        }
 
     everywhere = {"power", "bursts", "theta/beta", "slope", "variability"}
     assert kinds("O1", "CZ") == everywhere

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from e2llm_core.claims.claims import statements_in
-from e2llm_core.claims.measures import SignalMeasures
+from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
+from e2llm_core.claims.table import CLAIM_KINDS
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import ClaimedWindows
-from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.reliability import correlation, neighbours, split_half
+from e2llm_core.tasks.facts import ClaimChoice
 from storage.labels import LabelSet
 from storage.splits import BySubject, Side
 from storage.store import RecordingInfo, Trial, create_store
@@ -26,6 +27,8 @@ RULES = {
     "causal": ("session-whitening", "so far", "the average so far in this session"),
     "transductive-unlabelled": ("session-whitening", "session", "the session average"),
 }
+
+CHOICE = ClaimChoice(reliability=0.5)
 
 
 def loudness(subject: int, session: int, trial: int) -> float:
@@ -74,7 +77,12 @@ def under(store, rule: str, **changed) -> EEGData:
         "adaptation": rule,
     } | changed
     split = BySubject(train=("s0", "s1"), validation=("s2",), test=("s3",))
-    return EEGData.open(DataConfig(store=str(store.root), windows=WindowConfig(**windows), split=split))
+    claims = tuple(CLAIM_KINDS)
+    return EEGData.open(DataConfig(store=str(store.root), windows=WindowConfig(**windows), split=split, claims=claims))
+
+
+def reliable(scaler: QuantityScaler) -> np.ndarray:
+    return scaler.reliability >= CHOICE.reliability
 
 
 def log_power(store, channels: list[int], low: float, high: float) -> pd.DataFrame:
@@ -103,8 +111,8 @@ def truth(store, rule: str, subjects: list[str], fitted: list[str]) -> np.ndarra
 @pytest.mark.parametrize("rule", ["none", "causal"])
 def test_a_deviation_is_from_the_reference_that_the_rule_names(store, rule):
     data = under(store, rule)
-    scaler = MeasuredWindows(data.measured(data.split.train)).scaler()
-    measured = MeasuredWindows(data.measured(data.split.test))
+    scaler = data.measured_windows(data.split.train).scaler()
+    measured = data.measured_windows(data.split.test)
     place = measured.measures.names.index("power alpha central")
     found = scaler.standardise(measured(np.arange(len(measured.windows))))[:, place]
     expected = truth(store, rule, ["s3"], ["s0", "s1"]) / scaler.std[place]
@@ -113,13 +121,13 @@ def test_a_deviation_is_from_the_reference_that_the_rule_names(store, rule):
 
 def test_the_population_is_that_of_the_fitted_windows_and_a_loud_person_is_above_it(store):
     data = under(store, "none")
-    measured = MeasuredWindows(data.measured(data.split.train))
+    measured = data.measured_windows(data.split.train)
     scaler = measured.scaler()
     standard = scaler.standardise(measured(np.arange(len(measured.windows))))
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(standard.std(axis=0)[scaler.std > 1e-3], 1, atol=1e-3)
     powers = [place for place, name in enumerate(scaler.names) if name.startswith("power")]
-    loud = MeasuredWindows(data.measured(data.split.test))
+    loud = data.measured_windows(data.split.test)
     deviations = scaler.standardise(loud(np.arange(len(loud.windows))))
     assert (deviations[:, powers].mean(axis=0) > 1).all()
 
@@ -127,7 +135,7 @@ def test_the_population_is_that_of_the_fitted_windows_and_a_loud_person_is_above
 @pytest.mark.parametrize("number", [0, 1, 5, 17, 31])
 def test_a_causal_reference_reads_no_later_window_and_no_other_session(store, number, monkeypatch):
     data = under(store, "causal")
-    measured = MeasuredWindows(data.measured(data.split.test))
+    measured = data.measured_windows(data.split.test)
     own = measured.windows.table.iloc[number]
     read, seen = measured._whole.read, []
     monkeypatch.setattr(measured._whole, "read", lambda ids: seen.append(measured._whole.describe(ids)) or read(ids))
@@ -149,7 +157,7 @@ def test_what_comes_later_changes_no_causal_deviation(store, tmp_path):
     found = []
     for one in (store, other):
         data = under(one, "causal")
-        measured = MeasuredWindows(data.measured(data.split.test))
+        measured = data.measured_windows(data.split.test)
         found.append(measured(np.arange(len(measured.windows))))
         early = measured.windows.table["trial"].to_numpy() <= 5
     np.testing.assert_array_equal(found[0][early], found[1][early])
@@ -158,7 +166,7 @@ def test_what_comes_later_changes_no_causal_deviation(store, tmp_path):
 
 def test_overlapping_windows_are_not_earlier_ones(store):
     data = under(store, "causal", stride_seconds=0.25)
-    measured = MeasuredWindows(data.measured(Side(subjects=("s3",), sessions=("1",))))
+    measured = data.measured_windows(Side(subjects=("s3",), sessions=("1",)))
     whole = measured._whole.table
     for number in (1, 4, 60, 100):
         before = measured._sessions.earlier(number)
@@ -171,14 +179,14 @@ def test_overlapping_windows_are_not_earlier_ones(store):
 def test_the_rules_of_the_shipped_jobs_make_true_claims_that_name_their_reference(store, rule):
     """Trials differ in loudness by far: which side of the reference a window is on is known beforehand."""
     data = under(store, rule)
-    scaler = MeasuredWindows(data.measured(data.split.train)).scaler()
-    source = ClaimedWindows(data, data.split.test, scaler)
-    assert scaler.claimed[scaler.names.index("power beta central")]
-    claims = [claim for window in range(len(source)) for claim in source.claims(window)]
+    scaler = data.measured_windows(data.split.train).scaler()
+    source = ClaimedWindows(data, data.split.test, scaler, CHOICE)
+    assert reliable(scaler)[scaler.names.index("power beta central")]
+    claims = [claim for window in range(len(source)) for claim in source.facts(window).claims]
     assert len(claims) > len(source)
     assert {claim.reference for claim in claims} == {RULES[rule][1]}
     assert all(RULES[rule][2] in claim.sentence() for claim in claims)
-    assert all(scaler.claimed[scaler.names.index(claim.quantity.name)] for claim in claims)
+    assert all(reliable(scaler)[scaler.names.index(claim.quantity.name)] for claim in claims)
     table, right = source.windows.table, []
     every = pd.DataFrame(
         [
@@ -199,7 +207,7 @@ def test_the_rules_of_the_shipped_jobs_make_true_claims_that_name_their_referenc
             "transductive-unlabelled": own["level"].mean(),
         }[rule]
         if abs(level - reference) > 0.25:
-            (text,) = {" ".join(claim.sentence() for claim in source.claims(window))}
+            (text,) = {" ".join(claim.sentence() for claim in source.facts(window).claims)}
             said = [claim for claim in statements_in(text).claims if claim.quantity.kind == "power"]
             right += [claim.above == (level > reference) for claim in said]
     assert len(right) > 30
@@ -208,7 +216,7 @@ def test_the_rules_of_the_shipped_jobs_make_true_claims_that_name_their_referenc
 
 def test_reliability_is_the_correlation_of_neighbouring_windows(store):
     data = under(store, "transductive-unlabelled", stride_seconds=0.5)
-    measured = MeasuredWindows(data.measured(data.split.train))
+    measured = data.measured_windows(data.split.train)
     first, second = neighbours(measured.windows)
     table = measured.windows.table
     assert (table["stop"].to_numpy()[first] == table["start"].to_numpy()[second]).all()
@@ -219,33 +227,33 @@ def test_reliability_is_the_correlation_of_neighbouring_windows(store):
     scaler = measured.scaler()
     np.testing.assert_allclose(scaler.reliability, np.nan_to_num(expected), atol=1e-4)
     names = np.array(scaler.names)
-    assert scaler.claimed[[name.startswith("power") and "delta" not in name for name in names]].all()
-    assert not scaler.claimed[[name.startswith(("variability", "bursts")) for name in names]].any()
+    assert reliable(scaler)[[name.startswith("power") and "delta" not in name for name in names]].all()
+    assert not reliable(scaler)[[name.startswith(("variability", "bursts")) for name in names]].any()
 
 
 @pytest.mark.parametrize("rule", ["none", "transductive-unlabelled"])
 def test_where_trials_have_one_window_reliability_is_that_of_its_halves(store, rule):
     data = under(store, rule, window_seconds=4.0, stride_seconds=4.0)
-    measured = MeasuredWindows(data.measured(data.split.train))
+    measured = data.measured_windows(data.split.train)
     assert len(neighbours(measured.windows)[0]) == 0
     scaler = measured.scaler()
     names = np.array(scaler.names)
-    assert scaler.claimed[names == "power beta central"].all()
-    assert not scaler.claimed[names == "blinks"].any()
+    assert reliable(scaler)[names == "power beta central"].all()
+    assert not reliable(scaler)[names == "blinks"].any()
 
 
 def test_the_halves_are_stepped_up_to_the_whole(store):
     data = under(store, "transductive-unlabelled", window_seconds=4.0, stride_seconds=4.0)
     windows = data.measured(data.split.train)
-    found = split_half(windows, None)
+    found = split_half(windows, None, tuple(CLAIM_KINDS))
     signal = windows.read(np.arange(len(windows)))
-    measures = SignalMeasures(windows.channels, windows.sfreq_hz, windows.n_times // 2)
+    measures = SignalMeasures(windows.channels, windows.sfreq_hz, windows.n_times // 2, tuple(CLAIM_KINDS))
     r = correlation(measures(signal[..., :256]).astype(float), measures(signal[..., 256:]).astype(float))
     np.testing.assert_allclose(found, np.where(r > 0, 2 * r / (1 + r), r), atol=1e-6)
 
 
 def test_windows_too_short_to_halve_claim_nothing(store):
     data = under(store, "none", window_seconds=0.75, stride_seconds=4.0)
-    scaler = MeasuredWindows(data.measured(data.split.train)).scaler()
+    scaler = data.measured_windows(data.split.train).scaler()
     assert np.isnan(scaler.reliability).all()
-    assert not scaler.claimed.any()
+    assert not reliable(scaler).any()

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from e2llm_core.claims.claims import strongest
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.stages.probe import CONTENT, load_scaler
+from e2llm_core.tasks.facts import ClaimChoice
 from storage.errors import InputError
 from storage.signal.bands import BANDS
 from storage.signal.channels import region_of
@@ -39,11 +39,11 @@ def test_a_power_claim_says_on_which_side_of_the_session_average_a_window_is(dat
     whole = Windows(data.store, windows.config, trials[trials["subject"].isin(side.subjects)])
     powers, own = log_powers(whole), whole.table.set_index(["recording_id", "start"])
     deviations = measured(np.arange(len(windows)))
-    checked = 0
+    checked, choice = 0, ClaimChoice(number=len(quantities))
     for row, line in enumerate(windows.table.itertuples()):
         of_session = own["subject"].to_numpy() == line.subject  # one session each
         place = int(own.index.get_loc((line.recording_id, line.start)))
-        for claim in strongest(quantities, deviations[row], len(quantities)):
+        for claim in choice.claims(quantities, deviations[row]):
             if claim.quantity.kind == "power":
                 values = powers[claim.quantity.band, claim.quantity.region]
                 difference = values[place] - values[of_session].mean()

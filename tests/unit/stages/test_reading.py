@@ -128,6 +128,6 @@ def test_label_means_sum_to_nothing_and_are_asked_for_only_where_they_count(make
     means = label_means(data, stage.scaler)
     assert means.shape == (len(data.labels), len(stage.scaler.names))
     np.testing.assert_allclose(means.mean(axis=0), 0, atol=1e-6)
-    assert max(len(stage.training.claims(window)) for window in range(4)) == 3
+    assert max(len(stage.training.facts(window).claims) for window in range(4)) == 3
     monkeypatch.setattr("e2llm_core.stages.language.label_means", None)
     make()

@@ -17,6 +17,7 @@ from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
 from e2llm_core.stages.tiny_llm.stage import ScoredText, TextPretraining
+from e2llm_core.tasks.facts import SegmentFacts
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses
 from e2llm_core.training.world import World
@@ -268,8 +269,8 @@ class ManyWindows:
     def label(self, window: int) -> str:
         return self._source.label(window % len(self._source))
 
-    def claims(self, window: int) -> list:
-        return self._source.claims(window % len(self._source))
+    def facts(self, window: int) -> SegmentFacts:
+        return self._source.facts(window % len(self._source))
 
 
 @pytest.mark.parametrize("size", [5, 255, 509, 2033])

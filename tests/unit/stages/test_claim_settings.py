@@ -1,0 +1,85 @@
+"""What is measured and claimed, and how claims are said, are settings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from e2llm_core.claims.claims import statements_in
+from e2llm_core.stages.config import DataConfig
+from e2llm_core.stages.data import EEGData
+from e2llm_core.stages.language import ClaimedWindows
+from e2llm_core.stages.probe import load_scaler
+from e2llm_core.stages.stage1.objectives.config import Stage1Losses
+from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.tasks.facts import ClaimChoice
+from e2llm_core.tasks.registry import DESCRIPTION, LABELLING, READINGS
+
+PLAIN, VARIED = ClaimChoice(), ClaimChoice(wording="varied")
+
+
+@pytest.fixture
+def scaler(data, tower_folder):
+    return load_scaler(tower_folder, data.quantities)
+
+
+def test_varied_claims_are_said_with_their_strength_and_change_nothing_else(data, scaler):
+    """The words of claims are drawn last, so that question and coin are those of canonical claims."""
+    plain, varied = (ClaimedWindows(data, data.split.train, scaler, choice) for choice in (PLAIN, VARIED))
+    said = set()
+    for form in (DESCRIPTION, LABELLING):
+        for window in range(len(plain)):
+            one, other = (form.dialogue(side, (window,), np.random.default_rng(window)) for side in (plain, varied))
+            facts = plain.facts(window)
+            assert one.user == other.user
+            assert (one.thinking is None) == (other.thinking is None)
+            if text := one.thinking or (form is DESCRIPTION and one.answer):
+                assert text.startswith(" ".join(claim.sentence() for claim in facts.claims))
+                found = statements_in(other.thinking or other.answer)
+                assert (found.claims, found.unreadable) == (varied.facts(window).claims, 0)
+                said.add(other.thinking or other.answer)
+            assert {claim.strength for claim in facts.claims} == {"plain"}
+    assert {claim.strength for text in said for claim in statements_in(text).claims} > {"plain"}
+    assert any("than" in text and "bursts" not in text for text in said)
+
+
+def test_varied_truths_are_decided_by_the_measures(data, scaler):
+    varied = ClaimedWindows(data, data.split.train, scaler, VARIED)
+    for window in range(len(varied)):
+        dialogue, facts = (
+            READINGS["truths"].dialogue(varied, (window,), np.random.default_rng(window)),
+            varied.facts(window),
+        )
+        claims = statements_in(dialogue.user).claims
+        above = [facts.deviations[facts.quantities.index(claim.quantity)] > 0 for claim in claims]
+        holds = [claim.above == up for claim, up in zip(claims, above, strict=True)]
+        assert dialogue.answer == "; ".join("true" if true else "false" for true in holds) + "."
+
+
+def test_a_window_without_reliable_quantities_has_no_claims(data, scaler):
+    scaler = replace(scaler, reliability=np.full(len(scaler.names), np.nan))
+    strict = ClaimedWindows(data, data.split.train, scaler, ClaimChoice(reliability=0.5))
+    assert strict.facts(0).claims == ()
+    assert len(ClaimedWindows(data, data.split.train, scaler).facts(0).claims) == 2
+
+
+def test_the_kinds_of_the_data_are_measured_regressed_and_claimed(data, tower_config):
+    config = data.config.model_copy(update={"claims": ("slope", "power")})
+    other = EEGData.open(config)
+    stage = Stage1(other, tower_config, Stage1Losses(), seed=0)
+    names = stage.scaler.names
+    assert {name.split()[0] for name in names} == {"slope", "power"}
+    assert names == other.quantities
+    assert names.index("power delta central") < names.index("slope central")
+    model, _ = stage.build()
+    assert model.heads["measure_head"].out_features == len(names)
+    claimed = ClaimedWindows(other, other.split.train, stage.scaler)
+    kinds = {claim.quantity.kind for window in range(len(claimed)) for claim in claimed.facts(window).claims}
+    assert kinds == {"slope", "power"}
+
+
+@pytest.mark.parametrize(("claims", "problem"), [(["tone"], "is none of power, bursts"), ([], "at least 1 item")])
+def test_kinds_that_are_none_are_refused(data, claims, problem):
+    with pytest.raises(ValidationError, match=problem):
+        DataConfig(store=data.config.store, claims=claims)
