@@ -291,6 +291,7 @@ def _check(
         _generated(evaluation, task, model),
         windows,
         measured.measures.quantities,
+        measured.reference,
         scaler.standardise(measured(windows)),
         evaluation.provenance(model),
     )

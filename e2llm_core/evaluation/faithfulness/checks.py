@@ -52,7 +52,7 @@ def checks(
     seed : int
         Seed of the draws.
     """
-    found = [claim_accuracy(spoken.rows, spoken.quantities, spoken.deviations, spoken.provenance)]
+    found = [claim_accuracy(spoken.rows, spoken.quantities, spoken.reference, spoken.deviations, spoken.provenance)]
     found += coverage(spoken)
     found += sufficiency(spoken, ClaimReader.fit(spoken.quantities, *training_claims(data, scaler)))
     if settings.flips:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from e2llm_core.claims.claims import Claim, statements_in
+from e2llm_core.claims.claims import Claim, Said, said_in, statements_in
 from e2llm_core.claims.power import POWER
 from e2llm_core.evaluation.faithfulness.asking import Asking
 from e2llm_core.evaluation.faithfulness.metrics import (
@@ -18,7 +18,6 @@ from e2llm_core.evaluation.faithfulness.metrics import (
 from e2llm_core.evaluation.faithfulness.moves import Moved, Mover
 from e2llm_core.evaluation.faithfulness.numbers import Number
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
-from e2llm_core.evaluation.faithfulness.words import SaidClaim, said_claims
 
 TARGET_SD = 1.5
 """Distance from the reference, on the other side, that a quantity is moved to."""
@@ -32,21 +31,21 @@ class Drawn:
     ----------
     item : int
         Number of the item.
-    said : SaidClaim
+    said : Said
         The claim, in the generated text.
     other : int or None
         Column of the other power; None where the rationale names all of them.
     """
 
     item: int
-    said: SaidClaim
+    said: Said
     other: int | None
 
     def place(self, text: str) -> tuple[str, tuple[str, str]]:
         """What stands before the claim's word, and what may follow: the word itself, and its opposite."""
-        start = self.said.start
+        start, stop = self.said.word_span
         space = " " if text[:start].endswith(" ") else ""  # belongs to the word after it
-        return text[: start - len(space)], (space + self.said.word, space + self.said.opposite)
+        return text[: start - len(space)], (space + text[start:stop], space + self.said.opposite)
 
 
 def drawn(spoken: Spoken, number: int, seed: int) -> list[Drawn]:
@@ -58,7 +57,7 @@ def drawn(spoken: Spoken, number: int, seed: int) -> list[Drawn]:
         if len(found) == number:
             break
         named = {spoken.column[claim.quantity] for claim in spoken.claims[item] if claim.quantity in spoken.column}
-        usable = [said for said in said_claims(spoken.texts[item]) if _holds(spoken, item, said.claim, powers)]
+        usable = [said for said in said_in(spoken.texts[item]) if _holds(spoken, item, said.claim, powers)]
         if usable:
             others = sorted(powers - named)
             other = others[int(rng.integers(len(others)))] if others else None
@@ -156,6 +155,10 @@ def _reversed_in(claims: Sequence[Claim], said: Claim) -> bool:
 
 
 def _holds(spoken: Spoken, item: int, claim: Claim, powers: set[int]) -> bool:
-    """Whether a claim is about a power that was measured, on the side that it names."""
+    """Whether a claim is about a power that was measured, on the side that it names of the reference that it names."""
     column = spoken.column.get(claim.quantity)
-    return column in powers and bool((spoken.deviations[item, column] > 0) == claim.above)
+    return (
+        claim.reference == spoken.reference
+        and column in powers
+        and bool((spoken.deviations[item, column] > 0) == claim.above)
+    )

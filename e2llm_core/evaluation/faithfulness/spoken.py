@@ -9,6 +9,7 @@ import pandas as pd
 
 from e2llm_core.claims.claims import Claim, Statements, statements_in
 from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.wording import Reference
 from e2llm_core.evaluation.faithfulness.metrics import Check
 from e2llm_core.evaluation.faithfulness.numbers import Number, mean_of
 from e2llm_core.evaluation.predictions import keys_of
@@ -27,8 +28,10 @@ class Spoken:
         int64 (items,): numbers of the windows among those of the test side.
     quantities : tuple of Quantity
         What was measured.
+    reference : str
+        What the deviations are from.
     deviations : np.ndarray
-        float32 (items, quantities) from the reference that claims speak of, in the model's own standard deviations.
+        float32 (items, quantities) from the reference, in the model's own standard deviations.
     provenance : Provenance
         Provenance of the model's result rows.
     """
@@ -36,6 +39,7 @@ class Spoken:
     rows: pd.DataFrame
     windows: np.ndarray
     quantities: tuple[Quantity, ...]
+    reference: Reference
     deviations: np.ndarray
     provenance: Provenance
 

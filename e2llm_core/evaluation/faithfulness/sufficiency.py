@@ -58,7 +58,7 @@ class ClaimReader:
 def training_claims(data: EEGData, scaler: QuantityScaler) -> tuple[list[list[Claim]], list[str]]:
     """Claims that the training stages make about training windows, and the labels of these windows.
 
-    `ClaimedWindows.claims` chooses the claims, as it does for the training texts of stages 2 and 3.
+    The claims are those of `ClaimChoice`'s defaults, as in the training texts of stages 2 and 3 by default.
     """
     source = ClaimedWindows(data, data.split.train, scaler)
     count = len(source)
@@ -68,7 +68,7 @@ def training_claims(data: EEGData, scaler: QuantityScaler) -> tuple[list[list[Cl
     said: list[list[Claim]] = []
     for part in np.split(ids, range(_READ, len(ids), _READ)):
         source.deviations(part)
-        said += [source.claims(window) for window in part.tolist()]
+        said += [list(source.facts(window).claims) for window in part.tolist()]
     return said, [source.label(window) for window in ids.tolist()]
 
 

@@ -28,7 +28,7 @@ def spoken(texts, subjects, deviations=None, answers=None, truth=None) -> Spoken
     rows = pd.DataFrame({**KEYS, "subject": subjects, "answer": answered, "text": pd.Series(texts, dtype=object)})
     rows = rows.assign(truth=truth or "sad", labels=[("sad", "happy")] * count, segments=[[{"clip": 1}]] * count)
     given_ = np.zeros((count, len(QUANTITIES)), np.float32) if deviations is None else np.asarray(deviations)
-    return Spoken(rows, np.arange(count), QUANTITIES, given_, Provenance(split="test", split_digest="0"))
+    return Spoken(rows, np.arange(count), QUANTITIES, "session", given_, Provenance(split="test", split_digest="0"))
 
 
 def text(*claims: Claim) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from e2llm_core.claims.claims import Claim, statements_in, strongest
+from e2llm_core.claims.claims import Claim, statements_in
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
@@ -21,6 +21,7 @@ from e2llm_core.llm.families.qwen import QWEN
 from e2llm_core.stages.language import ClaimedWindows
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.tasks.dialogue import conclusion
+from e2llm_core.tasks.facts import ClaimChoice
 from storage.signal.bands import BANDS
 from storage.signal.channels import region_of
 from storage.windows import Windows
@@ -28,7 +29,7 @@ from storage.windows import Windows
 
 @pytest.fixture(scope="module")
 def measured(data) -> MeasuredWindows:
-    return MeasuredWindows(data.measured(data.split.train))
+    return data.measured_windows(data.split.train)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +51,15 @@ def spoken(measured, scaler, *, texts=None) -> Spoken:
     deviations = scaler.standardise(measured(np.arange(count)))
     quantities = measured.measures.quantities
     if texts is None:
-        said = [[claim.sentence() for claim in strongest(quantities, line, 3)] for line in deviations]
+        choice, known = ClaimChoice(number=3), (None, None, measured.reference)
+        said = [[claim.sentence() for claim in choice.claims(quantities, line, *known)] for line in deviations]
         texts = [f"<think>\n{' '.join(each)} This points to sad.\n</think>\n\nsad" for each in said]
     keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
     shown = measured.windows.table
     rows = pd.DataFrame({**keys, "subject": shown["subject"], "truth": shown["label"], "answer": "sad", "text": texts})
     rows = rows.assign(labels=[("sad", "happy", "fear")] * count, segments=[[{"clip": 1}]] * count)
     provenance = Provenance(split="test", split_digest="0")
-    return Spoken(rows, np.arange(count), quantities, deviations, provenance)
+    return Spoken(rows, np.arange(count), quantities, measured.reference, deviations, provenance)
 
 
 class Reader:
@@ -189,5 +191,5 @@ def test_checks_that_are_switched_off_ask_nothing(data, measured, scaler):
 def test_the_reader_of_claims_learns_from_the_stages_own_rule(data, scaler):
     said, labels = training_claims(data, scaler)
     source = ClaimedWindows(data, data.split.train, scaler)
-    assert said == [source.claims(window) for window in range(len(source))]
+    assert said == [list(source.facts(window).claims) for window in range(len(source))]
     assert labels == [source.label(window) for window in range(len(source))]
