@@ -73,7 +73,7 @@ def test_the_kinds_of_the_data_are_measured_regressed_and_claimed(data, tower_co
     assert names == other.quantities
     assert names.index("power delta central") < names.index("slope central")
     model, _ = stage.build()
-    assert model.heads["measure_head"].out_features == len(names)
+    assert model.measure_head.out_features == len(names)
     claimed = ClaimedWindows(other, other.split.train, stage.scaler)
     kinds = {claim.quantity.kind for window in range(len(claimed)) for claim in claimed.facts(window).claims}
     assert kinds == {"slope", "power"}

@@ -8,6 +8,7 @@ import pytest
 
 from e2llm_core.claims.claims import Claim, statements_in
 from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.wording import AVERAGES
 from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
 from e2llm_core.evaluation.faithfulness.flip import drawn, flips
@@ -72,7 +73,8 @@ class Reader:
         shown = after(self.measured, self.scaler, windows, edits or [None] * len(windows))
         nll = []
         for line, prefix, words in zip(shown, prefixes, continuations, strict=True):
-            said = [statements_in(f"{prefix}{word} the session average.").claims[-1] for word in words]
+            average = AVERAGES[self.measured.reference][0]
+            said = [statements_in(f"{prefix}{word} {average}.").claims[-1] for word in words]
             column = self.measured.measures.quantities.index(said[0].quantity)
             right = [(line[column] > 0) == claim.above for claim in said] if self.reads else [True, False]
             nll.append([0.0 if one else 1.0 for one in right])
@@ -82,7 +84,11 @@ class Reader:
         shown = after(self.measured, self.scaler, windows, edits if self.reads else [None] * len(windows))
         quantities = self.measured.measures.quantities
         return [
-            " ".join(Claim(q, bool(v > 0)).sentence() for q, v in zip(quantities, line, strict=True)) for line in shown
+            " ".join(
+                Claim(q, bool(v > 0), reference=self.measured.reference).sentence()
+                for q, v in zip(quantities, line, strict=True)
+            )
+            for line in shown
         ]
 
 
