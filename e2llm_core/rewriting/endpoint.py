@@ -124,7 +124,7 @@ class Endpoint:
             When there is none after all repetitions, or the endpoint refuses.
         """
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        body = {"model": self.model, "messages": messages, "max_tokens": max_tokens}
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": max_tokens}
         place = f"--url {self.url}"
         try:
             with self._session().post(
