@@ -269,7 +269,13 @@ def subject_scores_for(
     metrics: Sequence[Metric] = CLOSED_SET,
 ) -> list[SubjectScore]:
     """Score one set of answers by each metric for each subject alone; raises as `rows_for`."""
-    keys = {"task": task, "model": model, "condition": condition, "readout": readout, "prompt": prompt}
+    keys: dict[str, Any] = {
+        "task": task,
+        "model": model,
+        "condition": condition,
+        "readout": readout,
+        "prompt": prompt,
+    }
     answers = Answers(select(predictions, **keys))
     return [
         SubjectScore(
