@@ -44,7 +44,8 @@ def blind(monkeypatch, stage2_folder, tmp_path) -> Callable[[], Path]:
         head = {name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(folder / HEAD).items()}
         save_file(head, folder / HEAD)
         content = json.loads((folder / CONTENT).read_text())
-        content["spread"] = dict.fromkeys(content["spread"], float("nan"))
+        known = content["quantities"]
+        content["quantities"] = {name: dict.fromkeys(fields, float("nan")) for name, fields in known.items()}
         (folder / CONTENT).write_text(json.dumps(content))
 
         measure, patch_powers, trials = SignalMeasures.__call__, SignalMeasures.patch_powers, Store.trials.func
