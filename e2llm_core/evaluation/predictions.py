@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from e2llm_core.tasks.items import EEG, SEGMENT_FIELDS
 from e2llm_core.tasks.question import Prompt
-from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 from storage.places.files import write_bytes
 
@@ -38,11 +37,6 @@ def matching(table: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of a table whose columns have these values; None stands for null."""
     columns = (table[name].isna() if value is None else table[name] == value for name, value in wanted.items())
     return table[np.logical_and.reduce(list(columns))]
-
-
-def counted(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of language models whose answers count: those to the first prompt of their task."""
-    return table[table["prompt"] == table["task"].map(lambda name: TASKS[name].prompt)]
 
 
 def prediction_rows(

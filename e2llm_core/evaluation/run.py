@@ -15,12 +15,13 @@ from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.evaluation import answers
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
 from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
+from e2llm_core.evaluation.counting import counted
 from e2llm_core.evaluation.faithfulness.asking import Host, KeptAsking, hosted_once
 from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
-from e2llm_core.evaluation.predictions import counted, keys_of, matching, prediction_rows, write_predictions
+from e2llm_core.evaluation.predictions import keys_of, matching, prediction_rows, write_predictions
 from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows, probability_subject_scores
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.references.inputs import ReferenceInputs

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from e2llm_core.evaluation.predictions import counted, matching
+from e2llm_core.evaluation.counting import counted
+from e2llm_core.evaluation.predictions import matching
 from e2llm_core.evaluation.rating.study import Pair, Response
 from e2llm_core.evaluation.report.eeg_figures import eeg_trace
 from e2llm_core.evaluation.report.pictures import examples_of

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from e2llm_core.evaluation.predictions import counted, matching
+from e2llm_core.evaluation.counting import counted
+from e2llm_core.evaluation.predictions import matching
 from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS, Judged, has_probabilities
 from e2llm_core.evaluation.report.probability_figures import probability_panels
 from e2llm_core.evaluation.report.verdicts import display_name, worded

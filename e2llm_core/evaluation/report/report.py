@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from e2llm_core.evaluation.config import SINGLE
+from e2llm_core.evaluation.counting import counted
 from e2llm_core.evaluation.metrics import Answers, TableMetric
-from e2llm_core.evaluation.predictions import KEYS, counted, matching, read_predictions
+from e2llm_core.evaluation.predictions import KEYS, matching, read_predictions
 from e2llm_core.evaluation.references.baselines.table import BASELINES
 from e2llm_core.evaluation.report import eeg_figures, figures
 from e2llm_core.evaluation.report.faithfulness_section import APART, faithfulness_tables

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.claims.claims import Claim, statements_in
-from e2llm_core.claims.table import quantities_in
+from e2llm_core.claims.table import quantities_of
 from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, corpus_dialogue
 from e2llm_core.tasks.dialogue import SEGMENT, Dialogue
 from e2llm_core.tasks.epc import PairComparison
@@ -19,10 +19,10 @@ from e2llm_core.tasks.question import PRIMARY, SEEN
 from e2llm_core.tasks.registry import DESCRIPTION, LABELLING, READINGS, TASKS
 from e2llm_core.tasks.task import Task
 from storage.labels import SEED_VII
-from storage.signal.channels import REGIONS
+from storage.signal.channels import SEED_CHANNELS
 
 LABELS = SEED_VII.names
-QUANTITIES = quantities_in(REGIONS)
+QUANTITIES = quantities_of(SEED_CHANNELS)
 CLAIMS = statements_in("Alpha power over the occipital region is above the session average.").claims
 
 
@@ -128,7 +128,7 @@ def test_the_primary_wording_is_in_no_text_that_anything_is_trained_on(task):
 
 def test_a_primary_wording_that_something_is_trained_on_is_noticed(monkeypatch):
     monkeypatch.setattr(HeldOut, "primary_wording", "{0}\nName the state of the person!\n{options}")
-    assert len(leaks(HeldOut())) > 1000
+    assert len(leaks(HeldOut())) > 500
 
 
 def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from e2llm_core.claims.claims import Claim, statements_in
-from e2llm_core.claims.table import quantities_in
+from e2llm_core.claims.table import quantities_of
 from e2llm_core.rewriting.endpoint import Endpoint, read_key
 from e2llm_core.rewriting.rewriter import rewrite
 from e2llm_core.rewriting.survival import lost_in
 from jobs import cli
 from storage.errors import InputError
-from storage.signal.channels import REGIONS
+from storage.signal.channels import SEED_CHANNELS
 
 LABELS = ["sad", "happy", "fear"]
-QUANTITIES = quantities_in(REGIONS)
+QUANTITIES = quantities_of(SEED_CHANNELS)
 FIRST, SECOND = (Claim(QUANTITIES[place], above).sentence() for place, above in ((0, True), (9, False)))
 ORIGINAL = f"{FIRST} {SECOND} This points to sad."
 

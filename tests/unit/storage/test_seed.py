@@ -206,7 +206,7 @@ def test_cut_files_are_refused(share: float, seed_root: Path) -> None:
     ref = source.list_recordings()[0]
     ref.path.write_bytes(ref.path.read_bytes()[: int(share * ref.path.stat().st_size)])
     with pytest.raises(
-        InputError, match=r"_20131027\.mat: (has no variable|trial .* cannot|not a complete MAT v5 file)"
+        InputError, match=r"_20131027\.mat: (has no variable|trial .* cannot|is not a complete MAT v5 file)"
     ):
         source.read(ref)
     ref.path.unlink()
