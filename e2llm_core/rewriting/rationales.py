@@ -1,13 +1,14 @@
 """A file of rationales: one JSON object per line, before and after rewriting."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from e2llm_core.claims.claims import statements_in
+from e2llm_core.claims.claims import Claim, statements_in
 from storage.errors import InputError
 
 _Line = TypeVar("_Line", bound=BaseModel)
@@ -25,7 +26,7 @@ class Rationale(BaseModel):
     rationale
         Its text.
     claims
-        What it claims, in a form for machines. Copied: the text is what a rewriting is held against.
+        What it claims, each as `Claim.to_dict` has it: the same claims as the text makes.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -34,17 +35,14 @@ class Rationale(BaseModel):
     label: str = Field(min_length=1)
     labels: tuple[str, ...] = Field(min_length=2)
     rationale: str = Field(min_length=1)
-    claims: tuple[Any, ...] = Field(min_length=1)
+    claims: tuple[dict[str, Any], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _can_be_checked(self) -> "Rationale":
         if self.label not in self.labels:
             raise ValueError(f"label {self.label} is none of labels {', '.join(self.labels)}")
-        said = statements_in(self.rationale)
-        if said.unreadable:
+        if statements_in(self.rationale).unreadable:
             raise ValueError("rationale says something about the signal that is no claim of this version")
-        if len(said.claims) != len(self.claims):
-            raise ValueError(f"rationale makes {len(said.claims)} claims, and claims has {len(self.claims)}")
         return self
 
 
@@ -79,7 +77,8 @@ def read_rationales(path: Path) -> Iterator[Rationale]:
     Raises
     ------
     InputError
-        When it cannot be read, a line is not as `Rationale` says, or an `id` occurs twice; naming file, line and key.
+        When it cannot be read, a line is not as `Rationale` says, its claims are not those of its text, or an `id`
+        occurs twice; naming file, line and key.
     """
     seen: dict[str, int] = {}
     try:
@@ -87,11 +86,12 @@ def read_rationales(path: Path) -> Iterator[Rationale]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                one = _parsed(Rationale, line, f"{path}:{number}")
+                one = _parsed(Rationale, line, place := f"{path}:{number}")
+                claimed = Counter(Claim.from_dict(claim, f"{place}: claims") for claim in one.claims)
+                if claimed != Counter(statements_in(one.rationale).claims):
+                    raise InputError(f"{place}: claims", "are not the claims that rationale makes", "Correct the line.")
                 if one.id in seen:
-                    raise InputError(
-                        f"{path}:{number}", f"id {one.id} is that of line {seen[one.id]}", "Make it unique."
-                    )
+                    raise InputError(place, f"id {one.id} is that of line {seen[one.id]}", "Make it unique.")
                 seen[one.id] = number
                 yield one
     except (OSError, UnicodeDecodeError) as error:

@@ -327,14 +327,20 @@ def counts_of_answers(number: Sequence[int]) -> np.ndarray:
 
 
 def label_means(data: EEGData, scaler: QuantityScaler) -> np.ndarray:
-    """Mean deviations of each label's training windows, less those of all labels: (labels, quantities)."""
+    """Mean deviations of each label's training windows, less those of all labels: (labels, quantities).
+
+    0 for a label that no training window has.
+    """
     side = data.split.train
     windows, measured = data.windows(side), data.measured_windows(side)
     deviations = scaler.standardise(measured(np.arange(len(windows))))
     counts = np.diff(windows.ends, prepend=0)
     label = np.repeat(windows.trials["label_id"].to_numpy(), counts)
-    means: np.ndarray = np.stack([deviations[label == n].mean(axis=0) for n in range(len(data.labels))])
-    return means - means.mean(axis=0)
+    present = np.unique(label)
+    means = np.zeros((len(data.labels), deviations.shape[1]), dtype=np.float32)
+    means[present] = np.stack([deviations[label == n].mean(axis=0) for n in present])
+    means[present] -= means[present].mean(axis=0)
+    return means
 
 
 def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:

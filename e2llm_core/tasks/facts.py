@@ -45,7 +45,7 @@ class SegmentFacts:
     label : str
         The true label.
     claims : tuple of Claim
-        The claims that a rationale about it makes.
+        The claims that a rationale about it makes; none for segments that are drawn.
     reference : str
         What the deviations are from.
     wording : str
@@ -55,7 +55,7 @@ class SegmentFacts:
     quantities: tuple[Quantity, ...]
     deviations: np.ndarray
     label: str
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...] = ()
     reference: Reference = "session"
     wording: Wording = "canonical"
 
@@ -141,9 +141,6 @@ class ClaimChoice(BaseModel):
         )
 
 
-_CHOICE = ClaimChoice(number=3, smallest=SMALLEST_DIFFERENCE)
-
-
 def drawn_facts(labels: Sequence[str], rng: np.random.Generator, like: SegmentFacts | None = None) -> SegmentFacts:
     """Facts that are drawn at random, for the text corpus: the label knows nothing of the deviations.
 
@@ -163,7 +160,7 @@ def drawn_facts(labels: Sequence[str], rng: np.random.Generator, like: SegmentFa
         quantities = like.quantities
     deviations = rng.choice(_CENTRES, len(quantities))
     label = str(labels[int(rng.integers(len(labels)))])
-    return SegmentFacts(quantities, deviations, label, _CHOICE.claims(quantities, deviations))
+    return SegmentFacts(quantities, deviations, label)
 
 
 def in_notes(facts: SegmentFacts) -> str:

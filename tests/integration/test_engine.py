@@ -78,11 +78,14 @@ def plans(folder: Path) -> dict[str, dict]:
     rates = {"learning_rates": {"encoder": 1e-2}}
     aligned = {"tower": str(folder / "stage1/model"), "llm": str(folder / "llm"), "projector": {"kind": "mlp"}}
     lora = {"learning_rates": {"lora": 2e-2}, "lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj", "v_proj"]}}
+    addressed = aligned | {"projector": {"kind": "addressed"}}
+    answers = {**TRAIN, "counts": "answers", "claims": {"number": 3, "relevance": 0.5}}
     start = {"start": str(folder / "stage2/model")}
     return {
         "stage1": {"data": data, "model": {"start": "fourier", **tower}, "train": {**TRAIN, **rates}},
         "stage2": {"data": data, "model": aligned, "train": TRAIN},
         "stage3": {"data": data, "model": start, "tasks": ["IED", "EPC"], "train": {**TRAIN, **lora}},
+        "reading": {"data": data, "model": addressed, "readings": ["levels", "differences"], "train": answers},
     }
 
 
@@ -140,7 +143,7 @@ def plain_run(content: dict) -> tuple[list[float], torch.nn.Module]:
     return found, model
 
 
-@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3"])
+@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3", "reading"])
 def test_two_workers_train_as_one_plain_process_does(trained, name):
     expected, _ = plain_run(plans(trained)[name])
     found = losses(trained / name)

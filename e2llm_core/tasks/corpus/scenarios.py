@@ -49,7 +49,7 @@ class Scenarios(CorpusForm):
         "Someone {listed}. Name the state: {options}.",
         "Options: {options}. What does a person feel who {listed}?",
     )
-    text = TextLengths(question=110, answer=7)
+    text = TextLengths(question=113, answer=6)
     corpus_share = 0.15
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:

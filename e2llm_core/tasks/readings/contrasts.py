@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import Dialogue, TextLengths
+from e2llm_core.tasks.dialogue import TextLengths
 from e2llm_core.tasks.facts import SMALLEST_DIFFERENCE, SegmentFacts, words_of
-from e2llm_core.tasks.readings.reading import Reading, listed
+from e2llm_core.tasks.readings.reading import Asked, Reading, clear_or_any, higher
 
 PAIRS_ASKED = 3
 
@@ -19,22 +19,14 @@ class Contrasts(Reading):
         "{0}\nWhich is higher, the first or the second? {listed}",
         "First or second higher in {0}: {listed}",
     )
-    text = TextLengths(question=300, answer=30)
+    text = TextLengths(question=188, answer=22)
     corpus_share = 0.2
 
-    def told(
-        self,
-        facts: Sequence[SegmentFacts],
-        labels: Sequence[str],
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-    ) -> Dialogue:
-        """Pairs of quantities that are known of the segment."""
+    def asked(self, facts: Sequence[SegmentFacts], rng: np.random.Generator) -> list[Asked]:
+        """Pairs that differ clearly; where none does, one that does not."""
         (fact,) = facts
-        first, second = np.triu_indices(len(fact.quantities), 1)
-        clear = np.abs(fact.deviations[first] - fact.deviations[second]) >= SMALLEST_DIFFERENCE
-        pairs = rng.permutation(np.stack([first[clear], second[clear]], axis=1))[:PAIRS_ASKED]
-        pairs = rng.permuted(pairs, axis=1)
-        shown = "; ".join(f"{words_of(fact.quantities[a])} or {words_of(fact.quantities[b])}" for a, b in pairs)
-        answers = ["first" if fact.deviations[a] >= fact.deviations[b] else "second" for a, b in pairs]
-        return Dialogue(self.name, self.ask_anyhow(labels, rng, segments, listed=shown), listed(answers))
+        values, names = fact.deviations, [words_of(quantity) for quantity in fact.quantities]
+        pairs = np.stack(np.triu_indices(len(values), 1), axis=1)
+        clear = np.abs(values[pairs[:, 0]] - values[pairs[:, 1]]) >= SMALLEST_DIFFERENCE
+        drawn = rng.permuted(pairs[clear_or_any(clear, PAIRS_ASKED, rng)], axis=1)
+        return [Asked(f"{names[a]} or {names[b]}", higher(values[a], values[b])) for a, b in drawn]

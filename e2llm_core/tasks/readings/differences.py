@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import Dialogue, Sampler, TextLengths
+from e2llm_core.tasks.dialogue import Sampler, TextLengths
 from e2llm_core.tasks.facts import SMALLEST_DIFFERENCE, SegmentFacts, words_of
-from e2llm_core.tasks.readings.reading import Reading, listed
+from e2llm_core.tasks.readings.reading import Asked, Reading, clear_or_any, higher
 from storage.windows import Windows
 
 QUANTITIES_ASKED = 4
 
 
 class Differences(Reading):
-    """Several quantities of two segments."""
+    """Several quantities of two segments, of which the same ones are known."""
 
     name = "differences"
     num_segments = 2
@@ -21,7 +21,7 @@ class Differences(Reading):
         "First: {0}\nSecond: {1}\nIn which segment is each higher: {listed}?",
         "Compare {0} with {1}. First or second higher: {listed}?",
     )
-    text = TextLengths(question=250, answer=45)
+    text = TextLengths(question=143, answer=29)
     corpus_share = 0.2
 
     def sampler(self, source: Windows) -> Sampler:
@@ -40,17 +40,9 @@ class Differences(Reading):
 
         return drawn
 
-    def told(
-        self,
-        facts: Sequence[SegmentFacts],
-        labels: Sequence[str],
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-    ) -> Dialogue:
-        """Quantities that are known of both segments."""
-        first, second = (dict(zip(fact.quantities, fact.deviations.tolist(), strict=True)) for fact in facts)
-        both = [q for q in first if q in second and abs(first[q] - second[q]) >= SMALLEST_DIFFERENCE]
-        asked = [both[place] for place in rng.permutation(len(both))[:QUANTITIES_ASKED]]
-        answers = ["first" if first[quantity] >= second[quantity] else "second" for quantity in asked]
-        user = self.ask_anyhow(labels, rng, segments, listed="; ".join(map(words_of, asked)))
-        return Dialogue(self.name, user, listed(answers))
+    def asked(self, facts: Sequence[SegmentFacts], rng: np.random.Generator) -> list[Asked]:
+        """Quantities that differ clearly between the segments; where none does, one that does not."""
+        first, second = (fact.deviations for fact in facts)
+        names = [words_of(quantity) for quantity in facts[0].quantities]
+        places = clear_or_any(np.abs(first - second) >= SMALLEST_DIFFERENCE, QUANTITIES_ASKED, rng)
+        return [Asked(names[place], higher(first[place], second[place])) for place in places]

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import Dialogue, TextLengths
-from e2llm_core.tasks.facts import SegmentFacts, words_of
-from e2llm_core.tasks.readings.reading import Reading, listed
+from e2llm_core.tasks.dialogue import TextLengths
+from e2llm_core.tasks.facts import SegmentFacts, level_of, words_of
+from e2llm_core.tasks.readings.reading import Asked, Reading
 
 QUANTITIES_ASKED = 8
 
 
 class Levels(Reading):
-    """The level of each of several quantities, in the order of the question."""
+    """The level of each of several quantities."""
 
     name = "levels"
     wordings = (
@@ -20,20 +20,11 @@ class Levels(Reading):
         "{0}\nSay far above, above, near, below or far below for each: {listed}.",
         "Levels of {listed} in this EEG? {0}",
     )
-    text = TextLengths(question=270, answer=70)
+    text = TextLengths(question=238, answer=56)
     corpus_share = 0.35
 
-    def told(
-        self,
-        facts: Sequence[SegmentFacts],
-        labels: Sequence[str],
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-    ) -> Dialogue:
-        """A question about quantities that are known of the segment."""
+    def asked(self, facts: Sequence[SegmentFacts], rng: np.random.Generator) -> list[Asked]:
+        """Any quantities that are known of the segment."""
         (fact,) = facts
         places = rng.permutation(len(fact.quantities))[:QUANTITIES_ASKED]
-        asked = [fact.quantities[place] for place in places]
-        levels = fact.levels()
-        user = self.ask_anyhow(labels, rng, segments, listed="; ".join(map(words_of, asked)))
-        return Dialogue(self.name, user, listed([levels[quantity] for quantity in asked]))
+        return [Asked(words_of(fact.quantities[place]), level_of(float(fact.deviations[place]))) for place in places]

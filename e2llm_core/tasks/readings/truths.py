@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import Dialogue, TextLengths
+from e2llm_core.tasks.dialogue import TextLengths
 from e2llm_core.tasks.facts import SMALLEST_DIFFERENCE, SegmentFacts
-from e2llm_core.tasks.readings.reading import Reading, listed
+from e2llm_core.tasks.readings.reading import Asked, Reading, clear_or_any
 
 CLAIMS_ASKED = 3
 HOLDS, FAILS = "true", "false"
@@ -20,23 +20,18 @@ class Truths(Reading):
         "{0}\nTrue or false? {listed}",
         "Which of these statements hold for {0}? {listed}",
     )
-    text = TextLengths(question=300, answer=25)
+    text = TextLengths(question=234, answer=19)
     corpus_share = 0.2
+    separator = " "
 
-    def told(
-        self,
-        facts: Sequence[SegmentFacts],
-        labels: Sequence[str],
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-    ) -> Dialogue:
-        """Claims about quantities that deviate enough to be claimed."""
+    def asked(self, facts: Sequence[SegmentFacts], rng: np.random.Generator) -> list[Asked]:
+        """Claims about quantities that deviate enough to be claimed; where none does, one that does not hold."""
         (fact,) = facts
-        clear = np.flatnonzero(np.abs(fact.deviations) >= SMALLEST_DIFFERENCE)
-        places = rng.permutation(clear if len(clear) else np.arange(len(fact.quantities)))[:CLAIMS_ASKED]
-        holds = rng.random(len(places)) < 0.5
-        above = (fact.deviations[places] > 0) == holds
-        claims = [fact.claim(place, bool(up)) for place, up in zip(places, above, strict=True)]
-        said = " ".join(claim.sentence(fact.words(rng)) for claim in claims)
-        user = self.ask_anyhow(labels, rng, segments, listed=said)
-        return Dialogue(self.name, user, listed([HOLDS if true else FAILS for true in holds]))
+        clear = np.abs(fact.deviations) >= SMALLEST_DIFFERENCE
+        found = []
+        for place in clear_or_any(clear, CLAIMS_ASKED, rng):
+            above = bool(rng.random() < 0.5)
+            holds = clear[place] and (fact.deviations[place] > 0) == above
+            sentence = fact.claim(place, above).sentence(fact.words(rng))
+            found.append(Asked(sentence, HOLDS if holds else FAILS))
+        return found

@@ -44,7 +44,7 @@ def facts_of(seed: int, label: str = "sad") -> SegmentFacts:
 
 def asked(form, seed: int, number: int = 1):
     facts = [facts_of(seed + n) for n in range(number)]
-    dialogue = form.told(facts, LABELS, np.random.default_rng(seed))
+    dialogue = form.told(facts, np.random.default_rng(seed))
     return facts, dialogue
 
 
@@ -105,6 +105,18 @@ def test_the_segment_in_which_a_quantity_is_higher(seed):
     assert np.abs(differences).min() >= SMALLEST_DIFFERENCE
 
 
+@pytest.mark.parametrize("deviation", [0.0, 0.3, -0.3])
+def test_where_nothing_is_clear_nothing_is_said_to_be(deviation):
+    """As in the first window of a session whose reference is the session so far: all of its deviations are 0."""
+    flat = SegmentFacts(QUANTITIES, np.full(len(QUANTITIES), deviation), "sad")
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        assert answers(Contrasts().told([flat], rng)) == ["neither"]
+        assert answers(Differences().told([flat, flat], rng)) == ["neither"]
+        assert answers(Truths().told([flat], rng)) == ["false"]
+        assert set(answers(Levels().told([flat], rng))) == {"near"}
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-4, 4), min_size=len(QUANTITIES), max_size=len(QUANTITIES)))
 def test_claims_hold_are_clear_and_no_larger_deviation_is_left_out(values):
@@ -149,7 +161,7 @@ def test_in_the_corpus_the_notes_decide_every_answer(form):
         for fact in facts:
             deviations = np.array([inside[level] for level in fact.levels().values()])
             moved.append(replace(fact, deviations=deviations))
-        said, again = (form.told(some, LABELS, np.random.default_rng(number)) for some in (facts, moved))
+        said, again = (form.told(some, np.random.default_rng(number)) for some in (facts, moved))
         assert said == again
         assert all(in_notes(one) == in_notes(other) for one, other in zip(facts, moved, strict=True))
 

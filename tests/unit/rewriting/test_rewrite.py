@@ -93,7 +93,7 @@ def endpoint(server: FakeModel, **changes) -> Endpoint:
 
 
 def line(number: int, **changes) -> dict:
-    claims = [{"quantity": QUANTITIES[0].name, "above": True}, {"quantity": QUANTITIES[9].name, "above": False}]
+    claims = [claim.to_dict() for claim in statements_in(ORIGINAL).claims]
     texts = {"id": str(number), "label": "sad", "labels": LABELS, "rationale": ORIGINAL}
     return texts | {"claims": claims, "window": number} | changes
 
@@ -236,7 +236,9 @@ def test_a_reply_that_was_cut_off_is_not_taken(serve, tmp_path):
         ([json.dumps({"id": "1"})], r"in\.jsonl:1: label: Field required"),
         ([json.dumps(line(1)), json.dumps(line(1))], r"in\.jsonl:2: id 1 is that of line 1"),
         ([json.dumps(line(1, label="anger"))], "label anger is none of labels sad, happy, fear"),
-        ([json.dumps(line(1, claims=[{}]))], "rationale makes 2 claims, and claims has 1"),
+        ([json.dumps(line(1, claims=line(1)["claims"][:1]))], "in.jsonl:1: claims: are not the claims that rationale"),
+        ([json.dumps(line(1, claims=[line(1)["claims"][0] | {"above": False}, line(1)["claims"][1]]))], "are not the"),
+        ([json.dumps(line(1, claims=[{}]))], "in.jsonl:1: claims: names no version of the table of claims"),
         ([json.dumps(line(1, rationale="The alpha rhythm is high. Sad."))], "no claim of this version"),
         ([], "holds no rationale"),
     ],
