@@ -143,7 +143,7 @@ class Inputs:
         tokenizer = train_tokenizer([d.user + d.answer + (d.thinking or "") for d in dialogues], TOKENS)
         llm = random_llm(self.size.llm, tokenizer)
         ids = add_eeg_tokens(tokenizer)
-        labels, projector = list(stage.data.labels), ProjectorConfig().settings()
+        labels, projector = list(stage.data.labels), ProjectorConfig(kind="mlp").settings()
         model = E2LLMForConditionalGeneration.assemble(load_tower(self.tower), llm, ids, labels, projector)
         family = family_of(llm.config.model_type)
         processor = E2LLMProcessor(tokenizer, model.config.num_eeg_tokens, stage.data.settings, family)

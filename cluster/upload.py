@@ -10,7 +10,7 @@ from cluster.ray_private import walk_shipped
 from storage.errors import InputError
 
 MOST_BYTES = 200_000_000
-_NOTICED_BYTES = 2_000_000
+_NOTICED_BYTES = 4_000_000
 _NAMED = 5
 _REMEDY = "Move it out of the folder, or list it in .rayignore."
 

@@ -28,10 +28,9 @@ from jobs.console import exit_discipline
 from storage.errors import InputError
 from storage.progress import clock
 
-JOBS = ("ingest", "tiny-llm", "stage1", "stage2", "stage3", "evaluate", "score")
+JOBS = ("ingest", "stage1", "stage2", "stage3", "evaluate", "score")
 EXPECTED_SECONDS = {
     "ingest": 35,
-    "tiny-llm": 149,
     "stage1": 122,
     "stage2": 48,
     "stage3": 133,

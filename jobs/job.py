@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from cluster.resources import Resources
 from e2llm_core.plan import Plan
 from e2llm_core.stages.config import FolderOrHub
+from jobs.paths import model_folders
 from storage.places.base import Place, is_url
 
 
@@ -48,7 +49,10 @@ class ClusterJob(Job):
 
 
 def absolute(value: Any, root: Path) -> Any:
-    """A copy of a spec, or a part of one, in which every path is absolute; URLs stay as they are."""
+    """A copy of a spec, or a part of one, in which every path is absolute; URLs stay as they are.
+
+    A language model that is neither below `root` nor in the repository stays as it is: a name on the hub.
+    """
     if isinstance(value, Path):
         return root / value
     if isinstance(value, Place):
@@ -57,8 +61,8 @@ def absolute(value: Any, root: Path) -> Any:
         fields = type(value).model_fields
         changes = {name: absolute(getattr(value, name), root) for name in fields}
         for name in [name for name, field in fields.items() if FolderOrHub in field.metadata]:
-            folder = root / (changes[name] or "")
-            changes[name] = str(folder) if changes[name] and folder.is_dir() else changes[name]
+            folders = [folder for folder in model_folders(changes[name] or "", root) if folder.is_dir()]
+            changes[name] = str(folders[0]) if changes[name] and folders else changes[name]
         return value.model_copy(update=changes)
     if isinstance(value, tuple):
         return tuple(absolute(item, root) for item in value)

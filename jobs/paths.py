@@ -31,3 +31,11 @@ def root_folder() -> Path:
 def spec_file(name: str) -> Path:
     """File of a job spec that another spec names: from the current folder, else from the repository."""
     return Path(name) if Path(name).exists() else CODE / name
+
+
+def model_folders(name: str, root: Path) -> list[Path]:
+    """Where a model may lie that a spec names: below the root folder, else in the repository.
+
+    A copy of the code that Ray uploaded is no place for one: models that are trained from it would outlive it.
+    """
+    return [root / name] if _UPLOADED in CODE.parts else [root / name, CODE / name]

@@ -38,3 +38,12 @@ def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     wording = "The states are {options}.\nTell which of them was felt during {0}."
     monkeypatch.setattr(type(LABELLING), "primary_wording", wording)
+
+
+@pytest.fixture
+def none_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be asked in a wording that nothing is trained on."""
+    from e2llm_core.tasks.registry import TASKS
+
+    for task in TASKS.values():
+        monkeypatch.setattr(type(task), "primary_wording", None)

@@ -88,6 +88,16 @@ class ClaimKind:
 
     def note(self, quantity: Quantity, above: bool, strength: Strength, reference: Reference) -> str:
         """The claim in note form."""
-        verb, _, word = self.notes[not above].rpartition(" ")
-        said = f"{verb} {degree(strength, word)}{NOTED[reference]}".lstrip()
-        return " ".join(part for part in (self.noted, quantity.band, quantity.region, said) if part)
+        word = self.note_words[not above]
+        return f"{self.note_address(quantity)} {degree(strength, word)}{NOTED[reference]}"
+
+    def note_address(self, quantity: Quantity) -> str:
+        """What a note is about: the words before degree and direction."""
+        verb = self.notes[0].rpartition(" ")[0]
+        return " ".join(part for part in (self.noted, quantity.band, quantity.region, verb) if part)
+
+    @property
+    def note_words(self) -> tuple[str, str]:
+        """The words of direction in a note, above and below the reference."""
+        above, below = (note.rpartition(" ")[2] for note in self.notes)
+        return above, below

@@ -15,6 +15,9 @@ Strength = Literal["slight", "plain", "strong"]
 Reference = Literal["session", "so far", "population"]
 """What a quantity is compared with."""
 
+STRENGTHS: tuple[Strength, ...] = ("strong", "plain", "slight")
+"""From the largest deviation to the smallest."""
+
 STRONG, SLIGHT = 1.5, 1.0
 """Deviations in standard deviations: from the first on a claim is strong, below the second it is slight."""
 

@@ -10,8 +10,9 @@ class ProjectorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["mlp", "resampler", "addressed"] = "mlp"
+    kind: Literal["mlp", "resampler", "worded"] = "worded"
     hidden: int | None = Field(None, ge=8, description="width of the MLP; None for the language model's")
+    strongest: int | None = Field(None, ge=1, description="quantities that the worded projector tells of a segment")
     num_queries: int | None = Field(None, ge=1, description="tokens per segment of the resampler")
 
     def settings(self) -> dict[str, object]:

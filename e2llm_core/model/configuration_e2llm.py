@@ -25,7 +25,7 @@ class E2LLMConfig(PreTrainedConfig):
     temporal
         ``{"dim", "depth", "num_heads", "max_patches", "dropout"}``.
     projector
-        ``{"kind": "mlp" | "resampler" | "addressed", ...}``; see `e2llm_core.model.projector`.
+        ``{"kind": "mlp" | "resampler" | "worded", ...}``; see `e2llm_core.model.projector`.
     eeg
         ``{"channels", "sfreq_hz", "window_seconds", "unit", "normalisation", "adaptation"}`` of one segment.
     tower_tokens
@@ -71,8 +71,8 @@ class E2LLMConfig(PreTrainedConfig):
         match self.projector:
             case {"kind": "resampler", "num_queries": number}:
                 return int(number)
-            case {"kind": "addressed", "quantities": quantities}:
-                return 1 + len(quantities)
+            case {"kind": "worded", "quantities": quantities, "pieces": pieces, "strongest": strongest}:
+                return 1 + min(strongest, len(quantities)) * (pieces + 1)
         return self.tower_tokens
 
 

@@ -25,18 +25,15 @@ from e2llm_core.training.deepspeed_private import is_partitioned
 
 @dataclass
 class E2LLMOutput(CausalLMOutputWithPast):
-    """With labels or measures, what they cost.
+    """With labels, what they cost.
 
     Attributes
     ----------
     token_nll
         (n_supervised,) negative log-likelihoods in nats, without a gradient.
-    reading_error
-        (G,) mean squared error of the projector's readings of each segment, in squared standard deviations.
     """
 
     token_nll: Tensor | None = None
-    reading_error: Tensor | None = None
 
 
 def placeholder_places(input_ids: Tensor, token: int, segments: int, per_segment: int) -> Tensor:
@@ -200,12 +197,6 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         """Map tower outputs (for instance cached ones) to embeddings: (G, 1 + N, E) -> (G, K, M)."""
         return self.projector(features_GLE.to(module_dtype(self.projector)))
 
-    def reading_error(self, features_GLE: Tensor, measures_GQ: Tensor) -> Tensor:
-        """Mean squared error of the projector's readings: (G, 1 + N, E), (G, Q) -> (G,)."""
-        projector: Any = self.projector
-        readings_GQ: Tensor = projector.readings(features_GLE.to(module_dtype(projector)))
-        return (readings_GQ.float() - measures_GQ).pow(2).mean(dim=1)
-
     def embed(
         self,
         input_ids: Tensor,
@@ -279,7 +270,6 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         weights: Tensor | None = None,
         supervised: Tensor | None = None,
         eeg_places: Tensor | None = None,
-        eeg_measures: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the language model on text and EEG.
@@ -287,9 +277,7 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         With `labels` (B, L; -100 is ignored) no logits are kept: the loss is the mean token cross-entropy, or with
         `weights` (B, L) the weighted sum of the tokens' cross-entropies; see `E2LLMOutput`. Packed rows:
         ``attention_mask=None``, restarting `position_ids`, and `cu_seq_lens_q` with its companions. With `supervised`
-        and `eeg_places`, see `score_tokens` and `embed`, nothing here waits for a GPU. With `eeg_measures` (G, Q), the
-        measured deviations that an addressed projector's readings are compared with, `reading_error` is returned too:
-        they are a target, and no input of the language model.
+        and `eeg_places`, see `score_tokens` and `embed`, nothing here waits for a GPU.
 
         Raises
         ------
@@ -298,20 +286,13 @@ class E2LLMForConditionalGeneration(ModelFolderMixin, PreTrainedModel, Generatio
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("input_ids: give either input_ids or inputs_embeds, not both or none")
-        error = None
         if inputs_embeds is None and input_ids is not None:
-            if eeg_measures is not None:
-                if eeg is not None:
-                    eeg, eeg_features = None, self.tower(eeg)
-                if eeg_features is None:
-                    raise ValueError("eeg_measures: there is no EEG to read. Give eeg or eeg_features too")
-                error = self.reading_error(eeg_features, eeg_measures)
             inputs_embeds = self.embed(input_ids, eeg, eeg_features, eeg_places)
         inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, "position_ids": position_ids}
         if labels is not None:
             total, nll = score_tokens(self.bare_llm, labels, weights, supervised, **inputs, **kwargs)
             loss = total if weights is not None else total / max(len(nll), 1)
-            return E2LLMOutput(loss=loss, token_nll=nll, reading_error=error)
+            return E2LLMOutput(loss=loss, token_nll=nll)
         return self.llm(
             **inputs,
             past_key_values=past_key_values,

@@ -3,7 +3,8 @@
 The output starts at the root mean square of the language model's own embeddings: a final LayerNorm times one
 learned gain, kept as a logarithm so that its relative step does not depend on the embedding scale.
 
-Shape suffixes: G segments, L tower tokens, E tower dimension, Q query tokens or quantities, M LLM dimension.
+Shape suffixes: G segments, L tower tokens, E tower dimension, Q query tokens or quantities, S quantities that are
+told, M LLM dimension.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -92,53 +94,178 @@ class ResamplerProjector(nn.Module):
         return h.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-class AddressedProjector(nn.Module):
-    """A token for each signal quantity, at an address that the language model knows, and one for the whole segment.
+@dataclass(frozen=True)
+class FittedReading:
+    """What a `Reading` reads with.
 
-    A quantity's token is its address, which starts as the language model's own embedding of the quantity's words, plus
-    an embedding of one number that is read from the tower's tokens: the quantity's deviation from its reference. The
-    numbers can be regressed on the measured deviations (`readings`); the language model sees the tokens alone.
+    Attributes
+    ----------
+    weight, bias
+        (Q, 2 * E), (Q,): from `pooled` tokens to deviations.
+    label_weight, label_bias
+        (C, E), (C,): from the tower's summary to the logits of the labels.
+    towards
+        (C, Q): what it adds to a deviation's size that a label's windows deviate to the same side.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    label_weight: Tensor
+    label_bias: Tensor
+    towards: Tensor
+
+
+class Reading(nn.Module):
+    """Fixed linear maps that read signal quantities from the tower's tokens, and find those that deserve to be told.
+
+    Parameters
+    ----------
+    d_in
+        Width of the tower's tokens.
+    quantities, labels
+        Numbers of quantities that are read, and of labels that they can speak for.
+    strongest
+        Quantities that are told of each segment.
+    """
+
+    def __init__(self, d_in: int, quantities: int, labels: int, strongest: int) -> None:
+        super().__init__()
+        self.strongest = strongest
+        self.weight: Tensor
+        self.bias: Tensor
+        self.label_weight: Tensor
+        self.label_bias: Tensor
+        self.towards: Tensor
+        self.register_buffer("weight", torch.zeros(quantities, 2 * d_in))
+        self.register_buffer("bias", torch.zeros(quantities))
+        self.register_buffer("label_weight", torch.zeros(labels, d_in))
+        self.register_buffer("label_bias", torch.zeros(labels))
+        self.register_buffer("towards", torch.zeros(labels, quantities))
+
+    def forward(self, h_GLE: Tensor) -> Tensor:
+        """Read the quantities' deviations from their references, in standard deviations: (G, L, E) -> (G, Q)."""
+        return F.linear(pooled(h_GLE), self.weight, self.bias)
+
+    def salience(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
+        """How much each quantity deserves to be told: (G, L, E), (G, Q) -> (G, Q).
+
+        Its deviation's size, and how far the likely labels' windows deviate to the same side.
+        """
+        likely_GC = F.linear(h_GLE[:, 0], self.label_weight, self.label_bias).softmax(dim=1)
+        return readings_GQ.abs() + readings_GQ.sign() * (likely_GC @ self.towards)
+
+    def told(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
+        """Places of the quantities that are told, in their order: (G, L, E), (G, Q) -> (G, strongest) int64."""
+        return self.salience(h_GLE, readings_GQ).topk(self.strongest, dim=1).indices
+
+    @torch.no_grad()
+    def start(self, fitted: FittedReading) -> None:
+        """Set the maps."""
+        for field in fields(fitted):
+            self.get_buffer(field.name).copy_(getattr(fitted, field.name))
+
+
+def pooled(h_GLE: Tensor) -> Tensor:
+    """A tower's summary beside the mean of its other tokens: (G, L, E) -> (G, 2 * E)."""
+    return torch.cat([h_GLE[:, 0], h_GLE[:, 1:].mean(dim=1)], dim=-1)
+
+
+class WordedProjector(nn.Module):
+    """Tells what it reads in the language model's own words: the segment as a whole, then what stands out in it.
+
+    The quantities that a `Reading` finds follow in their order, each as the embeddings of an ordinal, of its own words,
+    and of its direction (*above*, *below*), which is mixed by the number that was read. The maps that read are fitted
+    beforehand; the embeddings start as the language model's own (`start_words`) and are trained.
 
     Parameters
     ----------
     d_in, d_llm
         Width of the tower's tokens, and of the language model's embeddings.
     quantities
-        Names of the quantities, in the order of their tokens.
+        Names of the quantities that are read.
+    labels
+        Number of labels that quantities can speak for.
+    pieces
+        Tokens of a quantity's words, with the ordinal.
+    strongest
+        Quantities that are told of each segment.
     hidden
-        Width of the maps from a number, and from the tower's first token, to an embedding.
+        Width of the map from the tower's first token to the embedding of the whole segment.
     init_rms
         Root mean square of the language model's embeddings.
     """
 
-    def __init__(self, d_in: int, d_llm: int, quantities: Sequence[str], hidden: int, init_rms: float) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        d_llm: int,
+        quantities: Sequence[str],
+        labels: int,
+        pieces: int,
+        strongest: int,
+        hidden: int,
+        init_rms: float,
+    ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(2 * d_in, eps=1e-6)
-        self.read = nn.Linear(2 * d_in, len(quantities))
-        self.addresses = nn.Parameter(torch.randn(len(quantities), d_llm) * init_rms)
-        self.level = nn.Sequential(nn.Linear(1, hidden), nn.GELU(), nn.Linear(hidden, d_llm))
-        self.scale = nn.Parameter(torch.full((1,), math.log(init_rms)))
+        number = len(quantities)
+        self.reading = Reading(d_in, number, labels, min(strongest, number))
+        self.addresses = nn.Parameter(torch.randn(number, pieces, d_llm) * init_rms)
+        self.ordinals = nn.Parameter(torch.randn(self.reading.strongest, d_llm) * init_rms)
+        self.ordinal_place: Tensor
+        self.register_buffer("ordinal_place", torch.zeros(number, pieces))
+        self.directions = nn.Parameter(torch.randn(number, 2, d_llm) * init_rms)
         self.whole = MLPProjector(d_in, d_llm, hidden, init_rms)
 
-    def readings(self, h_GLE: Tensor) -> Tensor:
-        """Read the quantities' standardised deviations: (G, L, E) -> (G, Q)."""
-        pooled = torch.cat([h_GLE[:, 0], h_GLE[:, 1:].mean(dim=1)], dim=-1)
-        deviations: Tensor = self.read(self.norm(pooled))
-        return deviations
-
     def tokens(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
-        """Make the embeddings: (G, L, E), (G, Q) -> (G, 1 + Q, M)."""
-        levels_GQM = self.level(readings_GQ[..., None]) * self.scale.exp()
-        return torch.cat([self.whole(h_GLE[:, :1]), self.addresses + levels_GQM], dim=1)
+        """Make the embeddings: (G, L, E), (G, Q) -> (G, 1 + strongest * (pieces + 1), M)."""
+        told_GS = self.reading.told(h_GLE, readings_GQ)
+        above_GS1 = torch.sigmoid(readings_GQ.gather(1, told_GS) / _SHARPNESS)[..., None]
+        high_GSM, low_GSM = self.directions[told_GS].unbind(dim=2)
+        direction_GSM = above_GS1 * high_GSM + (1 - above_GS1) * low_GSM
+        place_GSP1 = self.ordinal_place[told_GS][..., None]
+        words_GSPM = self.addresses[told_GS] * (1 - place_GSP1) + self.ordinals[:, None] * place_GSP1
+        said = torch.cat([words_GSPM, direction_GSM[:, :, None]], dim=2)
+        return torch.cat([self.whole(h_GLE[:, :1]), said.flatten(1, 2)], dim=1)
 
     def forward(self, h_GLE: Tensor) -> Tensor:
-        """(G, L, E) -> (G, 1 + Q, M)."""
-        return self.tokens(h_GLE, self.readings(h_GLE))
+        """(G, L, E) -> (G, 1 + strongest * (pieces + 1), M)."""
+        return self.tokens(h_GLE, self.reading(h_GLE))
+
+
+_SHARPNESS = 0.2
+"""Standard deviations over which one direction passes into the other."""
+
+
+@dataclass(frozen=True)
+class WordIds:
+    """Token ids of the words that a `WordedProjector` says.
+
+    Attributes
+    ----------
+    addresses
+        Of each quantity's words, equally many for all, with a place for the ordinal among them.
+    ordinal_place
+        For each quantity, the ordinal's place in its words.
+    ordinals
+        Of the words that count.
+    directions
+        For each quantity, of the word above its reference and of the one below it.
+    """
+
+    addresses: Sequence[Sequence[int]]
+    ordinal_place: Sequence[int]
+    ordinals: Sequence[Sequence[int]]
+    directions: Sequence[tuple[Sequence[int], Sequence[int]]]
+
+    @property
+    def pieces(self) -> int:
+        """Tokens of a quantity's words, with the ordinal."""
+        return len(self.addresses[0])
 
 
 @torch.no_grad()
-def start_addresses(projector: AddressedProjector, llm: Any, words: Sequence[Sequence[int]]) -> None:
-    """Start each quantity's address at the mean of the language model's embeddings of its words.
+def start_words(projector: WordedProjector, llm: Any, words: WordIds) -> None:
+    """Start a projector's words as the language model's embeddings of them; of several tokens, as their mean.
 
     Parameters
     ----------
@@ -147,12 +274,18 @@ def start_addresses(projector: AddressedProjector, llm: Any, words: Sequence[Seq
     llm
         The language model; its embeddings are gathered first under ZeRO-3.
     words
-        Token ids of each quantity's words.
+        What is said.
     """
-    weight = llm.get_input_embeddings().weight
-    with _gathered(weight):
-        means = torch.stack([weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0) for ids in words])
-    projector.addresses.copy_(means)
+    table = llm.get_input_embeddings().weight
+    with _gathered(table):
+        weight = table.detach().float().to(projector.addresses.device)
+        projector.addresses.copy_(torch.stack([weight[list(ids)] for ids in words.addresses]))
+        counted = words.ordinals[: projector.reading.strongest]
+        projector.ordinals.copy_(torch.stack([weight[list(ids)].mean(dim=0) for ids in counted]))
+        means = [weight[list(ids)].mean(dim=0) for pair in words.directions for ids in pair]
+        projector.directions.copy_(torch.stack(means).view_as(projector.directions))
+        place = torch.tensor(words.ordinal_place)
+        projector.ordinal_place.copy_(F.one_hot(place, words.pieces).to(projector.ordinal_place))
 
 
 def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rms: float) -> dict[str, Any]:
@@ -162,7 +295,7 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     ----------
     config
         ``{"kind": "mlp", "hidden": int}``, ``{"kind": "resampler", "num_queries": int, "num_heads": int}`` or
-        ``{"kind": "addressed", "quantities": [str, ...], "hidden": int}``.
+        ``{"kind": "worded", "quantities": [str, ...], "labels": int, "pieces": int, "strongest": int, "hidden": int}``.
     d_llm
         Width of the language model; the default hidden width.
     init_rms
@@ -171,20 +304,22 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     Raises
     ------
     ValueError
-        On an unknown kind or key, or an addressed projector without quantities.
+        On an unknown kind or key, or a worded projector without quantities, labels or pieces.
     """
     given = dict(config or {})
     kind = given.pop("kind", "mlp")
     defaults: dict[str, dict[str, Any]] = {
         "mlp": {"hidden": d_llm, "init_rms": init_rms},
         "resampler": {"num_queries": 8, "num_heads": 8, "init_rms": init_rms},
-        "addressed": {"hidden": d_llm, "init_rms": init_rms},
+        "worded": {"strongest": 6, "hidden": d_llm, "init_rms": init_rms},
     }
     if kind not in defaults:
         raise ValueError(f"projector.kind: {kind!r} is unknown. Choose one of {sorted(defaults)}")
-    own = {"quantities"} if kind == "addressed" else set()
+    own = {"quantities", "labels", "pieces"} if kind == "worded" else set()
     if absent := sorted(own - set(given)):
-        raise ValueError(f"projector: {absent[0]} is missing for kind {kind!r}. Name what each token reads")
+        raise ValueError(
+            f"projector: {absent[0]} is missing for kind {kind!r}. Name what is read, and the tokens of a name"
+        )
     unknown = sorted(set(given) - set(defaults[kind]) - own)
     if unknown:
         known = sorted(own | set(defaults[kind]))
@@ -194,11 +329,11 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
 
 def build_projector(config: dict[str, Any], d_in: int, d_llm: int) -> nn.Module:
     """Build the projector of a completed config; see `complete_projector_config`."""
-    fields = {key: value for key, value in config.items() if key != "kind"}
-    return _KINDS[config["kind"]](d_in, d_llm, **fields)
+    own = {key: value for key, value in config.items() if key != "kind"}
+    return _KINDS[config["kind"]](d_in, d_llm, **own)
 
 
-_KINDS: dict[str, Any] = {"mlp": MLPProjector, "resampler": ResamplerProjector, "addressed": AddressedProjector}
+_KINDS: dict[str, Any] = {"mlp": MLPProjector, "resampler": ResamplerProjector, "worded": WordedProjector}
 
 
 def embedding_rms(llm: Any) -> float:

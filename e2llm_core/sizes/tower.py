@@ -10,6 +10,8 @@ _MOST_PATCHES = 64
 _RESAMPLER_QUERIES = 8
 _QUANTITIES = len(quantities_of(SEED_CHANNELS))
 """Signal quantities of a montage that covers every region."""
+_TOLD, _PIECES = 6, 6
+"""Quantities that the worded projector tells where a spec does not say, and an estimate of the tokens of one's name."""
 
 
 def temporal_tensors(config: TowerConfig) -> list[Tensors]:
@@ -44,15 +46,12 @@ def projector_tensors(config: ProjectorConfig, width: int, llm_width: int) -> li
     mlp = [*linear_tensors("mlp.0", width, hidden), *linear_tensors("mlp.2", hidden, llm_width), *output]
     if config.kind == "mlp":
         return mlp
-    if config.kind == "addressed":
+    if config.kind == "worded":
         return [
             *mlp,
-            norm_tensors("norm", 2 * width),
-            *linear_tensors("read", 2 * width, _QUANTITIES),
-            Tensors(name="addresses", numel=_QUANTITIES * llm_width),
-            *linear_tensors("level.0", 1, hidden),
-            *linear_tensors("level.2", hidden, llm_width),
-            Tensors(name="scale", numel=1),
+            Tensors(name="addresses", numel=_QUANTITIES * _PIECES * llm_width),
+            Tensors(name="ordinals", numel=(config.strongest or _TOLD) * llm_width),
+            Tensors(name="directions", numel=2 * _QUANTITIES * llm_width),
         ]
     return [
         Tensors(name="queries", numel=(config.num_queries or _RESAMPLER_QUERIES) * width),
@@ -68,9 +67,9 @@ def projector_tensors(config: ProjectorConfig, width: int, llm_width: int) -> li
 
 
 def tokens_per_segment(projector: ProjectorConfig, patches: int) -> int:
-    """Embeddings that the language model sees of one segment: CLS and one per patch, the queries, or the quantities."""
+    """Embeddings that the language model sees of one segment: CLS and one per patch, queries, or words."""
     if projector.kind == "resampler":
         return projector.num_queries or _RESAMPLER_QUERIES
-    if projector.kind == "addressed":
-        return 1 + _QUANTITIES
+    if projector.kind == "worded":
+        return 1 + min(projector.strongest or _TOLD, _QUANTITIES) * (_PIECES + 1)
     return 1 + patches

@@ -57,12 +57,9 @@ class LanguageTrainConfig(EEGTrainConfig):
 
     attention: Attention = Field("auto", description="auto: FlashAttention 2 where it can run, else SDPA")
     counts: Literal["tokens", "answers"] = Field(
-        "tokens",
-        description="what counts the same in the loss: every supervised token, or every answer of a sample, which then "
-        "counts 1 in all",
-    )
-    reading_weight: float = Field(
-        1.0, ge=0, description="weight of the error of an addressed projector's readings, beside 1 for the answers"
+        "answers",
+        description="what counts the same in the loss: every supervised token, or every sample, by the mean "
+        "negative log-likelihood of its answers",
     )
     claims: ClaimChoice = Field(default_factory=ClaimChoice, description="which claims a rationale makes")
 

@@ -20,11 +20,13 @@ from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_toke
 from e2llm_core.llm.supervision import next_tokens
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, placeholder_places
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.model.projector import WordedProjector
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import copy_probe
+from e2llm_core.stages.told import Told
 from e2llm_core.tasks.dialogue import Dialogue, DialogueForm, Sampler
-from e2llm_core.tasks.facts import ClaimChoice, SegmentFacts
+from e2llm_core.tasks.facts import CLAIMS_OF_A_LIST, ClaimChoice, SegmentFacts
 from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
@@ -100,6 +102,8 @@ class ClaimedWindows:
         self.labels = data.labels
         self._label_of_trial = self.windows.trials["label"].to_numpy()
         self._samplers: dict[str, Sampler] = {}
+        self.told: Told | None = None
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._choice, self._towards = choice or ClaimChoice(), towards
 
     def __len__(self) -> int:
@@ -119,6 +123,19 @@ class ClaimedWindows:
         """Standardised signal measures (windows, quantities); many at a time cost less than one by one."""
         return self._scaler.standardise(self._measured(np.asarray(windows)))
 
+    def tell(self, windows: Sequence[int] | np.ndarray) -> None:
+        """Read what is told of windows, if anything is; many at a time cost less than one by one."""
+        if self.told is None:
+            return
+        missing = np.array([window for window in dict.fromkeys(windows) if window not in self._kept], dtype=np.int64)
+        if len(missing):
+            read = zip(*self.told.of(self.segments, missing), strict=True)
+            self._kept |= dict(zip(missing.tolist(), read, strict=True))
+
+    def _told_of(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        self.tell([window])
+        return self._kept[window]
+
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         """What is measured."""
@@ -128,9 +145,15 @@ class ClaimedWindows:
         """What was measured in a window, with its label and its claims."""
         label, deviations = self.label(window), self.deviations([window])[0]
         towards = None if self._towards is None else self._towards[self.labels.index(label)]
-        reference = self._measured.reference
-        claims = self._choice.claims(self.quantities, deviations, towards, self._scaler.reliability, reference)
-        return SegmentFacts(self.quantities, deviations, label, claims, reference, self._choice.wording)
+        reference, reliability = self._measured.reference, self._scaler.reliability
+        if self.told is None:
+            claims = self._choice.claims(self.quantities, deviations, towards, reliability, reference)
+            listed = self._choice.claims(self.quantities, deviations, None, reliability, reference, CLAIMS_OF_A_LIST)
+        else:
+            told, above = self._told_of(window)
+            claims = self._choice.of_told(self.quantities, deviations, told, above, reference)
+            listed = self._choice.of_told(self.quantities, deviations, told, above, reference, CLAIMS_OF_A_LIST)
+        return SegmentFacts(self.quantities, deviations, label, claims, listed, reference, self._choice.wording)
 
 
 class LanguageStage(Stage):
@@ -150,12 +173,10 @@ class LanguageStage(Stage):
     arithmetic: CompositeFlops
     tasks: tuple[str, ...] = ()
     """Names of the tasks that have a loss of their own in the metrics."""
-    reads: bool = False
-    """Whether the projector reads quantities, which are regressed on the measured ones beside the answers."""
 
     def __init__(self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig) -> None:
         self.data, self.scaler, self.train = data, scaler, train
-        self._towards = label_means(data, scaler) if train.claims.relevance else None
+        self.towards = label_means(data, scaler) if train.claims.relevance else None
         self.training = self._claimed(data.split.train)
 
     @cached_property
@@ -164,7 +185,13 @@ class LanguageStage(Stage):
         return self._claimed(self.data.split.validation or self.data.split.train)
 
     def _claimed(self, side: Side) -> ClaimedWindows:
-        return ClaimedWindows(self.data, side, self.scaler, self.train.claims, self._towards)
+        return ClaimedWindows(self.data, side, self.scaler, self.train.claims, self.towards)
+
+    def tell(self, model: E2LLMForConditionalGeneration) -> None:
+        """From now on, claims are chosen from what the model's projector tells, if it is a worded one."""
+        if isinstance(model.projector, WordedProjector):
+            told = Told(model.tower, model.projector.reading)
+            self.training.told = self.validation.told = told
 
     @property
     def repeats(self) -> int:
@@ -231,6 +258,7 @@ class LanguageStage(Stage):
         """Draw dialogues of the training side and tokenise them."""
         if len(claimed := self.windows_with_claims(ids)):
             self.training.deviations(claimed)
+            self.training.tell(claimed.tolist())
         tokenized = []
         for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
             sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
@@ -263,11 +291,6 @@ class LanguageStage(Stage):
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], token, len(ids), each)
         num_targets = sum(tokens.num_targets for tokens in counted)
-        if self.reads:
-            tensors["eeg_measures"] = torch.from_numpy(source.deviations(ids))
-            shown = np.array([len(sample.windows) for sample in samples])
-            counts = np.array([sample.tokens.num_targets for sample in samples]) / shown
-            tensors["segment_weights"] = torch.from_numpy(np.repeat(counts, shown).astype(np.float32))
         tensors["task_targets"] = [sum(s.num_targets for s in counted if s.task == n) for n in range(len(self.tasks))]
         return Batch(tensors, num_targets, len(counted), sum(len(tokens) for tokens in counted))
 
@@ -275,12 +298,8 @@ class LanguageStage(Stage):
         """Negative log-likelihood summed over supervised tokens, in all and for each task; waits for no GPU."""
         given = dict(batch.tensors)
         tasks, targets = given.pop("tasks"), given.pop("task_targets")
-        counts = given.pop("segment_weights", None)
         output = model(**given)
         total, parts = output.loss, {"nll": LossTerm(output.loss, batch.num_targets)}
-        if counts is not None:
-            error = (output.reading_error * counts).sum()
-            total, parts["reading"] = total + self.train.reading_weight * error, LossTerm(error, batch.num_targets)
         if len(self.tasks) > 1:
             places = given["supervised"]
             task_of_token = tasks.index_select(0, sample_of_token(given["cu_seq_lens_q"], places))
@@ -320,10 +339,8 @@ class LanguageStage(Stage):
 
 
 def counts_of_answers(number: Sequence[int]) -> np.ndarray:
-    """What each token counts so that every answer counts the same, and all of them 1: (tokens,) -> (tokens,)."""
-    _, answer, tokens = np.unique(number, return_inverse=True, return_counts=True)
-    counts: np.ndarray = 1 / (len(tokens) * tokens[answer])
-    return counts
+    """What each token counts, so that a sample's loss is the mean of its answers': (tokens,) -> (tokens,)."""
+    return np.full(len(number), 1 / len(set(number)))
 
 
 def label_means(data: EEGData, scaler: QuantityScaler) -> np.ndarray:
@@ -354,6 +371,11 @@ def shared_lengths(own: Sequence[int], size: int, world: World) -> list[int]:
 def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Tensors below `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def projector_tensors(model: E2LLMForConditionalGeneration, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors of the projector: gathered ones that are trained, and those that are fixed."""
+    return strip_prefix(state, "projector.") | dict(model.projector.named_buffers())
 
 
 def save_composite(

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.claims.claims import Claim
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
-from e2llm_core.tasks.notes import drawn_segment, notes
+from e2llm_core.tasks.notes import drawn_segment
 
 
 class Description(CorpusForm):
@@ -17,27 +16,22 @@ class Description(CorpusForm):
         "{0}\nDescribe this EEG segment.",
         "{0}\nWhat does this segment show?",
         "What can be seen in this EEG? {0}",
+        "{0}\nSay what stands out here.",
+        "Look at this EEG and describe it. {0}",
+        "Here is a segment: {0}\nWhat is it like?",
     )
-    text = TextLengths(question=29, answer=153)
+    text = TextLengths(question=30, answer=209)
     corpus_share = 0.25
 
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """The strongest claims about the window, and its label."""
         (window,) = windows
         fact = source.facts(window)
-        return self._told(fact.claims, fact.label, rng, words=fact.words(rng))
+        user = self.ask_anyhow((), rng)
+        return Dialogue(self.name, user, rationale(fact.claims, fact.label, fact.words(rng)))
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""
-        label, claims = drawn_segment(labels, rng)
-        return self._told(claims, label, rng, (notes(claims, label),))
-
-    def _told(
-        self,
-        claims: Sequence[Claim],
-        label: str,
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-        words: np.random.Generator | None = None,
-    ) -> Dialogue:
-        return Dialogue(self.name, self.ask_anyhow((), rng, segments), rationale(claims, label, words))
+        noted = drawn_segment(labels, rng)
+        user = self.ask_anyhow((), rng, (noted.text,))
+        return Dialogue(self.name, user, noted.rationale(rng))

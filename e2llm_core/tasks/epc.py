@@ -8,7 +8,7 @@ import numpy as np
 from e2llm_core.evaluation.references.controls import SESSION_POSITION_OF_PAIRS
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sampler, TextLengths
 from e2llm_core.tasks.items import Items
-from e2llm_core.tasks.notes import drawn_pair, drawn_segment, notes
+from e2llm_core.tasks.notes import drawn_pair, drawn_segment_of
 from e2llm_core.tasks.pairs import DIFFERENT, SAME, pairs_of
 from e2llm_core.tasks.task import Task
 from storage.windows import Windows
@@ -19,18 +19,27 @@ if TYPE_CHECKING:
     from e2llm_core.evaluation.references.inputs import ReferenceInputs
 
 
+_NOTED_OF_A_PAIR = 3
+
+
 class PairComparison(Task, CorpusForm):
     """Pairs of windows of one session, half of them of one label; three in four dialogues have a chain of thought."""
 
     name = "EPC"
     title = "emotion pair comparison"
     num_segments = 2
+    primary_wording = "First: {0}\nSecond: {1}\nDo the two segments express the same or different states?"
     wordings = (
-        "First: {0}\nSecond: {1}\nDo the two segments express the same or different states?",
         "Compare {0} with {1}. Same or different?",
+        "A: {0}\nB: {1}\nIs the state of the person the same in both of them, or different?",
+        "Here are two segments, {0} and {1}. Say whether their states are the same or different.",
+        "Same or different: what {0} expresses and what {1} expresses?",
+        "One: {0}\nTwo: {1}\nAnswer same if the person is in one state, else different.",
+        "Look at {0}, then at {1}. Are the person's states different, or the same?",
+        "First: {0}\nThen: {1}\nThe same state, or a different one?",
     )
-    text = TextLengths(question=54, answer=34)
-    corpus_share = 0.45
+    text = TextLengths(question=61, answer=47)
+    corpus_share = 0.35
     controls = (SESSION_POSITION_OF_PAIRS,)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
@@ -54,17 +63,17 @@ class PairComparison(Task, CorpusForm):
         return self.told(source.label(first), source.label(second), rng)
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
-        """The same of two segments in note form, with one claim each."""
-        _, first = drawn_segment(labels, rng)
-        _, second = drawn_segment(labels, rng)
-        label_a, label_b = drawn_pair(labels, rng)
-        return self.told(label_a, label_b, rng, (notes(first[:1], label_a), notes(second[:1], label_b)))
+        """The same of two segments in note form."""
+        first, second = drawn_pair(labels, rng)
+        texts = [drawn_segment_of(label, rng, _NOTED_OF_A_PAIR).text for label in (first, second)]
+        return self.told(first, second, rng, texts)
 
     def told(self, first: str, second: str, rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
         """A dialogue about two segments of these labels."""
         user = self.ask_anyhow((), rng, segments)
-        both = f"There is {first} in both."
-        thinking = both if first == second else f"There is {first} in the first, {second} in the second."
+        alike = f"The two are alike. There is {first} in both."
+        differ = f"The two differ. There is {first} in the first, {second} in the second."
+        thinking = alike if first == second else differ
         answer = SAME if first == second else DIFFERENT
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.75 else None)
 

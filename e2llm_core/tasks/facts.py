@@ -21,7 +21,8 @@ LEVELS: tuple[tuple[float, str], ...] = (
 )
 """Words for a deviation, each with the standard deviations that it begins at."""
 
-CLAIMS_PER_RATIONALE = 2
+CLAIMS_PER_RATIONALE = 3
+CLAIMS_OF_A_LIST = 6
 SMALLEST_DIFFERENCE = 0.5
 """Standard deviations: nearer to its reference, nothing is claimed; nearer to each other, no question asks which of two
 is higher."""
@@ -46,6 +47,8 @@ class SegmentFacts:
         The true label.
     claims : tuple of Claim
         The claims that a rationale about it makes; none for segments that are drawn.
+    outstanding : tuple of Claim
+        The claims that a list of what stands out makes; none for segments that are drawn.
     reference : str
         What the deviations are from.
     wording : str
@@ -56,6 +59,7 @@ class SegmentFacts:
     deviations: np.ndarray
     label: str
     claims: tuple[Claim, ...] = ()
+    outstanding: tuple[Claim, ...] = ()
     reference: Reference = "session"
     wording: Wording = "canonical"
 
@@ -93,11 +97,11 @@ class ClaimChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int = Field(CLAIMS_PER_RATIONALE, ge=1, description="claims of a rationale, at most")
-    smallest: float = Field(0.0, ge=0, description="standard deviations below which a deviation is not claimed")
+    smallest: float = Field(0.5, ge=0, description="standard deviations below which a deviation is not claimed")
     relevance: float = Field(
-        0.0, ge=0, description="weight of how far a label's mean deviation lies on the claim's side, beside the size"
+        0.5, ge=0, description="weight of how far a label's mean deviation lies on the claim's side, beside the size"
     )
-    reliability: float = Field(0.0, ge=0, le=1, description="reliability below which a quantity is not claimed")
+    reliability: float = Field(0.5, ge=0, le=1, description="reliability below which a quantity is not claimed")
     wording: Wording = Field("canonical", description="one form, or any form and degree")
 
     def claims(
@@ -107,6 +111,7 @@ class ClaimChoice(BaseModel):
         towards: np.ndarray | None = None,
         reliability: np.ndarray | None = None,
         reference: Reference = "session",
+        number: int | None = None,
     ) -> tuple[Claim, ...]:
         """Choose the claims about one window.
 
@@ -122,22 +127,58 @@ class ClaimChoice(BaseModel):
             (quantities,); NaN, or None for all of them, where it is not known: no claim, if any is asked for.
         reference : str
             What the deviations are from.
+        number : int, optional
+            Claims to make instead of the chosen number.
 
         Returns
         -------
         tuple of Claim
-            At most `number`, in the quantities' order. What does not deviate at all is not claimed.
+            At most that many, the one that speaks most first. What does not deviate at all is not claimed.
         """
         size = np.abs(deviations)
         allowed = (size >= self.smallest) & (size > 0)
         if self.reliability > 0:
             allowed &= False if reliability is None else reliability >= self.reliability
+        if reliability is not None:
+            size = size * np.clip(np.nan_to_num(reliability, nan=1.0), 0, 1)
         score = size if towards is None else size + self.relevance * np.sign(deviations) * towards
-        places = np.argsort(np.where(allowed, -score, np.inf), kind="stable")[: self.number]
-        chosen = np.sort(places[allowed[places]])
+        places = np.argsort(np.where(allowed, -score, np.inf), kind="stable")
+        chosen = places[allowed[places]][: self.number if number is None else number]
+        return self._made(quantities, deviations, chosen, reference)
+
+    def of_told(
+        self,
+        quantities: Sequence[Quantity],
+        deviations: np.ndarray,
+        told: np.ndarray,
+        above: np.ndarray,
+        reference: Reference = "session",
+        number: int | None = None,
+    ) -> tuple[Claim, ...]:
+        """Choose the claims about one window of which a projector tells some quantities.
+
+        Parameters
+        ----------
+        quantities, deviations, reference, number
+            As in `claims`.
+        told, above : np.ndarray
+            int64 and bool (told,): places of the quantities that are told, in their order, and whether as above.
+
+        Returns
+        -------
+        tuple of Claim
+            What is told and holds, in the order in which it is told.
+        """
+        found = deviations[told]
+        holds = (np.abs(found) >= self.smallest) & (np.sign(found) == np.where(above, 1, -1))
+        return self._made(quantities, deviations, told[holds][: self.number if number is None else number], reference)
+
+    def _made(
+        self, quantities: Sequence[Quantity], deviations: np.ndarray, places: np.ndarray, reference: Reference
+    ) -> tuple[Claim, ...]:
         return tuple(
             claim_of(quantities[place], bool(deviations[place] > 0), float(deviations[place]), reference, self.wording)
-            for place in chosen
+            for place in places
         )
 
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from e2llm_core.claims.claims import Claim
 from e2llm_core.evaluation.references.controls import NEAREST_TRIAL, SESSION_ONLY, SESSION_POSITION
 from e2llm_core.evaluation.references.fitted_controls import DECODED, PERMUTED_LABELS
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
 from e2llm_core.tasks.items import Items, every_window
-from e2llm_core.tasks.notes import drawn_segment, notes
+from e2llm_core.tasks.notes import drawn_segment
 from e2llm_core.tasks.task import Task
 from storage.windows import Windows
 
@@ -26,12 +25,18 @@ class BasicEmotion(Task, CorpusForm):
 
     name = "IED"
     title = "basic emotion prediction"
+    primary_wording = "{0}\nWhich of these does the segment express: {options}?"
     wordings = (
-        "{0}\nWhich of these does the segment express: {options}?",
         "{0}\nName the state of the person: {options}.",
         "Options: {options}. Which one fits this EEG? {0}",
+        "What does this person express? {0} Answer with one of {options}.",
+        "{0}\nPick a label for this segment out of {options}.",
+        "Read the EEG and decide among {options}. {0}",
+        "Here is some EEG: {0}\nChoose what fits it best from {options}.",
+        "{0} The person is in one of these states: {options}. In which one?",
+        "Of {options}, which does this recording point to? {0}",
     )
-    text = TextLengths(question=88, answer=84)
+    text = TextLengths(question=93, answer=117)
     corpus_share = 0.3
     speaks_of_claims = True
     controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
@@ -49,25 +54,17 @@ class BasicEmotion(Task, CorpusForm):
         """The window's label, after the strongest claims about it or at once."""
         (window,) = windows
         fact = source.facts(window)
-        return self.told(source.labels, fact.claims, fact.label, rng, words=fact.words(rng))
+        user, thinks = self.ask_anyhow(source.labels, rng), rng.random() < 0.5
+        return Dialogue(
+            self.name, user, fact.label, rationale(fact.claims, fact.label, fact.words(rng)) if thinks else None
+        )
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""
-        label, claims = drawn_segment(labels, rng)
-        return self.told(labels, claims, label, rng, (notes(claims, label),))
-
-    def told(
-        self,
-        labels: Sequence[str],
-        claims: Sequence[Claim],
-        label: str,
-        rng: np.random.Generator,
-        segments: Sequence[str] = (),
-        words: np.random.Generator | None = None,
-    ) -> Dialogue:
-        """A dialogue about a segment of this label for which these claims hold; `words` draws how they are said."""
-        user = self.ask_anyhow(labels, rng, segments)
-        return Dialogue(self.name, user, label, rationale(claims, label, words) if rng.random() < 0.5 else None)
+        noted = drawn_segment(labels, rng)
+        thinking = noted.rationale(rng)
+        user = self.ask_anyhow(labels, rng, (noted.text,))
+        return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """The baselines, the models' own label heads and, on the twin, its oracle."""

@@ -12,18 +12,19 @@ from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.readings.contrasts import Contrasts
 from e2llm_core.tasks.readings.differences import Differences
 from e2llm_core.tasks.readings.levels import Levels
+from e2llm_core.tasks.readings.listing import Listing
 from e2llm_core.tasks.readings.truths import Truths
 from e2llm_core.tasks.task import Task
 
-DESCRIPTION = Description()
-"""What stage 2 trains where a spec names nothing else."""
+DESCRIPTION, LISTING = Description(), Listing()
 
 READINGS: dict[str, CorpusForm] = {
-    form.name: form for form in (DESCRIPTION, Levels(), Truths(), Contrasts(), Differences())
+    form.name: form for form in (LISTING, DESCRIPTION, Levels(), Truths(), Contrasts(), Differences())
 }
 """What stage 2 can train, by name: questions about the signal."""
 
-DEFAULT_READINGS = (DESCRIPTION.name,)
+DEFAULT_READINGS = (LISTING.name, DESCRIPTION.name)
+"""Trained by stage 2 where a spec names none."""
 
 LABELLING = BasicEmotion()
 """What scoring and serving ask about each window."""

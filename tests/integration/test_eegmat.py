@@ -27,7 +27,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SPECS = REPOSITORY / "jobs" / "examples" / "eegmat"
 FEW_STEPS = ("train.global_batch=8", "train.micro_batch=4", "train.validate_every=3", "train.checkpoint_every=2")
 STAGES = {
-    "tiny-llm": (*FEW_STEPS, "train.max_steps=4", "model.hidden_size=32", "model.layers=1", "model.intermediate=64"),
     "stage1": (*FEW_STEPS, "train.max_steps=3", "model.dim=16", "model.depth=1", "model.num_heads=2",
                "model.temporal_dim=32", "model.temporal_depth=1", "model.temporal_heads=2"),
     "stage2": (*FEW_STEPS, "train.max_steps=3"),

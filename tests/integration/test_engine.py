@@ -78,14 +78,14 @@ def plans(folder: Path) -> dict[str, dict]:
     rates = {"learning_rates": {"encoder": 1e-2}}
     aligned = {"tower": str(folder / "stage1/model"), "llm": str(folder / "llm"), "projector": {"kind": "mlp"}}
     lora = {"learning_rates": {"lora": 2e-2}, "lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj", "v_proj"]}}
-    addressed = aligned | {"projector": {"kind": "addressed"}}
+    worded = aligned | {"projector": {"kind": "worded"}}
     answers = {**TRAIN, "counts": "answers", "claims": {"number": 3, "relevance": 0.5}}
     start = {"start": str(folder / "stage2/model")}
     return {
         "stage1": {"data": data, "model": {"start": "fourier", **tower}, "train": {**TRAIN, **rates}},
         "stage2": {"data": data, "model": aligned, "train": TRAIN},
         "stage3": {"data": data, "model": start, "tasks": ["IED", "EPC"], "train": {**TRAIN, **lora}},
-        "reading": {"data": data, "model": addressed, "readings": ["levels", "differences"], "train": answers},
+        "reading": {"data": data, "model": worded, "readings": ["levels", "differences"], "train": answers},
     }
 
 

@@ -1,11 +1,15 @@
 """Stage 2, cross-modal alignment: only the projector trains, on questions that the EEG alone answers."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from e2llm_core.claims.kind import Quantity
+from e2llm_core.claims.table import CLAIM_KINDS
 from e2llm_core.llm.attention import describe_attention
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.llm.tokens import add_eeg_tokens, load_tokenizer
@@ -13,7 +17,7 @@ from e2llm_core.model import model_io
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.model.projector import AddressedProjector, start_addresses
+from e2llm_core.model.projector import FittedReading, WordedProjector, WordIds, start_words
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -22,13 +26,15 @@ from e2llm_core.stages.language import (
     Sample,
     llm_options,
     prepare_llm,
+    projector_tensors,
     save_composite,
     spare_tower,
-    strip_prefix,
 )
 from e2llm_core.stages.probe import load_probe, load_scaler
-from e2llm_core.tasks.facts import words_of
+from e2llm_core.stages.stage2.reading import fitted_reading
+from e2llm_core.tasks.notes import NOTE_SEPARATOR, ORDINALS
 from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS
+from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 
@@ -64,10 +70,9 @@ class Stage2(LanguageStage):
         readings: tuple[str, ...] = DEFAULT_READINGS,
     ) -> None:
         self._shares, self.tasks = [READINGS[name] for name in readings], tuple(dict.fromkeys(readings))
-        self.reads = projector.kind == "addressed"
         self._tower_folder, self._llm, self._projector = tower, llm, projector
         self._options = llm_options(train)
-        self._tower, _ = load_probe(tower)
+        self._tower, self._probe = load_probe(tower)
         super().__init__(data, load_scaler(tower, data.quantities), train)
 
     @property
@@ -89,19 +94,33 @@ class Stage2(LanguageStage):
         prepare_llm(llm, self.train)
         labels = list(self.data.labels)
         settings = self._projector.settings()
-        if self.reads:
-            settings["quantities"] = list(self.scaler.names)
+        words = word_ids(tokenizer, self.training.quantities) if self._projector.kind == "worded" else None
+        if words is not None:
+            settings |= {"quantities": list(self.scaler.names), "labels": len(labels), "pieces": words.pieces}
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, settings)
-        if self.reads:
-            texts = [f" {words_of(quantity)}" for quantity in self.training.quantities]
-            words = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-            start_addresses(cast(AddressedProjector, model.projector), llm, words)
+        if words is not None:
+            projector = cast(WordedProjector, model.projector)
+            start_words(projector, llm, words)
+            projector.reading.start(self._reading(model.tower))
+            self.tell(model)
         spare_tower(model, self.data)
         self.processor = E2LLMProcessor(
             tokenizer, model.config.num_eeg_tokens, self.data.settings, family_of(llm.config.model_type)
         )
         self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
+
+    def _reading(self, tower: EEGTower) -> FittedReading:
+        """Fit what a worded projector reads with; stage 1's own label head says what is likely."""
+        weight, bias = fitted_reading(tower, self.training, self.train.seed)
+        if least := self.train.claims.reliability:
+            unreliable = torch.from_numpy(~(self.scaler.reliability >= least))
+            weight[unreliable], bias[unreliable] = 0, 0
+        towards = torch.zeros(len(self.data.labels), len(bias))
+        if self.towards is not None:
+            towards = self.train.claims.relevance * torch.from_numpy(self.towards).float()
+        head = self._probe.head
+        return FittedReading(weight, bias, head["weight"], head["bias"], towards)
 
     def draw(self, source: ClaimedWindows, number: int, rng: np.random.Generator) -> Sample:
         """One question of a form about a window."""
@@ -113,7 +132,7 @@ class Stage2(LanguageStage):
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite with the trained projector; the language model is referenced, not copied."""
         assert isinstance(model, E2LLMForConditionalGeneration)
-        tensors = {"projector": strip_prefix(state, "projector.")}
+        tensors = {"projector": projector_tensors(model, state)}
         save_composite(
             model,
             self.processor,
@@ -123,3 +142,20 @@ class Stage2(LanguageStage):
             tensors=tensors,
             sides=self.data.split.seen,
         )
+
+
+def word_ids(tokenizer: Any, quantities: Sequence[Quantity]) -> WordIds:
+    """Token ids of what notes say, as `e2llm_core.tasks.notes` writes them; names are filled up with separators."""
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    kinds = [CLAIM_KINDS[quantity.kind] for quantity in quantities]
+    names = [ids(f" {kind.note_address(quantity)}") for kind, quantity in zip(kinds, quantities, strict=True)]
+    longest, separator = max(map(len, names)), ids(NOTE_SEPARATOR)[:1]
+    return WordIds(
+        [separator * (2 + longest - len(name)) + name for name in names],
+        [1 + longest - len(name) for name in names],
+        [ids(f" {ordinal}") for ordinal in ORDINALS],
+        [(ids(f" {above}"), ids(f" {below}")) for above, below in (kind.note_words for kind in kinds)],
+    )

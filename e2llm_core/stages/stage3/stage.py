@@ -19,6 +19,7 @@ from e2llm_core.stages.language import (
     Sample,
     llm_options,
     prepare_llm,
+    projector_tensors,
     save_composite,
     spare_tower,
     strip_prefix,
@@ -67,7 +68,6 @@ class Stage3(LanguageStage):
         self._options = llm_options(train)
         super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
         self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
-        self.reads = (E2LLMConfig.from_pretrained(self._model_folder).projector or {}).get("kind") == "addressed"
         for task in self._shares:
             self.training.sampler(task)
 
@@ -87,6 +87,7 @@ class Stage3(LanguageStage):
         self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
         self.arithmetic = CompositeFlops(model)
+        self.tell(model)
         spare_tower(model, self.data)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
@@ -132,7 +133,7 @@ class Stage3(LanguageStage):
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write the composite: projector and adapter with a reference to the language model, or all of it."""
         assert isinstance(model, E2LLMForConditionalGeneration)
-        tensors = {"projector": strip_prefix(state, "projector.")}
+        tensors = {"projector": projector_tensors(model, state)}
         if self._lora is None:
             tensors["llm"] = strip_prefix(state, "llm.")
         else:

@@ -29,6 +29,7 @@ class TinyLLMConfig(BaseModel):
     intermediate: int = Field(384, ge=16)
     corpus: tuple[FormName, ...] = Field(DEFAULT_FORMS, min_length=1, description="forms of dialogue that it reads")
     corpus_size: int = Field(20_000, ge=100)
+    exported: Literal["fp32", "bf16"] = Field("fp32", description="precision of the weights on disk")
     prompt_weight: float = Field(0.1, ge=0, le=1, description="weight of a prompt's tokens beside an answer's")
 
 

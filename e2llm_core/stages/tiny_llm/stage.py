@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from e2llm_core.llm.families.table import STAND_IN, family_of
@@ -13,6 +14,7 @@ from e2llm_core.llm.packing import TokenSample, pack, packed_row
 from e2llm_core.llm.supervision import SupervisedHead, score_tokens
 from e2llm_core.llm.tiny_llm import tiny_llm, train_tokenizer
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.stages.tiny_llm.card import write_card
 from e2llm_core.stages.tiny_llm.plan import TinyLLMConfig
 from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
 from e2llm_core.tasks.dialogue import Dialogue
@@ -21,6 +23,8 @@ from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, LossTerm, ParameterGroup, Stage
 from e2llm_core.training.world import World
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 _TOKENIZER_TEXTS = 2000
 _VALIDATION_TEXTS = 64
@@ -57,8 +61,8 @@ class TextPretraining(Stage):
 
     def __init__(self, config: TinyLLMConfig, labels: Sequence[str] | None, seed: int) -> None:
         self._config, self._labels, self._seed = config, labels, seed
-        plain = [self._plain(number) for number in range(_TOKENIZER_TEXTS)]
-        self.tokenizer = train_tokenizer(plain, config.vocab_size)
+        self.texts = [self._plain(number) for number in range(_TOKENIZER_TEXTS)]
+        self.tokenizer = train_tokenizer(self.texts, config.vocab_size)
         settings = EEGSettings(channels=("CZ",))
         self._processor = E2LLMProcessor(self.tokenizer, 1, settings, family_of(STAND_IN))
 
@@ -107,11 +111,15 @@ class TextPretraining(Stage):
         return {"nll": mean, "score": -mean}
 
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write a plain folder that transformers loads."""
+        """Write a plain folder that transformers loads, with a model card."""
         assert isinstance(model, ScoredText)
-        plain = {name.removeprefix("llm."): value for name, value in state.items()}
+        dtype = DTYPES[self._config.exported]
+        plain = {name.removeprefix("llm."): value.to(dtype) for name, value in state.items()}
+        model.llm.config.dtype = dtype
         model.llm.save_pretrained(folder, state_dict=plain)
         self.tokenizer.save_pretrained(str(folder))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        write_card(folder, self._config, self._labels, self._seed, self.texts, parameters)
 
     def _dialogue(self, number: int) -> Dialogue:
         return corpus_dialogue(number, self._labels, self._seed, self._config.corpus)

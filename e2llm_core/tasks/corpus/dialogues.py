@@ -14,14 +14,15 @@ from e2llm_core.oneof import OneOf
 from e2llm_core.tasks.corpus.labels import drawn_labels
 from e2llm_core.tasks.corpus.scenarios import Scenarios
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue
-from e2llm_core.tasks.registry import DESCRIPTION, READINGS, TASKS
+from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS, TASKS
 
-_FORMS = (*READINGS.values(), *TASKS.values(), Scenarios())
+SCENARIOS = Scenarios()
+_FORMS = (*READINGS.values(), *TASKS.values(), SCENARIOS)
 
 CORPUS_FORMS: dict[str, CorpusForm] = {form.name: form for form in _FORMS if isinstance(form, CorpusForm)}
 """The forms that the corpus can hold, by name."""
 
-DEFAULT_FORMS = (DESCRIPTION.name, *(name for name in TASKS if name in CORPUS_FORMS))
+DEFAULT_FORMS = (*DEFAULT_READINGS, *(name for name in TASKS if name in CORPUS_FORMS), SCENARIOS.name)
 """Held where a spec names none."""
 
 FormName = Annotated[str, OneOf(lambda: CORPUS_FORMS)]

@@ -11,15 +11,15 @@ _WORDS = (
     "grateful", "content", "tense", "stressed", "drowsy", "awake", "engaged", "pleasant", "unpleasant", "low", "medium",
     "high", "positive", "negative", "neutral", "happy", "sad", "anger", "fear", "disgust", "surprise", "joy",
 )  # fmt: skip
-_ONSETS, _VOWELS, _CODAS = tuple("bdfgklmnprstv"), tuple("aeiou"), ("", "l", "n", "r", "s")
-_SHARES = (0.5, 0.35, 0.15)
+_ONSETS, _VOWELS, _CODAS = tuple("bcdfghjklmnpqrstvwz"), tuple("aeiouy"), ("", "l", "n", "r", "s", "t", "m", "d")
+_SHARES = (0.4, 0.25, 0.35)
 
 
 def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
     """A label set: of a data set, of known words, or of invented ones, so that any set can be named later."""
     kind = rng.choice(3, p=_SHARES)
     if kind == 0:
-        return _SETS[int(rng.integers(len(_SETS)))].names
+        return tuple(str(name) for name in rng.permutation(_SETS[int(rng.integers(len(_SETS)))].names))
     number = int(rng.integers(2, 8))
     if kind == 1:
         return tuple(str(word) for word in rng.choice(_WORDS, number, replace=False))
@@ -27,6 +27,10 @@ def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word of two syllables."""
-    syllables = ["".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))) for _ in range(2)]
-    return "".join(syllables)
+    """A word of one to three syllables; one in five has a second word after an underscore."""
+    words = ["".join(_syllable(rng) for _ in range(rng.integers(1, 4))) for _ in range(1 + (rng.random() < 0.2))]
+    return "_".join(words)
+
+
+def _syllable(rng: np.random.Generator) -> str:
+    return "".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS)))

@@ -50,7 +50,7 @@ class Scenarios(CorpusForm):
         "Options: {options}. What does a person feel who {listed}?",
     )
     text = TextLengths(question=113, answer=6)
-    corpus_share = 0.15
+    corpus_share = 0.1
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The states that scenarios are known of, whatever the labels."""

@@ -87,7 +87,7 @@ def test_the_two_wordings_are_two_answerers_and_the_primary_one_is_compared(tria
     assert not gain.is_itself
 
 
-def test_without_a_primary_wording_the_trained_one_is_compared(trials, names, monkeypatch):
+def test_without_a_primary_wording_the_trained_one_is_compared(trials, names, none_held_out, monkeypatch):
     run = evaluated(trials, names)
     assert run.answerer("IED", "e2llm") == OURS
     monkeypatch.setattr(BasicEmotion, "primary_wording", "Which of {options} does {0} show?")

@@ -148,8 +148,9 @@ def test_the_seen_wording_stands_beside_the_primary_one(tmp_path, trials, names,
     assert len(places) >= 3, "on the card, in the table of subjects, in that of every number"
 
 
-def test_a_task_without_a_primary_wording_names_no_wording(report):
-    words = Page(report).words
+def test_a_task_without_a_primary_wording_names_no_wording(tmp_path, trials, names, none_held_out):
+    write_inputs(tmp_path, trials, names, extras=False)
+    words = Page(write_report(tmp_path).read_text(encoding="utf-8")).words
     assert not any("wording" in word for word in words)
     assert words[words.index("prompt") + 1] == "seen"
 
@@ -220,7 +221,7 @@ def test_probabilities_are_scored_and_drawn_beside_their_temperature(tmp_path, t
     summary = Summary.read(tmp_path / "summary.json")
     shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), size=len(trials))
     rows = tables.most_probable(trials, shares, task="IED", model="e2llm", labels=names, seed=0)
-    rows["prompt"] = "seen"
+    rows["prompt"] = "primary"
     predictions = tables.read_predictions(tmp_path / "predictions.parquet")
     tables.write_predictions(pd.concat([predictions, rows], ignore_index=True), tmp_path / "predictions.parquet")
     scored = probability_rows(rows, PROVENANCE, temperature=temperature)

@@ -12,6 +12,8 @@ from storage.errors import InputError
 from tests.unit.evaluation.conftest import SEED_VII_NAMES, seed_vii_trials
 from tests.unit.evaluation.test_comparison import evaluated
 
+pytestmark = pytest.mark.usefixtures("none_held_out")
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

@@ -12,7 +12,7 @@ ROW = {
     "model": "e2llm",
     "condition": "random_eeg",
     "readout": "likelihood",
-    "prompt": "seen",
+    "prompt": "primary",
     "metric": "balanced_accuracy",
 }
 NUMBERS = {"value": 0.49012, "ci_low": 0.4431, "ci_high": 0.53689, "chance": 0.5}

@@ -14,7 +14,7 @@ from jobs.spec import SPECS
 from storage.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
-SPEC_FILES = [*sorted((ROOT / "jobs").glob("*.yaml")), ROOT / "jobs/demo/tiny-llm.yaml"]
+SPEC_FILES = [*sorted((ROOT / "jobs").glob("*.yaml")), ROOT / "jobs/demo/stage1.yaml"]
 MODULE = "named_by_a_spec"
 HOSTILE = (
     f"{MODULE}:run",

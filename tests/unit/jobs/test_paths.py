@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from e2llm_core.stages.config import FolderOrHub
 from jobs.job import absolute
 from jobs.load import load_spec
-from jobs.paths import root_folder
+from jobs.paths import CODE, model_folders, root_folder
 from jobs.spec import SPECS
 from storage.places.base import Place
 
@@ -109,3 +109,10 @@ def test_the_root_is_the_variable_or_the_current_folder(tmp_path, monkeypatch):
     assert root_folder() == tmp_path.resolve()
     monkeypatch.setenv("E2LLM_ROOT", str(tmp_path / "data"))
     assert root_folder() == (tmp_path / "data").resolve()
+
+
+def test_a_language_model_of_the_repository_is_found_from_any_root(tmp_path, monkeypatch):
+    assert [folder.parents[1] for folder in model_folders("jobs/stand-in", tmp_path)] == [tmp_path, CODE]
+    assert (CODE / "jobs" / "stand-in" / "config.json").is_file()
+    monkeypatch.setattr("jobs.paths.CODE", tmp_path / "runtime_resources" / "code")
+    assert model_folders("jobs/stand-in", tmp_path) == [tmp_path / "jobs" / "stand-in"]

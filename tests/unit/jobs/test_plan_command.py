@@ -28,7 +28,7 @@ def planned(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("spec", ["stage1.yaml", "stage2.yaml", "demo/stage1.yaml", "demo/tiny-llm.yaml"])
+@pytest.mark.parametrize("spec", ["stage1.yaml", "stage2.yaml", "demo/stage1.yaml", "tiny-llm.yaml"])
 def test_a_table_for_people(planned, spec):
     result = planned(spec, "--gpus", "4")
     assert result.exit_code == 0, result.output

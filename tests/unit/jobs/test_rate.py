@@ -26,6 +26,9 @@ DATA = {"store": "store.zarr", "split": {"train": ["s1"], "validation": [], "tes
 WORDS = "Alpha power over {place} is <b>above</b> the session average."
 
 
+pytestmark = pytest.mark.usefixtures("none_held_out")
+
+
 @pytest.fixture
 def evaluations(root: Path, make_store, make_model) -> None:
     """Two evaluations of one store, whose models name the region by their own names."""

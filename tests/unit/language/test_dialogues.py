@@ -48,7 +48,13 @@ class HeldOut(BasicEmotion):
     primary_wording = "The states are {options}.\nTell which of them was felt during {0}."
 
 
-ASKED = {**TASKS, "held out": HeldOut()}
+class NoneHeldOut(BasicEmotion):
+    """A task all of whose wordings are trained."""
+
+    primary_wording = None
+
+
+ASKED = {**TASKS, "held out": HeldOut(), "none held out": NoneHeldOut()}
 
 
 def spoken(template: str) -> list[str]:
@@ -115,10 +121,16 @@ def test_a_question_holds_its_segments_and_a_closed_one_is_answered_by_an_option
 def test_the_answers_that_count_are_those_to_the_held_out_wording_where_there_is_one():
     assert HeldOut().prompts == (PRIMARY, SEEN)
     assert HeldOut().question(LABELS).user.startswith("The states are disgust, fear")
-    assert LABELLING.prompts == (SEEN,)
-    assert LABELLING.question(LABELS).user == LABELLING.ask(LABELS)
+    assert NoneHeldOut().prompts == (SEEN,)
+    assert NoneHeldOut().question(LABELS).user == LABELLING.ask(LABELS)
     with pytest.raises(ValueError, match="IED has no primary wording"):
-        LABELLING.question(LABELS, PRIMARY)
+        NoneHeldOut().question(LABELS, PRIMARY)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_task_is_asked_in_a_wording_that_nothing_is_trained_on_and_trained_in_many(task):
+    assert task.prompt == PRIMARY
+    assert len(task.wordings) >= 6
 
 
 @pytest.mark.parametrize("task", ASKED.values(), ids=ASKED)
@@ -128,13 +140,14 @@ def test_the_primary_wording_is_in_no_text_that_anything_is_trained_on(task):
 
 def test_a_primary_wording_that_something_is_trained_on_is_noticed(monkeypatch):
     monkeypatch.setattr(HeldOut, "primary_wording", "{0}\nName the state of the person!\n{options}")
-    assert len(leaks(HeldOut())) > 500
+    assert len(leaks(HeldOut())) > 100
 
 
 def test_half_of_the_emotion_dialogues_think_and_their_claims_are_readable():
     rng = np.random.default_rng(0)
     claims = statements_in("Alpha power over the occipital region is above the session average.").claims
-    made = [BasicEmotion().told(LABELS, claims, "sad", rng) for _ in range(400)]
+    source = ShownWindows()
+    made = [BasicEmotion().dialogue(source, [LABELS.index("sad")], rng) for _ in range(400)]
     thinking = [one for one in made if one.thinking is not None]
     assert 0.4 < len(thinking) / len(made) < 0.6
     assert all(statements_in(one.thinking).claims == claims and "points to sad" in one.thinking for one in thinking)

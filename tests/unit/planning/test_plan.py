@@ -51,7 +51,7 @@ WORKS = {
     "full": full("Qwen/Qwen3-8B"),
     "small": work(llm="Qwen/Qwen2.5-0.5B"),
     "mixture": work("stage3", f"train.lora.target_modules={ATTENTION}", llm="Qwen/Qwen3-235B-A22B"),
-    "tiny": work("demo/tiny-llm"),
+    "tiny": work("tiny-llm"),
 }
 works = st.sampled_from(sorted(WORKS)).map(WORKS.__getitem__)
 trains = st.fixed_dictionaries(

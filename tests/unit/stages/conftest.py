@@ -19,12 +19,15 @@ from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.tasks.corpus.dialogues import corpus_dialogue
+from e2llm_core.tasks.facts import ClaimChoice
 from storage.labels import LabelSet
 from storage.splits import BySubject
 from storage.store import RecordingInfo, Trial, create_store
 from storage.windows import WindowConfig
 from tests.extending import load
 
+ANY_CLAIM = ClaimChoice(smallest=0, reliability=0)
+"""Few windows of noise: no quantity of theirs is reliable."""
 LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
 CLIP = 512
@@ -145,7 +148,8 @@ def tower_folder(make_stage1, llm_folder) -> Path:
 @pytest.fixture(scope="session")
 def make_stage2(data, tower_folder, llm_folder):
     def make(seed=0):
-        return Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(), LanguageTrainConfig(seed=seed))
+        projector, train = ProjectorConfig(kind="mlp"), LanguageTrainConfig(seed=seed, claims=ANY_CLAIM)
+        return Stage2(data, tower_folder, str(llm_folder), projector, train, ("describe",))
 
     return make
 
@@ -163,7 +167,7 @@ def make_stage3(data, stage2_folder):
     lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj", "v_proj"))
 
     def make(seed=0, lora=lora, tasks=("IED", "EPC"), train=None):
-        return Stage3(data, stage2_folder, lora, tasks, train or LanguageTrainConfig(seed=seed))
+        return Stage3(data, stage2_folder, lora, tasks, train or LanguageTrainConfig(seed=seed, claims=ANY_CLAIM))
 
     return make
 

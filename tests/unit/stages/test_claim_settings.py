@@ -16,7 +16,8 @@ from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.registry import DESCRIPTION, LABELLING, READINGS
 
-PLAIN, VARIED = ClaimChoice(), ClaimChoice(wording="varied")
+PLAIN = ClaimChoice(reliability=0)
+VARIED = PLAIN.model_copy(update={"wording": "varied"})
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_window_without_reliable_quantities_has_no_claims(data, scaler):
     scaler = replace(scaler, reliability=np.full(len(scaler.names), np.nan))
     strict = ClaimedWindows(data, data.split.train, scaler, ClaimChoice(reliability=0.5))
     assert strict.facts(0).claims == ()
-    assert len(ClaimedWindows(data, data.split.train, scaler).facts(0).claims) == 2
+    assert len(ClaimedWindows(data, data.split.train, scaler, PLAIN).facts(0).claims) == 3
 
 
 def test_the_kinds_of_the_data_are_measured_regressed_and_claimed(data, tower_config):
@@ -74,7 +75,8 @@ def test_the_kinds_of_the_data_are_measured_regressed_and_claimed(data, tower_co
     assert names.index("power delta central") < names.index("slope central")
     model, _ = stage.build()
     assert model.measure_head.out_features == len(names)
-    claimed = ClaimedWindows(other, other.split.train, stage.scaler)
+    every = ClaimChoice(number=len(names), smallest=0, reliability=0)
+    claimed = ClaimedWindows(other, other.split.train, stage.scaler, every)
     kinds = {claim.quantity.kind for window in range(len(claimed)) for claim in claimed.facts(window).claims}
     assert kinds == {"slope", "power"}
 

@@ -114,7 +114,7 @@ def test_both_wordings_are_asked_about_the_eeg_and_kept_apart(held_out):
     assert len({one.name for one in sets}) == 6
 
 
-def test_without_a_primary_wording_each_condition_is_asked_once():
+def test_without_a_primary_wording_each_condition_is_asked_once(none_held_out):
     sets = answer_sets(LABELLING, many_items(60), ("sad", "happy"))
     asked = [(one.condition, one.readout, one.prompt) for one in sets]
     assert asked == [(shown, way, "seen") for shown in ("eeg", RANDOM_EEG) for way in ("likelihood", "generation")]
@@ -131,7 +131,7 @@ def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
         tracemalloc.start()
         sets = answer_sets(LABELLING, many_items(count), labels)
         kept.ask(sets, lambda: nullcontext(FakeClient(tmp_path / "log", Death(None))))
-        assert sum(len(kept.rows(one, 0)) for one in sets) == 4 * count
+        assert sum(len(kept.rows(one, 0)) for one in sets) == 6 * count
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

@@ -25,6 +25,7 @@ from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import Stage3Plan
+from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.items import shown
 from e2llm_core.tasks.registry import TASKS
 from e2llm_core.training.config import TrainConfig
@@ -41,6 +42,8 @@ from tests.families import assert_goes_through_all_of_it, trained
 from tests.killed_attempts import Death, FakeClient
 
 ACCURACY = ["OOO", "accuracy", "generation"]
+
+EVERY_CLAIM = ClaimChoice(number=100, smallest=0, relevance=0, reliability=0)
 
 
 def test_the_page_counts_its_files():
@@ -135,7 +138,7 @@ def test_a_data_set_a_claim_and_a_task_are_trained_on_evaluated_and_reported(
     stage1 = Stage1(calm, tower_config, Stage1Losses(), seed=0)
     train_and_export(stage1, folders[0])
     assert "edge alpha left frontal" in json.loads((folders[0] / "probe.json").read_text())["quantities"]
-    stage2 = Stage2(calm, folders[0], str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
+    stage2 = Stage2(calm, folders[0], str(llm_folder), ProjectorConfig(), LanguageTrainConfig(claims=EVERY_CLAIM))
     drawn = [stage2.draw(stage2.training, number, np.random.default_rng(number)) for number in range(stage2.size)]
     assert any("rhythm over the" in sample.dialogue.answer for sample in drawn)
     train_and_export(stage2, folders[1])

@@ -1,5 +1,6 @@
 """Powers are moved in the signal to where they are wanted, and a reader of the signal is told from one that is not."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.faithfulness.sufficiency import training_claims
 from e2llm_core.evaluation.summary import Provenance
 from e2llm_core.llm.families.qwen import QWEN
-from e2llm_core.stages.language import ClaimedWindows
+from e2llm_core.stages.language import ClaimedWindows, label_means
 from e2llm_core.stages.measured import MeasuredWindows
 from e2llm_core.tasks.dialogue import conclusion
 from e2llm_core.tasks.facts import ClaimChoice
@@ -35,7 +36,8 @@ def measured(data) -> MeasuredWindows:
 
 @pytest.fixture(scope="module")
 def scaler(measured):
-    return measured.scaler()
+    found = measured.scaler()
+    return replace(found, reliability=np.ones(len(found.names), dtype=np.float32))
 
 
 def after(measured, scaler, windows, edits) -> np.ndarray:
@@ -52,7 +54,7 @@ def spoken(measured, scaler, *, texts=None) -> Spoken:
     deviations = scaler.standardise(measured(np.arange(count)))
     quantities = measured.measures.quantities
     if texts is None:
-        choice, known = ClaimChoice(number=3), (None, None, measured.reference)
+        choice, known = ClaimChoice(number=3, smallest=0, reliability=0), (None, None, measured.reference)
         said = [[claim.sentence() for claim in choice.claims(quantities, line, *known)] for line in deviations]
         texts = [f"<think>\n{' '.join(each)} This points to sad.\n</think>\n\nsad" for each in said]
     keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
@@ -196,6 +198,6 @@ def test_checks_that_are_switched_off_ask_nothing(data, measured, scaler):
 
 def test_the_reader_of_claims_learns_from_the_stages_own_rule(data, scaler):
     said, labels = training_claims(data, scaler)
-    source = ClaimedWindows(data, data.split.train, scaler)
+    source = ClaimedWindows(data, data.split.train, scaler, None, label_means(data, scaler))
     assert said == [list(source.facts(window).claims) for window in range(len(source))]
     assert labels == [source.label(window) for window in range(len(source))]

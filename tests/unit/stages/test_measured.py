@@ -39,7 +39,7 @@ def test_a_power_claim_says_on_which_side_of_the_session_average_a_window_is(dat
     whole = Windows(data.store, windows.config, trials[trials["subject"].isin(side.subjects)])
     powers, own = log_powers(whole), whole.table.set_index(["recording_id", "start"])
     deviations = measured(np.arange(len(windows)))
-    checked, choice = 0, ClaimChoice(number=len(quantities))
+    checked, choice = 0, ClaimChoice(number=len(quantities), smallest=0, reliability=0)
     for row, line in enumerate(windows.table.itertuples()):
         of_session = own["subject"].to_numpy() == line.subject  # one session each
         place = int(own.index.get_loc((line.recording_id, line.start)))

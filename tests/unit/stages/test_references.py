@@ -104,7 +104,7 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     asked = predictions[predictions["readout"] == "generation"]
     assert set(asked["model"]) == {"small", "large"}
     shown = {("IED", "eeg", "primary"), ("IED", "eeg", "seen"), ("IED", "random_eeg", "primary")}
-    shown |= {("EPC", "eeg", "seen"), ("EPC", "random_eeg", "seen")}
+    shown |= {("EPC", "eeg", "primary"), ("EPC", "eeg", "seen"), ("EPC", "random_eeg", "primary")}
     assert set(asked[["task", "condition", "prompt"]].itertuples(index=False, name=None)) == shown
     assert predictions.loc[~predictions["model"].isin(["small", "large"]), "prompt"].isna().all()
     assert all(row["prompt"] == "primary" for row in rows if row["primary"] or row["metric"] == "claim_accuracy")

@@ -23,6 +23,7 @@ from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
+from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tower.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
@@ -60,6 +61,10 @@ def varied(data, tower_folder, tmp_path_factory) -> Path:
     return compute(tmp_path_factory.mktemp("varied"), data, tower_folder, variants=VARIANTS, seed=5)
 
 
+NO_RELEVANCE = LanguageTrainConfig(claims=ClaimChoice(relevance=0))
+"""Nothing is measured before it is needed."""
+
+
 def nll(stage, model, seeds: bool) -> float:
     shown = stage.tokenize(np.arange(6), np.arange(6))
     if not seeds:
@@ -74,9 +79,9 @@ def both(stage: str, data, cached_data, tower_folder, llm_folder, stage2_folder)
     for source in (data, cached_data):
         torch.manual_seed(0)
         if stage == "stage2":
-            made = Stage2(source, tower_folder, str(llm_folder), ProjectorConfig(), LanguageTrainConfig())
+            made = Stage2(source, tower_folder, str(llm_folder), ProjectorConfig(kind="mlp"), NO_RELEVANCE)
         else:
-            made = Stage3(source, stage2_folder, lora, ("IED", "EPC"), LanguageTrainConfig())
+            made = Stage3(source, stage2_folder, lora, ("IED", "EPC"), NO_RELEVANCE)
         yield made, made.build()[0]
 
 

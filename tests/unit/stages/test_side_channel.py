@@ -24,9 +24,13 @@ from e2llm_core.evaluation.items import Forced, Request
 from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.inference.predictor import Predictor
 from e2llm_core.inference.scoring import WindowScorer
+from e2llm_core.model.config import ProjectorConfig
+from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.measured import MeasuredWindows, measures_of
 from e2llm_core.stages.probe import CONTENT, HEAD, load_probe
+from e2llm_core.stages.stage2.stage import Stage2
+from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.items import EEG, RANDOM_EEG
 from e2llm_core.tasks.registry import TASKS
 from storage.store import Store
@@ -34,12 +38,23 @@ from storage.store import Store
 WINDOWS = np.arange(4)
 
 
+@pytest.fixture(scope="module", params=["mlp", "worded"])
+def stage2_folder(request, data, tower_folder, llm_folder, exported) -> Path:
+    """A model that reads quantities for its prefix, and one that does not."""
+    folder = llm_folder.parents[1] / f"stage2-{request.param}" / "model"
+    folder.mkdir(parents=True)
+    train = LanguageTrainConfig(claims=ClaimChoice(smallest=0, reliability=0))
+    exported(Stage2(data, tower_folder, str(llm_folder), ProjectorConfig(kind=request.param), train), folder)
+    return folder
+
+
 @pytest.fixture
 def blind(monkeypatch, stage2_folder, tmp_path) -> Callable[[], Path]:
     """Replace all but signals, tower, language model and text by NaN; gives the folder of the model that is left."""
 
     def blinded() -> Path:
-        folder = stage2_folder.parents[1] / f"blind-{tmp_path.name}" / "model"  # it names its language model from here
+        beside = f"blind-{stage2_folder.parent.name}-{tmp_path.name}"
+        folder = stage2_folder.parents[1] / beside / "model"  # it names its language model from here
         shutil.copytree(stage2_folder, folder)
         head = {name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(folder / HEAD).items()}
         save_file(head, folder / HEAD)
