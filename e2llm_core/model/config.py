@@ -12,7 +12,9 @@ class ProjectorConfig(BaseModel):
 
     kind: Literal["mlp", "resampler", "worded"] = "worded"
     hidden: int | None = Field(None, ge=8, description="width of the MLP; None for the language model's")
-    strongest: int | None = Field(None, ge=1, description="quantities that the worded projector tells of a segment")
+    strongest: int | None = Field(
+        None, ge=1, le=8, description="quantities that the worded projector tells of a segment"
+    )
     num_queries: int | None = Field(None, ge=1, description="tokens per segment of the resampler")
 
     def settings(self) -> dict[str, object]:

@@ -71,8 +71,14 @@ class E2LLMConfig(PreTrainedConfig):
         match self.projector:
             case {"kind": "resampler", "num_queries": number}:
                 return int(number)
-            case {"kind": "worded", "quantities": quantities, "pieces": pieces, "strongest": strongest}:
-                return 1 + min(strongest, len(quantities)) * (pieces + 1)
+            case {
+                "kind": "worded",
+                "quantities": quantities,
+                "opening": opening,
+                "pieces": pieces,
+                "strongest": strongest,
+            }:
+                return 2 + opening + min(strongest, len(quantities)) * (pieces + 1)
         return self.tower_tokens
 
 

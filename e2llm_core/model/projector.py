@@ -151,8 +151,11 @@ class Reading(nn.Module):
 
         Its deviation's size, and how far the likely labels' windows deviate to the same side.
         """
-        likely_GC = F.linear(h_GLE[:, 0], self.label_weight, self.label_bias).softmax(dim=1)
-        return readings_GQ.abs() + readings_GQ.sign() * (likely_GC @ self.towards)
+        return readings_GQ.abs() + readings_GQ.sign() * (self.likely(h_GLE) @ self.towards)
+
+    def likely(self, h_GLE: Tensor) -> Tensor:
+        """How likely each label is: (G, L, E) -> (G, C)."""
+        return F.linear(h_GLE[:, 0], self.label_weight, self.label_bias).softmax(dim=1)
 
     def told(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
         """Places of the quantities that are told, in their order: (G, L, E), (G, Q) -> (G, strongest) int64."""
@@ -171,11 +174,13 @@ def pooled(h_GLE: Tensor) -> Tensor:
 
 
 class WordedProjector(nn.Module):
-    """Tells what it reads in the language model's own words: the segment as a whole, then what stands out in it.
+    """Tells what it reads in the language model's own words: what the segment points to, then what stands out in it.
 
-    The quantities that a `Reading` finds follow in their order, each as the embeddings of an ordinal, of its own words,
-    and of its direction (*above*, *below*), which is mixed by the number that was read. The maps that read are fitted
-    beforehand; the embeddings start as the language model's own (`start_words`) and are trained.
+    After a token for the whole segment, which an MLP makes, come the words *points to* and the labels' words, mixed by
+    how likely each label is. The quantities that a `Reading` finds follow in their order, each as the embeddings of an
+    ordinal, of its own words, and of its direction (*above*, *below*), which is mixed by the number that was read. The
+    maps that read are fitted beforehand; the embeddings start as the language model's own (`start_words`) and are
+    trained.
 
     Parameters
     ----------
@@ -185,8 +190,8 @@ class WordedProjector(nn.Module):
         Names of the quantities that are read.
     labels
         Number of labels that quantities can speak for.
-    pieces
-        Tokens of a quantity's words, with the ordinal.
+    opening, pieces
+        Tokens of the words *points to*, and of a quantity's words with the ordinal.
     strongest
         Quantities that are told of each segment.
     hidden
@@ -201,6 +206,7 @@ class WordedProjector(nn.Module):
         d_llm: int,
         quantities: Sequence[str],
         labels: int,
+        opening: int,
         pieces: int,
         strongest: int,
         hidden: int,
@@ -209,6 +215,8 @@ class WordedProjector(nn.Module):
         super().__init__()
         number = len(quantities)
         self.reading = Reading(d_in, number, labels, min(strongest, number))
+        self.opening = nn.Parameter(torch.randn(opening, d_llm) * init_rms)
+        self.labels = nn.Parameter(torch.randn(labels, d_llm) * init_rms)
         self.addresses = nn.Parameter(torch.randn(number, pieces, d_llm) * init_rms)
         self.ordinals = nn.Parameter(torch.randn(self.reading.strongest, d_llm) * init_rms)
         self.ordinal_place: Tensor
@@ -217,7 +225,7 @@ class WordedProjector(nn.Module):
         self.whole = MLPProjector(d_in, d_llm, hidden, init_rms)
 
     def tokens(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
-        """Make the embeddings: (G, L, E), (G, Q) -> (G, 1 + strongest * (pieces + 1), M)."""
+        """Make the embeddings: (G, L, E), (G, Q) -> (G, 2 + opening + strongest * (pieces + 1), M)."""
         told_GS = self.reading.told(h_GLE, readings_GQ)
         above_GS1 = torch.sigmoid(readings_GQ.gather(1, told_GS) / _SHARPNESS)[..., None]
         high_GSM, low_GSM = self.directions[told_GS].unbind(dim=2)
@@ -225,10 +233,12 @@ class WordedProjector(nn.Module):
         place_GSP1 = self.ordinal_place[told_GS][..., None]
         words_GSPM = self.addresses[told_GS] * (1 - place_GSP1) + self.ordinals[:, None] * place_GSP1
         said = torch.cat([words_GSPM, direction_GSM[:, :, None]], dim=2)
-        return torch.cat([self.whole(h_GLE[:, :1]), said.flatten(1, 2)], dim=1)
+        opening_GOM = self.opening.expand(len(h_GLE), -1, -1)
+        label_G1M = (self.reading.likely(h_GLE) @ self.labels)[:, None]
+        return torch.cat([self.whole(h_GLE[:, :1]), opening_GOM, label_G1M, said.flatten(1, 2)], dim=1)
 
     def forward(self, h_GLE: Tensor) -> Tensor:
-        """(G, L, E) -> (G, 1 + strongest * (pieces + 1), M)."""
+        """(G, L, E) -> (G, 2 + opening + strongest * (pieces + 1), M)."""
         return self.tokens(h_GLE, self.reading(h_GLE))
 
 
@@ -242,6 +252,10 @@ class WordIds:
 
     Attributes
     ----------
+    opening
+        Of *points to*.
+    labels
+        Of each label.
     addresses
         Of each quantity's words, equally many for all, with a place for the ordinal among them.
     ordinal_place
@@ -252,6 +266,8 @@ class WordIds:
         For each quantity, of the word above its reference and of the one below it.
     """
 
+    opening: Sequence[int]
+    labels: Sequence[Sequence[int]]
     addresses: Sequence[Sequence[int]]
     ordinal_place: Sequence[int]
     ordinals: Sequence[Sequence[int]]
@@ -279,6 +295,8 @@ def start_words(projector: WordedProjector, llm: Any, words: WordIds) -> None:
     table = llm.get_input_embeddings().weight
     with _gathered(table):
         weight = table.detach().float().to(projector.addresses.device)
+        projector.opening.copy_(weight[list(words.opening)])
+        projector.labels.copy_(torch.stack([weight[list(ids)].mean(dim=0) for ids in words.labels]))
         projector.addresses.copy_(torch.stack([weight[list(ids)] for ids in words.addresses]))
         counted = words.ordinals[: projector.reading.strongest]
         projector.ordinals.copy_(torch.stack([weight[list(ids)].mean(dim=0) for ids in counted]))
@@ -295,7 +313,8 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     ----------
     config
         ``{"kind": "mlp", "hidden": int}``, ``{"kind": "resampler", "num_queries": int, "num_heads": int}`` or
-        ``{"kind": "worded", "quantities": [str, ...], "labels": int, "pieces": int, "strongest": int, "hidden": int}``.
+        ``{"kind": "worded", "quantities": [str, ...], "labels": int, "opening": int, "pieces": int, "strongest": int,
+        "hidden": int}``.
     d_llm
         Width of the language model; the default hidden width.
     init_rms
@@ -304,7 +323,7 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     Raises
     ------
     ValueError
-        On an unknown kind or key, or a worded projector without quantities, labels or pieces.
+        On an unknown kind or key, or a worded projector without its own keys.
     """
     given = dict(config or {})
     kind = given.pop("kind", "mlp")
@@ -315,7 +334,7 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     }
     if kind not in defaults:
         raise ValueError(f"projector.kind: {kind!r} is unknown. Choose one of {sorted(defaults)}")
-    own = {"quantities", "labels", "pieces"} if kind == "worded" else set()
+    own = {"quantities", "labels", "opening", "pieces"} if kind == "worded" else set()
     if absent := sorted(own - set(given)):
         raise ValueError(
             f"projector: {absent[0]} is missing for kind {kind!r}. Name what is read, and the tokens of a name"

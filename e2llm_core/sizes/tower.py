@@ -10,8 +10,10 @@ _MOST_PATCHES = 64
 _RESAMPLER_QUERIES = 8
 _QUANTITIES = len(quantities_of(SEED_CHANNELS))
 """Signal quantities of a montage that covers every region."""
-_TOLD, _PIECES = 6, 6
-"""Quantities that the worded projector tells where a spec does not say, and an estimate of the tokens of one's name."""
+_TOLD = 6
+"""Quantities that the worded projector tells where a spec does not say."""
+_OPENING, _PIECES, _LABELS = 3, 6, 7
+"""Estimates of the tokens of *points to* and of a quantity's words, and of the number of labels."""
 
 
 def temporal_tensors(config: TowerConfig) -> list[Tensors]:
@@ -49,6 +51,8 @@ def projector_tensors(config: ProjectorConfig, width: int, llm_width: int) -> li
     if config.kind == "worded":
         return [
             *mlp,
+            Tensors(name="opening", numel=_OPENING * llm_width),
+            Tensors(name="labels", numel=_LABELS * llm_width),
             Tensors(name="addresses", numel=_QUANTITIES * _PIECES * llm_width),
             Tensors(name="ordinals", numel=(config.strongest or _TOLD) * llm_width),
             Tensors(name="directions", numel=2 * _QUANTITIES * llm_width),
@@ -71,5 +75,5 @@ def tokens_per_segment(projector: ProjectorConfig, patches: int) -> int:
     if projector.kind == "resampler":
         return projector.num_queries or _RESAMPLER_QUERIES
     if projector.kind == "worded":
-        return 1 + min(projector.strongest or _TOLD, _QUANTITIES) * (_PIECES + 1)
+        return 2 + _OPENING + min(projector.strongest or _TOLD, _QUANTITIES) * (_PIECES + 1)
     return 1 + patches

@@ -17,7 +17,7 @@ from e2llm_core.tasks.dialogue import rationale
 from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
 from storage.signal.channels import SEED_CHANNELS
 
-NOTE_SEPARATOR = ";"
+NOTE_OPENING, NOTE_SEPARATOR = "[points to", ";"
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 """Words before the items of a note, the strongest first."""
 
@@ -49,7 +49,7 @@ class Noted:
     @property
     def text(self) -> str:
         """The segment in note form."""
-        return f"[points to {self.label}{NOTE_SEPARATOR} {listed(self.claims)}]"
+        return f"{NOTE_OPENING} {self.label}{NOTE_SEPARATOR} {listed(self.claims)}]"
 
     def rationale(self, rng: np.random.Generator) -> str:
         """Chain of thought about it: as many claims as a rationale has, of those that stand out most."""

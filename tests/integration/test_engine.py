@@ -79,13 +79,13 @@ def plans(folder: Path) -> dict[str, dict]:
     aligned = {"tower": str(folder / "stage1/model"), "llm": str(folder / "llm"), "projector": {"kind": "mlp"}}
     lora = {"learning_rates": {"lora": 2e-2}, "lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj", "v_proj"]}}
     worded = aligned | {"projector": {"kind": "worded"}}
-    answers = {**TRAIN, "counts": "answers", "claims": {"number": 3, "relevance": 0.5}}
+    answers = {**TRAIN, "counts": "answers", "claims": {"smallest": 0, "reliability": 0}}
     start = {"start": str(folder / "stage2/model")}
     return {
         "stage1": {"data": data, "model": {"start": "fourier", **tower}, "train": {**TRAIN, **rates}},
         "stage2": {"data": data, "model": aligned, "train": TRAIN},
         "stage3": {"data": data, "model": start, "tasks": ["IED", "EPC"], "train": {**TRAIN, **lora}},
-        "reading": {"data": data, "model": worded, "readings": ["levels", "differences"], "train": answers},
+        "reading": {"data": data, "model": worded, "readings": ["list", "describe"], "train": answers},
     }
 
 

@@ -32,7 +32,7 @@ from e2llm_core.stages.language import (
 )
 from e2llm_core.stages.probe import load_probe, load_scaler
 from e2llm_core.stages.stage2.reading import fitted_reading
-from e2llm_core.tasks.notes import NOTE_SEPARATOR, ORDINALS
+from e2llm_core.tasks.notes import NOTE_OPENING, NOTE_SEPARATOR, ORDINALS
 from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS
 from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import CompositeFlops
@@ -94,9 +94,10 @@ class Stage2(LanguageStage):
         prepare_llm(llm, self.train)
         labels = list(self.data.labels)
         settings = self._projector.settings()
-        words = word_ids(tokenizer, self.training.quantities) if self._projector.kind == "worded" else None
+        words = word_ids(tokenizer, self.training.quantities, labels) if self._projector.kind == "worded" else None
         if words is not None:
-            settings |= {"quantities": list(self.scaler.names), "labels": len(labels), "pieces": words.pieces}
+            own = {"labels": len(labels), "opening": len(words.opening), "pieces": words.pieces}
+            settings |= {"quantities": list(self.scaler.names), **own}
         model = E2LLMForConditionalGeneration.assemble(self._tower, llm, ids, labels, settings)
         if words is not None:
             projector = cast(WordedProjector, model.projector)
@@ -144,7 +145,7 @@ class Stage2(LanguageStage):
         )
 
 
-def word_ids(tokenizer: Any, quantities: Sequence[Quantity]) -> WordIds:
+def word_ids(tokenizer: Any, quantities: Sequence[Quantity], labels: Sequence[str]) -> WordIds:
     """Token ids of what notes say, as `e2llm_core.tasks.notes` writes them; names are filled up with separators."""
 
     def ids(text: str) -> list[int]:
@@ -154,6 +155,8 @@ def word_ids(tokenizer: Any, quantities: Sequence[Quantity]) -> WordIds:
     names = [ids(f" {kind.note_address(quantity)}") for kind, quantity in zip(kinds, quantities, strict=True)]
     longest, separator = max(map(len, names)), ids(NOTE_SEPARATOR)[:1]
     return WordIds(
+        ids(NOTE_OPENING),
+        [ids(f" {label}") for label in labels],
         [separator * (2 + longest - len(name)) + name for name in names],
         [1 + longest - len(name) for name in names],
         [ids(f" {ordinal}") for ordinal in ORDINALS],

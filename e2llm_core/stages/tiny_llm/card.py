@@ -28,7 +28,7 @@ tasks, and how to repeat what is written about a segment. It is of no other use.
 - **Digest of the corpus:** `{digest}`, SHA-256 of the first {digested:,} dialogues.
 - **Made by:** the `tiny-llm` job, seed {seed}; `corpus.json` holds its settings.
 - **Limits:** English of a few hundred words. Of the world it knows a few everyday scenarios and the states that people
-  are in.
+  are in. It often misspells a label that is no word of its corpus and takes several tokens.
 """
 
 
@@ -70,7 +70,7 @@ def write_card(
         parameters=parameters,
         size=config.corpus_size,
         forms=", ".join(config.corpus),
-        labels="any label set" if labels is None else f"the labels {', '.join(labels)}",
+        labels="many label sets" if labels is None else f"the labels {', '.join(labels)}",
         digest=digest,
         digested=len(texts),
         seed=seed,

@@ -11,8 +11,8 @@ _WORDS = (
     "grateful", "content", "tense", "stressed", "drowsy", "awake", "engaged", "pleasant", "unpleasant", "low", "medium",
     "high", "positive", "negative", "neutral", "happy", "sad", "anger", "fear", "disgust", "surprise", "joy",
 )  # fmt: skip
-_ONSETS, _VOWELS, _CODAS = tuple("bcdfghjklmnpqrstvwz"), tuple("aeiouy"), ("", "l", "n", "r", "s", "t", "m", "d")
-_SHARES = (0.4, 0.25, 0.35)
+_ONSETS, _VOWELS, _CODAS = tuple("bdfgklmnprstv"), tuple("aeiou"), ("", "l", "n", "r", "s")
+_SHARES = (0.5, 0.35, 0.15)
 
 
 def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
@@ -27,10 +27,6 @@ def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word of one to three syllables; one in five has a second word after an underscore."""
-    words = ["".join(_syllable(rng) for _ in range(rng.integers(1, 4))) for _ in range(1 + (rng.random() < 0.2))]
-    return "_".join(words)
-
-
-def _syllable(rng: np.random.Generator) -> str:
-    return "".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS)))
+    """A word of two syllables."""
+    syllables = ["".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))) for _ in range(2)]
+    return "".join(syllables)

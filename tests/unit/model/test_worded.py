@@ -18,8 +18,10 @@ from e2llm_core.model.projector import (
 from e2llm_core.stages.language import counts_of_answers
 
 QUANTITIES = ["power alpha occipital", "power beta central", "bursts beta central"]
-FIELDS = {"kind": "worded", "quantities": QUANTITIES, "labels": 2, "pieces": 3, "strongest": 2}
+FIELDS = {"kind": "worded", "quantities": QUANTITIES, "labels": 2, "opening": 1, "pieces": 3, "strongest": 2}
 WORDS = WordIds(
+    opening=[13],
+    labels=[[14], [15, 16]],
     addresses=[[20, 0, 1], [20, 0, 3], [0, 4, 5]],
     ordinal_place=[1, 1, 0],
     ordinals=[[6], [7, 8], [9]],
@@ -34,14 +36,14 @@ def projector() -> WordedProjector:
 
 
 def told(projector, readings) -> torch.Tensor:
-    """(strongest, pieces + 1, width): the words of one segment of these readings, without its first token."""
+    """(strongest, pieces + 1, width): the words of one segment of these readings, without what it points to."""
     tokens = projector.tokens(torch.zeros(1, 9, 24), torch.tensor([readings]))
-    return tokens[0, 1:].unflatten(0, (projector.reading.strongest, -1))
+    return tokens[0, 3:].unflatten(0, (projector.reading.strongest, -1))
 
 
 def test_a_token_for_the_segment_and_the_words_of_what_stands_out(projector):
     tower = torch.randn(5, 9, 24)
-    assert projector(tower).shape == (5, 1 + 2 * (3 + 1), 32)
+    assert projector(tower).shape == (5, 3 + 2 * (3 + 1), 32)
     assert projector.reading(tower).shape == (5, 3)
 
 
@@ -56,7 +58,7 @@ def test_the_largest_deviations_are_told_in_their_order_and_counted(projector, m
 
 def test_a_segment_of_few_quantities_tells_all_of_them():
     fields = complete_projector_config(FIELDS | {"strongest": 8}, 32, 0.02)
-    assert build_projector(fields, 24, 32)(torch.randn(1, 9, 24)).shape == (1, 1 + 3 * 4, 32)
+    assert build_projector(fields, 24, 32)(torch.randn(1, 9, 24)).shape == (1, 3 + 3 * 4, 32)
 
 
 @given(sign=st.sampled_from([-1.0, 1.0]), size=st.floats(0.3, 4.0))
@@ -87,12 +89,22 @@ def test_what_speaks_for_a_likely_label_is_told_before_what_does_not(projector):
     torch.testing.assert_close(salience, torch.tensor([[1.0, 1.8, 0.5], [1.0, -0.2, 0.5]]))
 
 
+def test_the_label_is_told_as_likely_as_it_is(projector):
+    head = torch.tensor([0.0, torch.tensor(3.0).log()])
+    fitted_labels = FittedReading(torch.zeros(3, 48), torch.zeros(3), torch.zeros(2, 24), head, torch.zeros(2, 3))
+    projector.reading.start(fitted_labels)
+    told_label = projector(torch.zeros(1, 9, 24))[0, 2]
+    torch.testing.assert_close(told_label, 0.25 * projector.labels[0] + 0.75 * projector.labels[1])
+
+
 def test_words_start_as_those_of_the_language_model(projector, make_llm):
     llm = make_llm()
     start_words(projector, llm, WORDS)
     weight = llm.get_input_embeddings().weight
     assert WORDS.pieces == 3
     torch.testing.assert_close(projector.addresses[1], weight[[20, 0, 3]])
+    torch.testing.assert_close(projector.opening, weight[[13]])
+    torch.testing.assert_close(projector.labels[1], weight[[15, 16]].mean(dim=0))
     torch.testing.assert_close(projector.ordinals[1], weight[[7, 8]].mean(dim=0))
     torch.testing.assert_close(projector.directions[2], weight[[11, 12]])
 
@@ -109,7 +121,7 @@ def test_a_worded_model_is_read_back(make_model, tmp_path, segments):
     model.projector.reading.start(fitted())
     model.save_pretrained(tmp_path)
     again = E2LLMForConditionalGeneration.from_pretrained(tmp_path)
-    assert again.config.num_eeg_tokens == 1 + 2 * 4
+    assert again.config.num_eeg_tokens == 3 + 2 * 4
     torch.testing.assert_close(again.encode_eeg(segments[0]), model.encode_eeg(segments[0]))
 
 

@@ -14,7 +14,7 @@ from storage.signal.channels import SEED_CHANNELS
 
 TOWERS = [EEGPTTower(), EEGPTTower(dim=64, depth=2, num_heads=8, temporal_dim=128, temporal_depth=3, n_summary=2)]
 NAMES = [quantity.name for quantity in quantities_of(SEED_CHANNELS)]
-WORDED = {"quantities": NAMES, "labels": 7, "pieces": 6}
+WORDED = {"quantities": NAMES, "labels": 7, "opening": 3, "pieces": 6}
 PROJECTORS = [
     {"kind": "mlp"},
     {"kind": "mlp", "hidden": 100},

@@ -1,4 +1,4 @@
-"""The stand-in language model in the repository is what its spec makes, and serves any label set."""
+"""The stand-in language model in the repository is what its spec makes, and serves more than one label set."""
 
 import json
 from itertools import count
@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 import torch
 
+from e2llm_core.claims.claims import statements_in
 from e2llm_core.llm.families.table import STAND_IN, family_of
 from e2llm_core.llm.tokens import load_tokenizer
 from e2llm_core.model.model_io import load_llm
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
 from e2llm_core.stages.tiny_llm.card import CORPUS, corpus_digest
 from e2llm_core.stages.tiny_llm.stage import ScoredText, TextPretraining
+from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
+from e2llm_core.tasks.notes import drawn_segment_of
+from e2llm_core.tasks.registry import LABELLING
 from e2llm_core.tower.tower import EEGSettings
 from e2llm_core.training.trainer import Trainer
 from e2llm_core.training.world import World
 from jobs.load import load_spec
 from jobs.spec import SPECS
+from storage.labels import SEED_VII
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC, FOLDER = ROOT / "jobs" / "tiny-llm.yaml", ROOT / "jobs" / "stand-in"
 STEPS = 10
 LARGEST_BYTES = 8 * 2**20
-UNSEEN = ("wistful", "serene", "giddy")
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +82,19 @@ def test_it_reads_the_corpus_as_well_as_its_run_says(stage, llm):
     assert found == pytest.approx(last, rel=0.05)
 
 
-def test_it_names_labels_that_it_never_saw(llm):
+@pytest.mark.parametrize("labels", [("calm", "tense", "drowsy", "alert"), ("positive", "negative"), SEED_VII.names])
+def test_it_serves_several_label_sets(llm, labels):
     tokenizer = load_tokenizer(FOLDER)
     processor = E2LLMProcessor(tokenizer, 1, EEGSettings(channels=("CZ",)), family_of(STAND_IN))
-    rng, right = np.random.default_rng(0), 0
-    for number in range(12):
-        label = UNSEEN[number % len(UNSEEN)]
-        noted = f"[points to {label}; first beta {rng.choice(['occipital', 'central'])} above]"
-        user = f"{noted}\nPick a label for this segment out of {', '.join(UNSEEN)}."
-        prompt = processor.build_prompt([{"role": "user", "content": user}], enable_thinking=False)
+    rng = np.random.default_rng(0)
+    for label in labels:
+        noted = drawn_segment_of(label, rng)
+        user = LABELLING.ask(labels, (noted.text,))
+        prompt = processor.build_prompt([{"role": "user", "content": user}])
         ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)])
         with torch.no_grad():
-            made = llm.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-        right += processor.batch_decode(made[:, ids.shape[1] :])[0] == label
-    assert right >= 10
+            made = llm.generate(ids, max_new_tokens=120, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        thinking, answer = processor.split_answer(processor.batch_decode(made[:, ids.shape[1] :])[0])
+        assert answer == label
+        said = {(claim.quantity, claim.above) for claim in statements_in(thinking).claims}
+        assert said == {(claim.quantity, claim.above) for claim in noted.claims[:CLAIMS_PER_RATIONALE]}
