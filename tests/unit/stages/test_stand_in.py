@@ -86,8 +86,8 @@ def test_it_reads_the_corpus_as_well_as_its_run_says(stage, llm):
 def test_it_serves_several_label_sets(llm, labels):
     tokenizer = load_tokenizer(FOLDER)
     processor = E2LLMProcessor(tokenizer, 1, EEGSettings(channels=("CZ",)), family_of(STAND_IN))
-    rng = np.random.default_rng(0)
-    for label in labels:
+    rng, right, repeated = np.random.default_rng(0), [], []
+    for label in labels * (12 // len(labels)):
         noted = drawn_segment_of(label, rng)
         user = LABELLING.ask(labels, (noted.text,))
         prompt = processor.build_prompt([{"role": "user", "content": user}])
@@ -95,6 +95,8 @@ def test_it_serves_several_label_sets(llm, labels):
         with torch.no_grad():
             made = llm.generate(ids, max_new_tokens=120, do_sample=False, pad_token_id=tokenizer.pad_token_id)
         thinking, answer = processor.split_answer(processor.batch_decode(made[:, ids.shape[1] :])[0])
-        assert answer == label
+        right.append(answer == label)
         said = {(claim.quantity, claim.above) for claim in statements_in(thinking).claims}
-        assert said == {(claim.quantity, claim.above) for claim in noted.claims[:CLAIMS_PER_RATIONALE]}
+        repeated += [(claim.quantity, claim.above) in said for claim in noted.claims[:CLAIMS_PER_RATIONALE]]
+    assert np.mean(right) > 0.8
+    assert np.mean(repeated) > 0.8
