@@ -102,7 +102,8 @@ def test_every_job_is_marked_done_and_a_second_run_does_nothing(root, capsys):
 def test_a_published_table_of_a_finished_run_comes_out_again(root, tmp_path):
     page = tmp_path / "results.md"
     comment = (
-        "specs: [jobs/examples/eegmat/evaluate.yaml]\nwhere: {metric: accuracy}\nrows: [model, condition, readout]"
+        "specs: [jobs/examples/eegmat/evaluate.yaml]\nwhere: {metric: accuracy}\n"
+        "rows: [model, condition, readout, prompt]"
     )
     page.write_text(f"# Results\n\n<!-- table: eegmat\n{comment}\n-->\n")
     assert CliRunner().invoke(app, ["reproduce", f"{page}#eegmat", "--write"]).exit_code == 0
