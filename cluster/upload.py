@@ -11,6 +11,7 @@ from storage.errors import InputError
 
 MOST_BYTES = 200_000_000
 _NOTICED_BYTES = 4_000_000
+"""Twice what the stand-in language model in `jobs/stand-in` takes."""
 _NAMED = 5
 _REMEDY = "Move it out of the folder, or list it in .rayignore."
 

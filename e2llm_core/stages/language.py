@@ -176,7 +176,7 @@ class LanguageStage(Stage):
 
     def __init__(self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig) -> None:
         self.data, self.scaler, self.train = data, scaler, train
-        self.towards = label_means(data, scaler) if train.claims.relevance else None
+        self.towards = means_for(train.claims, data, scaler)
         self.training = self._claimed(data.split.train)
 
     @cached_property
@@ -341,6 +341,11 @@ class LanguageStage(Stage):
 def counts_of_answers(number: Sequence[int]) -> np.ndarray:
     """What each token counts, so that a sample's loss is the mean of its answers': (tokens,) -> (tokens,)."""
     return np.full(len(number), 1 / len(set(number)))
+
+
+def means_for(choice: ClaimChoice, data: EEGData, scaler: QuantityScaler) -> np.ndarray | None:
+    """`label_means`, where a choice of claims asks what speaks for a label; None where it does not."""
+    return label_means(data, scaler) if choice.relevance else None
 
 
 def label_means(data: EEGData, scaler: QuantityScaler) -> np.ndarray:

@@ -15,7 +15,7 @@ from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import CLOSED_SET
 from e2llm_core.evaluation.summary import rows_for, subject_scores_for
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.language import ClaimedWindows, label_means
+from e2llm_core.stages.language import ClaimedWindows, means_for
 from e2llm_core.tasks.facts import ClaimChoice
 from storage.sampling.order import Permutation
 
@@ -62,8 +62,7 @@ def training_claims(data: EEGData, scaler: QuantityScaler) -> tuple[list[list[Cl
     The claims are those of `ClaimChoice`'s defaults, as in the training texts of stages 2 and 3 by default.
     """
     choice = ClaimChoice()
-    towards = label_means(data, scaler) if choice.relevance else None
-    source = ClaimedWindows(data, data.split.train, scaler, choice, towards)
+    source = ClaimedWindows(data, data.split.train, scaler, choice, means_for(choice, data, scaler))
     count = len(source)
     ids = np.arange(count)
     if count > MAX_WINDOWS:

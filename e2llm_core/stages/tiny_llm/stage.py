@@ -24,7 +24,7 @@ from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.stage import Batch, Losses, LossTerm, ParameterGroup, Stage
 from e2llm_core.training.world import World
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 _TOKENIZER_TEXTS = 2000
 _VALIDATION_TEXTS = 64
@@ -113,7 +113,7 @@ class TextPretraining(Stage):
     def export(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         """Write a plain folder that transformers loads, with a model card."""
         assert isinstance(model, ScoredText)
-        dtype = DTYPES[self._config.exported]
+        dtype = _DTYPES[self._config.exported]
         plain = {name.removeprefix("llm."): value.to(dtype) for name, value in state.items()}
         model.llm.config.dtype = dtype
         model.llm.save_pretrained(folder, state_dict=plain)

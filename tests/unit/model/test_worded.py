@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.projector import (
     FittedReading,
@@ -16,6 +18,7 @@ from e2llm_core.model.projector import (
     start_words,
 )
 from e2llm_core.stages.language import counts_of_answers
+from e2llm_core.tasks.notes import ORDINALS
 
 QUANTITIES = ["power alpha occipital", "power beta central", "bursts beta central"]
 FIELDS = {"kind": "worded", "quantities": QUANTITIES, "labels": 2, "opening": 1, "pieces": 3, "strongest": 2}
@@ -107,6 +110,12 @@ def test_words_start_as_those_of_the_language_model(projector, make_llm):
     torch.testing.assert_close(projector.labels[1], weight[[15, 16]].mean(dim=0))
     torch.testing.assert_close(projector.ordinals[1], weight[[7, 8]].mean(dim=0))
     torch.testing.assert_close(projector.directions[2], weight[[11, 12]])
+
+
+def test_no_more_quantities_can_be_told_than_can_be_counted():
+    assert ProjectorConfig(strongest=len(ORDINALS)).strongest == len(ORDINALS)
+    with pytest.raises(ValidationError, match=f"less than or equal to {len(ORDINALS)}"):
+        ProjectorConfig(strongest=len(ORDINALS) + 1)
 
 
 def test_quantities_must_be_named():

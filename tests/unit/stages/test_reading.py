@@ -1,6 +1,6 @@
 """Stages 2 and 3 with a worded projector: what it reads is fitted to the measures, said in words, and handed on."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,6 +95,38 @@ def test_what_is_read_comes_near_to_the_measures(make, cached):
     mean = measured.mean(dim=0)
     assert (read - measured).pow(2).mean() < 0.9 * (mean - measured).pow(2).mean()
     torch.testing.assert_close(model.projector.reading(tokens), read, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_claimed_is_told_and_holds_in_the_order_in_which_it_is_told(make):
+    stage = make(claims=ClaimChoice(smallest=0.3, reliability=0))
+    model, _ = stage.build()
+    source, reading, made = stage.training, model.projector.reading, 0
+    for window in range(len(source)):
+        tokens = model.tower(torch.from_numpy(source.segments.read(np.array([window]), None)))
+        read = reading(tokens)
+        places = reading.told(tokens, read)[0].tolist()
+        fact = source.facts(window)
+        told = [(source.quantities[place], bool(read[0, place] > 0)) for place in places]
+        holds = [
+            one
+            for one, place in zip(told, places, strict=True)
+            if abs(fact.deviations[place]) >= 0.3 and (fact.deviations[place] > 0) == one[1]
+        ]
+        assert [(claim.quantity, claim.above) for claim in fact.outstanding] == holds
+        assert fact.claims == fact.outstanding[:3]
+        made += len(holds)
+        assert len(holds) <= len(told)
+    assert 0 < made < len(source) * reading.strongest, "some of what is told does not hold"
+
+
+def test_what_is_not_reliable_is_not_read(make):
+    stage = make(claims=ClaimChoice(reliability=0.5))
+    reliability = np.linspace(0.4, 0.6, len(stage.scaler.names)).astype(np.float32)
+    reliability[0] = np.nan
+    stage.scaler = replace(stage.scaler, reliability=reliability)
+    model, _ = stage.build()
+    read = model.projector.reading.weight.abs().sum(dim=1) > 0
+    assert read.tolist() == (reliability >= 0.5).tolist()
 
 
 def test_nothing_that_is_measured_is_an_input(make):
