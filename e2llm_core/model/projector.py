@@ -96,7 +96,7 @@ class ResamplerProjector(nn.Module):
 
 @dataclass(frozen=True)
 class FittedReading:
-    """What a `Reading` reads with.
+    """What a `LinearReading` reads with.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class FittedReading:
     towards: Tensor
 
 
-class Reading(nn.Module):
+class LinearReading(nn.Module):
     """Fixed linear maps that read signal quantities from the tower's tokens, and find those that deserve to be told.
 
     Parameters
@@ -177,10 +177,10 @@ class WordedProjector(nn.Module):
     """Tells what it reads in the language model's own words: what the segment points to, then what stands out in it.
 
     After a token for the whole segment, which an MLP makes, come the words *points to* and the labels' words, mixed by
-    how likely each label is. The quantities that a `Reading` finds follow in their order, each as the embeddings of an
-    ordinal, of its own words, and of its direction (*above*, *below*), which is mixed by the number that was read. The
-    maps that read are fitted beforehand; the embeddings start as the language model's own (`start_words`) and are
-    trained.
+    how likely each label is. The quantities that a `LinearReading` finds follow in their order, each as the embeddings
+    of an ordinal, of its own words, and of its direction (*above*, *below*), which is mixed by the number that was
+    read. The maps that read are fitted beforehand; the embeddings start as the language model's own (`start_words`) and
+    are trained.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class WordedProjector(nn.Module):
     ) -> None:
         super().__init__()
         number = len(quantities)
-        self.reading = Reading(d_in, number, labels, min(strongest, number))
+        self.reading = LinearReading(d_in, number, labels, min(strongest, number))
         self.opening = nn.Parameter(torch.randn(opening, d_llm) * init_rms)
         self.labels = nn.Parameter(torch.randn(labels, d_llm) * init_rms)
         self.addresses = nn.Parameter(torch.randn(number, pieces, d_llm) * init_rms)

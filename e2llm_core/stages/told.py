@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from e2llm_core.model.projector import Reading
+from e2llm_core.model.projector import LinearReading
 from e2llm_core.stages.segments import Segments
 
 _READ = 64
@@ -19,11 +19,11 @@ class Told:
     ----------
     tower : nn.Module
         Frozen; not run where cached features are read.
-    reading : Reading
+    reading : LinearReading
         The projector's.
     """
 
-    def __init__(self, tower: nn.Module, reading: Reading) -> None:
+    def __init__(self, tower: nn.Module, reading: LinearReading) -> None:
         self._tower, self._reading = copy.deepcopy(tower).cpu().eval(), copy.deepcopy(reading).cpu()
 
     @torch.no_grad()
