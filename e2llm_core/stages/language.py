@@ -153,7 +153,7 @@ class ClaimedWindows:
             told, above = self._told_of(window)
             claims = self._choice.of_told(self.quantities, deviations, told, above, reference)
             listed = self._choice.of_told(self.quantities, deviations, told, above, reference, CLAIMS_OF_A_LIST)
-        return SegmentFacts(self.quantities, deviations, label, claims, listed, reference, self._choice.wording)
+        return SegmentFacts(label, claims, listed, self._choice.wording)
 
 
 class LanguageStage(Stage):

@@ -1,4 +1,4 @@
-"""What is true of a segment, for dialogues about it: deviations of signal quantities, a label, and claims."""
+"""What is true of a segment, for dialogues about it: a label, and claims."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.kind import Quantity
-from e2llm_core.claims.table import quantities_of
 from e2llm_core.claims.wording import Reference, Wording, strength_of
-from storage.signal.channels import SEED_CHANNELS
-
-LEVELS: tuple[tuple[float, str], ...] = (
-    (1.5, "far above"),
-    (0.5, "above"),
-    (-0.5, "near"),
-    (-1.5, "below"),
-    (-np.inf, "far below"),
-)
-"""Words for a deviation, each with the standard deviations that it begins at."""
 
 CLAIMS_PER_RATIONALE = 3
 CLAIMS_OF_A_LIST = 6
-SMALLEST_DIFFERENCE = 0.5
-"""Standard deviations: nearer to its reference, nothing is claimed; nearer to each other, no question asks which of two
-is higher."""
-
-_QUANTITIES = quantities_of(SEED_CHANNELS)
-_NOTED = (4, 8)
-_CENTRES = (2.0, 1.0, 0.0, -1.0, -2.0)
-"""A deviation for each level: what the notes do not say decides no answer."""
 
 
 @dataclass(frozen=True)
@@ -39,56 +20,24 @@ class SegmentFacts:
 
     Attributes
     ----------
-    quantities : tuple of Quantity
-        What is known of it.
-    deviations : np.ndarray
-        float (quantities,): deviations from the reference, in standard deviations.
     label : str
         The true label.
     claims : tuple of Claim
-        The claims that a rationale about it makes; none for segments that are drawn.
+        The claims that a rationale about it makes.
     outstanding : tuple of Claim
-        The claims that a list of what stands out makes; none for segments that are drawn.
-    reference : str
-        What the deviations are from.
+        The claims that a list of what stands out makes.
     wording : str
         How claims about it are said.
     """
 
-    quantities: tuple[Quantity, ...]
-    deviations: np.ndarray
     label: str
-    claims: tuple[Claim, ...] = ()
-    outstanding: tuple[Claim, ...] = ()
-    reference: Reference = "session"
+    claims: tuple[Claim, ...]
+    outstanding: tuple[Claim, ...]
     wording: Wording = "canonical"
-
-    def claim(self, place: int, above: bool) -> Claim:
-        """The claim, true or false, that a quantity is above or below the reference."""
-        return claim_of(self.quantities[place], above, float(self.deviations[place]), self.reference, self.wording)
 
     def words(self, rng: np.random.Generator) -> np.random.Generator | None:
         """The generator that draws the words of claims; None where they are canonical, so that nothing is drawn."""
         return rng if self.wording == "varied" else None
-
-    def levels(self) -> dict[Quantity, str]:
-        """Each quantity's deviation in words."""
-        return {q: level_of(float(value)) for q, value in zip(self.quantities, self.deviations, strict=True)}
-
-
-def level_of(deviation: float) -> str:
-    """The word for a deviation in standard deviations."""
-    return next(word for begin, word in LEVELS if deviation >= begin)
-
-
-def words_of(quantity: Quantity) -> str:
-    """A quantity in the order of speech: region, band, kind."""
-    return " ".join(filter(None, (quantity.region, quantity.band, quantity.kind)))
-
-
-def claim_of(quantity: Quantity, above: bool, deviation: float, reference: Reference, wording: Wording) -> Claim:
-    """A claim whose strength is that of a deviation in standard deviations, or plain in canonical wording."""
-    return Claim(quantity, above, strength_of(deviation) if wording == "varied" else "plain", reference)
 
 
 class ClaimChoice(BaseModel):
@@ -176,35 +125,8 @@ class ClaimChoice(BaseModel):
     def _made(
         self, quantities: Sequence[Quantity], deviations: np.ndarray, places: np.ndarray, reference: Reference
     ) -> tuple[Claim, ...]:
-        return tuple(
-            claim_of(quantities[place], bool(deviations[place] > 0), float(deviations[place]), reference, self.wording)
-            for place in places
-        )
+        return tuple(self._claim(quantities[place], float(deviations[place]), reference) for place in places)
 
-
-def drawn_facts(labels: Sequence[str], rng: np.random.Generator, like: SegmentFacts | None = None) -> SegmentFacts:
-    """Facts that are drawn at random, for the text corpus: the label knows nothing of the deviations.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Labels to draw from.
-    rng : np.random.Generator
-        Where the draws come from.
-    like : SegmentFacts, optional
-        Facts about another segment; the same quantities are known of this one.
-    """
-    if like is None:
-        number = int(rng.integers(*_NOTED, endpoint=True))
-        quantities = tuple(_QUANTITIES[place] for place in rng.choice(len(_QUANTITIES), number, replace=False))
-    else:
-        quantities = like.quantities
-    deviations = rng.choice(_CENTRES, len(quantities))
-    label = str(labels[int(rng.integers(len(labels)))])
-    return SegmentFacts(quantities, deviations, label)
-
-
-def in_notes(facts: SegmentFacts) -> str:
-    """A segment in keywords, as the text corpus shows it."""
-    noted = "; ".join(f"{words_of(quantity)} {level}" for quantity, level in facts.levels().items())
-    return f"[{noted}; points to {facts.label}]"
+    def _claim(self, quantity: Quantity, deviation: float, reference: Reference) -> Claim:
+        strength = strength_of(deviation) if self.wording == "varied" else "plain"
+        return Claim(quantity, deviation > 0, strength, reference)

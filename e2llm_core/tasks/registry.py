@@ -4,27 +4,18 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from e2llm_core.oneof import OneOf
-from e2llm_core.tasks.description import Description
 from e2llm_core.tasks.dialogue import CorpusForm
 from e2llm_core.tasks.epc import PairComparison
 from e2llm_core.tasks.ied import BasicEmotion
 from e2llm_core.tasks.items import EEG
-from e2llm_core.tasks.readings.contrasts import Contrasts
-from e2llm_core.tasks.readings.differences import Differences
-from e2llm_core.tasks.readings.levels import Levels
+from e2llm_core.tasks.readings.description import Description
 from e2llm_core.tasks.readings.listing import Listing
-from e2llm_core.tasks.readings.truths import Truths
 from e2llm_core.tasks.task import Task
 
 DESCRIPTION, LISTING = Description(), Listing()
 
-READINGS: dict[str, CorpusForm] = {
-    form.name: form for form in (LISTING, DESCRIPTION, Levels(), Truths(), Contrasts(), Differences())
-}
-"""What stage 2 can train, by name: questions about the signal."""
-
-DEFAULT_READINGS = (LISTING.name, DESCRIPTION.name)
-"""Trained by stage 2 where a spec names none."""
+READINGS: dict[str, CorpusForm] = {form.name: form for form in (LISTING, DESCRIPTION)}
+"""What stage 2 can train, by name: questions about the signal. All of them where a spec names none."""
 
 LABELLING = BasicEmotion()
 """What scoring and serving ask about each window."""

@@ -38,6 +38,9 @@ class TrainConfig(BaseModel):
     micro_tokens: int = Field(
         4096, ge=16, description="tokens per worker and forward pass of a language model; one sample may exceed it"
     )
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: for what trains from scratch without ZeRO; see e2llm_core.training.muon"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1)
     learning_rates: dict[str, float] = Field(
         default_factory=dict, description="own rate of a parameter group, e.g. {lora: 2.0e-4}"
@@ -69,6 +72,12 @@ class TrainConfig(BaseModel):
         lowest = {"none": 0, "cpu": 1, "nvme": 3}[self.offload]
         if self.zero_stage < lowest:
             raise ValueError(f"offload {self.offload} needs zero_stage {lowest} or more, not {self.zero_stage}")
+        return self
+
+    @model_validator(mode="after")
+    def _muon_sees_whole_matrices(self) -> Self:
+        if self.optimizer == "muon" and self.zero_stage:
+            raise ValueError(f"optimizer muon needs zero_stage 0, not {self.zero_stage}: it works on whole matrices")
         return self
 
     @model_validator(mode="after")

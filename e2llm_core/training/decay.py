@@ -1,4 +1,4 @@
-"""What weight decay pulls to zero: matrices, and nothing that shifts, scales or marks a place."""
+"""What weight decay pulls to zero, and Muon trains: matrices, and nothing that shifts, scales or marks a place."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ def undecayed(model: nn.Module) -> set[int]:
 
 
 def optimizer_groups(
-    model: nn.Module, groups: list[ParameterGroup], rates: dict[str, float], weight_decay: float
+    model: nn.Module,
+    groups: list[ParameterGroup],
+    rates: dict[str, float],
+    weight_decay: float,
+    parted: bool = False,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for torch's AdamW: each named one in two, decayed and not, of one name and learning rate.
+    """Parameter groups for the optimizer: each named one in two, decayed and spared, of one name and learning rate.
 
     Without weight decay there is nothing to part. A half that has no parameters is left out.
 
@@ -41,17 +45,19 @@ def optimizer_groups(
     rates : dict
         Learning rate by name of group.
     weight_decay : float
-        Weight decay of AdamW.
+        Weight decay of what is not spared.
+    parted : bool
+        Part them without weight decay too.
     """
-    spared = undecayed(model) if weight_decay else set()
+    spared = undecayed(model) if weight_decay or parted else set()
     found = []
     for group in groups:
         settings = {"lr": rates[group.name], "name": group.name}
         decayed = [parameter for parameter in group.parameters if id(parameter) not in spared]
         rest = [parameter for parameter in group.parameters if id(parameter) in spared]
         halves = (
-            {"params": decayed, "weight_decay": weight_decay, **settings},
-            {"params": rest, "weight_decay": 0.0, **settings},
+            {"params": decayed, "weight_decay": weight_decay, "spared": False, **settings},
+            {"params": rest, "weight_decay": 0.0, "spared": True, **settings},
         )
         found += [half for half in halves if half["params"]]
     return found

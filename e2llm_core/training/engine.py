@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from e2llm_core.training import deepspeed_private
 from e2llm_core.training.config import PATIENCE, TrainConfig
 from e2llm_core.training.decay import optimizer_groups
 from e2llm_core.training.extensions import build_communication
+from e2llm_core.training.muon import MuonAndAdamW
 from e2llm_core.training.offload import adam_settings, offload_settings
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.universal import group_settings, repair_groups, universal_form
@@ -56,7 +58,7 @@ def stop_distributed() -> None:
 
 def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
     """DeepSpeed's settings for one run. Batch sizes are nominal: the engine says itself where a step ends."""
-    return {
+    settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "train_batch_size": world.size,
@@ -65,17 +67,12 @@ def deepspeed_config(config: TrainConfig, world: World) -> dict[str, Any]:
         "data_types": {"grad_accum_dtype": "fp32"},
         "zero_optimization": {"stage": config.zero_stage, **offload_settings(config, world)},
         "zero_allow_untested_optimizer": True,
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": config.learning_rate,
-                "betas": list(config.betas),
-                "weight_decay": config.weight_decay,
-                **adam_settings(config),
-            },
-        },
         "steps_per_print": 10**9,
     }
+    if config.optimizer == "adamw":
+        adamw = {"lr": config.learning_rate, "betas": list(config.betas), "weight_decay": config.weight_decay}
+        settings["optimizer"] = {"type": "AdamW", "params": adamw | adam_settings(config)}
+    return settings
 
 
 @contextlib.contextmanager
@@ -132,11 +129,12 @@ class Engine:
         rates = {group.name: config.learning_rates.get(group.name, config.learning_rate) for group in groups}
         if unknown := sorted(set(config.learning_rates) - set(rates)):
             raise ValueError(f"train.learning_rates: no group {unknown}; this stage has {sorted(rates)}")
-        warmup = round(config.warmup_fraction * config.max_steps)
+        warmup, muon = round(config.warmup_fraction * config.max_steps), config.optimizer == "muon"
         with deepspeed_private.without_memory_reports():
             self._engine, *_ = deepspeed.initialize(
                 model=model,
-                model_parameters=optimizer_groups(model, groups, rates, config.weight_decay),
+                model_parameters=optimizer_groups(model, groups, rates, config.weight_decay, parted=muon),
+                optimizer=partial(MuonAndAdamW, betas=config.betas) if muon else None,
                 config=deepspeed_config(config, world),
                 lr_scheduler=lambda optimizer: get_scheduler(
                     "cosine", optimizer, num_warmup_steps=warmup, num_training_steps=config.max_steps
@@ -223,8 +221,8 @@ class Engine:
             if written["groups"] == own["groups"] and written["optimizer"] != own["optimizer"]:
                 raise InputError(
                     str(folder),
-                    "was written under another train.offload (ZeRO-1 in bf16 keeps another optimizer with it)",
-                    "Set train.offload back, or start a new run with another `run:`.",
+                    "was written with another train.optimizer or train.offload (ZeRO-1 in bf16 changes both)",
+                    "Set them back, or start a new run with another `run:`.",
                 )
             fits = written == own
         else:  # written when every name was one group, and ZeRO-1 had another optimizer for bf16

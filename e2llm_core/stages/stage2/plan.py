@@ -11,7 +11,7 @@ from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.workload import Workload, language_workload, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
-from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS, ReadingName
+from e2llm_core.tasks.registry import READINGS, ReadingName
 from storage.places.base import Place, checked_url
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Stage2Plan(StagePlan):
     data: CachedDataConfig
     train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
-    readings: tuple[ReadingName, ...] = Field(DEFAULT_READINGS, min_length=1)
+    readings: tuple[ReadingName, ...] = Field(tuple(READINGS), min_length=1)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from e2llm_core.stages.language import (
 from e2llm_core.stages.probe import load_probe, load_scaler
 from e2llm_core.stages.stage2.reading import fitted_reading
 from e2llm_core.tasks.notes import NOTE_OPENING, NOTE_SEPARATOR, ORDINALS
-from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS
+from e2llm_core.tasks.registry import READINGS
 from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
@@ -67,7 +67,7 @@ class Stage2(LanguageStage):
         llm: str,
         projector: ProjectorConfig,
         train: LanguageTrainConfig,
-        readings: tuple[str, ...] = DEFAULT_READINGS,
+        readings: tuple[str, ...] = tuple(READINGS),
     ) -> None:
         self._shares, self.tasks = [READINGS[name] for name in readings], tuple(dict.fromkeys(readings))
         self._tower_folder, self._llm, self._projector = tower, llm, projector

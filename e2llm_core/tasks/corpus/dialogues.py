@@ -14,7 +14,7 @@ from e2llm_core.oneof import OneOf
 from e2llm_core.tasks.corpus.labels import drawn_labels
 from e2llm_core.tasks.corpus.scenarios import Scenarios
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue
-from e2llm_core.tasks.registry import DEFAULT_READINGS, READINGS, TASKS
+from e2llm_core.tasks.registry import READINGS, TASKS
 
 SCENARIOS = Scenarios()
 _FORMS = (*READINGS.values(), *TASKS.values(), SCENARIOS)
@@ -22,7 +22,7 @@ _FORMS = (*READINGS.values(), *TASKS.values(), SCENARIOS)
 CORPUS_FORMS: dict[str, CorpusForm] = {form.name: form for form in _FORMS if isinstance(form, CorpusForm)}
 """The forms that the corpus can hold, by name."""
 
-DEFAULT_FORMS = (*DEFAULT_READINGS, *(name for name in TASKS if name in CORPUS_FORMS), SCENARIOS.name)
+DEFAULT_FORMS = (*READINGS, *(name for name in TASKS if name in CORPUS_FORMS), SCENARIOS.name)
 """Held where a spec names none."""
 
 FormName = Annotated[str, OneOf(lambda: CORPUS_FORMS)]

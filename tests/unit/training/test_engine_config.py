@@ -71,7 +71,7 @@ class DeepSpeedZeroOptimizer(SimpleNamespace):
     ("written", "decay", "told"),
     [
         ("BF16_Optimizer", 0.1, None),
-        ("DeepSpeedZeroOptimizer", 0.1, r"another train\.offload .*\. Set train\.offload back"),
+        ("DeepSpeedZeroOptimizer", 0.1, r"another train\.optimizer or train\.offload .*\. Set them back"),
         ("BF16_Optimizer", 0.0, "other parameter groups"),
         ("DeepSpeedZeroOptimizer", 0.0, "other parameter groups"),
     ],
