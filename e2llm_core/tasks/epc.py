@@ -38,8 +38,8 @@ class PairComparison(Task, CorpusForm):
         "Look at {0}, then at {1}. Are the person's states different, or the same?",
         "First: {0}\nThen: {1}\nThe same state, or a different one?",
     )
-    text = TextLengths(question=61, answer=47)
-    corpus_share = 0.35
+    text = TextLengths(question=61, answer=40)
+    corpus_share = 0.45
     controls = (SESSION_POSITION_OF_PAIRS,)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
@@ -69,12 +69,10 @@ class PairComparison(Task, CorpusForm):
         return self.told(first, second, rng, texts)
 
     def told(self, first: str, second: str, rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
-        """A dialogue about two segments of these labels."""
+        """A dialogue about two segments of these labels; a chain of thought names both, then compares them."""
         user = self.ask_anyhow((), rng, segments)
-        alike = f"The two are alike. There is {first} in both."
-        differ = f"The two differ. There is {first} in the first, {second} in the second."
-        thinking = alike if first == second else differ
-        answer = SAME if first == second else DIFFERENT
+        decision, answer = ("are alike", SAME) if first == second else ("differ", DIFFERENT)
+        thinking = f"First {first}, second {second}: the two {decision}."
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.75 else None)
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":

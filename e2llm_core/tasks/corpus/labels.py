@@ -11,8 +11,13 @@ _WORDS = (
     "grateful", "content", "tense", "stressed", "drowsy", "awake", "engaged", "pleasant", "unpleasant", "low", "medium",
     "high", "positive", "negative", "neutral", "happy", "sad", "anger", "fear", "disgust", "surprise", "joy",
 )  # fmt: skip
-_ONSETS, _VOWELS, _CODAS = tuple("bdfgklmnprstv"), tuple("aeiou"), ("", "l", "n", "r", "s")
-_SHARES = (0.5, 0.35, 0.15)
+_ONSETS = (
+    *"bcdfghjklmnprstvwz", "br", "ch", "cl", "cr", "dr", "fl", "gr", "pl", "pr", "sh", "sk", "sl", "sp", "st", "th",
+    "tr", "wh", "",
+)  # fmt: skip
+_VOWELS = (*"aeiouy", "ai", "ea", "ee", "io", "oo", "ou")
+_CODAS = ("", "", "l", "n", "r", "s", "ck", "ng", "st", "t", "th", "m", "nd")
+_SHARES = (0.4, 0.3, 0.3)
 
 
 def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
@@ -27,6 +32,6 @@ def drawn_labels(rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word of two syllables."""
-    syllables = ["".join((rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))) for _ in range(2)]
-    return "".join(syllables)
+    """A word of one to three syllables."""
+    syllables = int(rng.integers(1, 4))
+    return "".join(str(rng.choice(part)) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS))
