@@ -28,7 +28,7 @@ tasks, and how to repeat what is written about a segment. It is of no other use.
 - **Digest of the corpus:** `{digest}`, SHA-256 of the first {digested:,} dialogues.
 - **Made by:** the `tiny-llm` job, seed {seed}; `corpus.json` holds its settings.
 - **Limits:** English of a few hundred words. Of the world it knows a few everyday scenarios and the states that people
-  are in. It often misspells a label that is no word of its corpus and takes several tokens.
+  are in. Labels of several tokens that its corpus never held it misspells now and then.
 """
 
 
