@@ -50,16 +50,6 @@ def test_every_window_is_asked_every_form(make):
     assert stage.tasks == EVERY
 
 
-def test_two_segments_of_a_difference_are_of_one_session(make):
-    stage = make(("differences",))
-    trials, windows = stage.training.windows.trials, stage.training.windows
-    for number in range(len(stage.training)):
-        first, second = stage.draw(stage.training, number, np.random.default_rng(number)).windows
-        rows = windows.locate([first, second])[0]
-        assert first == number
-        assert trials["subject"].iloc[rows[0]] == trials["subject"].iloc[rows[1]]
-
-
 def test_the_prefix_starts_from_the_words_of_the_quantities(make):
     stage = make()
     model, _ = stage.build()
@@ -105,12 +95,12 @@ def test_what_is_claimed_is_told_and_holds_in_the_order_in_which_it_is_told(make
         tokens = model.tower(torch.from_numpy(source.segments.read(np.array([window]), None)))
         read = reading(tokens)
         places = reading.told(tokens, read)[0].tolist()
-        fact = source.facts(window)
+        fact, measured = source.facts(window), source.deviations([window])[0]
         told = [(source.quantities[place], bool(read[0, place] > 0)) for place in places]
         holds = [
             one
             for one, place in zip(told, places, strict=True)
-            if abs(fact.deviations[place]) >= 0.3 and (fact.deviations[place] > 0) == one[1]
+            if abs(measured[place]) >= 0.3 and (measured[place] > 0) == one[1]
         ]
         assert [(claim.quantity, claim.above) for claim in fact.outstanding] == holds
         assert fact.claims == fact.outstanding[:3]
