@@ -30,7 +30,7 @@ def optimizer_groups(
     groups: list[ParameterGroup],
     rates: dict[str, float],
     weight_decay: float,
-    parted: bool = False,
+    matrices_only: bool = False,
 ) -> list[dict[str, Any]]:
     """Parameter groups for the optimizer: each named one in two, decayed and spared, of one name and learning rate.
 
@@ -46,10 +46,12 @@ def optimizer_groups(
         Learning rate by name of group.
     weight_decay : float
         Weight decay of what is not spared.
-    parted : bool
-        Part them without weight decay too.
+    matrices_only : bool
+        Spare whatever has not two dimensions, such as the kernels of convolutions, and without weight decay too.
     """
-    spared = undecayed(model) if weight_decay or parted else set()
+    spared = undecayed(model) if weight_decay or matrices_only else set()
+    if matrices_only:
+        spared |= {id(value) for value in model.parameters() if len(whole_shape(value)) != 2}
     found = []
     for group in groups:
         settings = {"lr": rates[group.name], "name": group.name}

@@ -133,7 +133,7 @@ class Engine:
         with deepspeed_private.without_memory_reports():
             self._engine, *_ = deepspeed.initialize(
                 model=model,
-                model_parameters=optimizer_groups(model, groups, rates, config.weight_decay, parted=muon),
+                model_parameters=optimizer_groups(model, groups, rates, config.weight_decay, matrices_only=muon),
                 optimizer=partial(MuonAndAdamW, betas=config.betas) if muon else None,
                 config=deepspeed_config(config, world),
                 lr_scheduler=lambda optimizer: get_scheduler(

@@ -19,7 +19,8 @@ class MuonAndAdamW(Optimizer):
     Parameters
     ----------
     groups : list of dict
-        As `e2llm_core.training.decay.optimizer_groups` parts them; AdamW trains the spared halves, Muon the others.
+        As `e2llm_core.training.decay.optimizer_groups` parts them with `matrices_only`; AdamW trains the spared halves,
+        Muon the others.
     betas : tuple of float
         Betas of AdamW.
     """

@@ -24,7 +24,7 @@ def model_of(seed: int = 0) -> nn.Sequential:
 
 def optimizer_of(model: nn.Module, decay: float = DECAY) -> MuonAndAdamW:
     named = [ParameterGroup("llm", list(model.parameters()))]
-    return MuonAndAdamW(optimizer_groups(model, named, {"llm": RATE}, decay, parted=True), BETAS)
+    return MuonAndAdamW(optimizer_groups(model, named, {"llm": RATE}, decay, matrices_only=True), BETAS)
 
 
 def take_steps(model: nn.Module, optimizers: list, first: int, last: int) -> None:
@@ -69,8 +69,15 @@ def test_updates_have_the_size_of_adams():
     before = model[0].weight.detach().clone()
     model(torch.randn(80, 64)).square().sum().backward()
     optimizer_of(model, 0.0).step()
-    moved = (model[0].weight - before).square().mean().sqrt()
+    moved = (model[0].weight.detach() - before).square().mean().sqrt()
     assert 0.1 * RATE < float(moved) < RATE
+
+
+def test_kernels_of_convolutions_are_adams():
+    model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.Linear(4, 4))
+    kinds = {id(p): group["spared"] for group in optimizer_of(model).param_groups for p in group["params"]}
+    assert kinds[id(model[0].weight)]
+    assert not kinds[id(model[1].weight)]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
