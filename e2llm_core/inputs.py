@@ -14,6 +14,7 @@ import pandas as pd
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.plan import Input
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
+from e2llm_core.tasks.circumplex import affects_of
 from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.places.base import Location, is_url
@@ -163,6 +164,19 @@ class LabelledWindows(Input):
     def split_digest(self) -> str:
         """Of the resolved split."""
         return _split_digest(self.data.store, self.data.split)
+
+
+@dataclass(frozen=True)
+class LabelsWithAffect(Input):
+    """The valence and arousal of a store's labels, where they are wanted; no input of its own."""
+
+    store: str
+    wanted: bool
+
+    def digest(self) -> None:
+        """Refuse labels of which they are not known."""
+        if self.wanted:
+            affects_of(open_store(self.store).label_set.names, self.field)
 
 
 @dataclass(frozen=True)

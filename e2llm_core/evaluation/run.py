@@ -18,6 +18,7 @@ from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
 from e2llm_core.evaluation.counting import counted
 from e2llm_core.evaluation.faithfulness.asking import Host, KeptAsking, hosted_once
 from e2llm_core.evaluation.faithfulness.checks import checks
+from e2llm_core.evaluation.faithfulness.claim_rows import CLAIMS, claim_rows, write_claims
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
 from e2llm_core.evaluation.metrics import Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
@@ -60,6 +61,7 @@ class Evaluation:
     plan: EvaluationPlan
     data: EEGData
     predictions: list[pd.DataFrame] = field(default_factory=list)
+    claims: list[pd.DataFrame] = field(default_factory=list)
     results: list[ResultRow] = field(default_factory=list)
     per_subject: list[SubjectScore] = field(default_factory=list)
     wall_seconds: dict[str, float] = field(default_factory=dict)
@@ -156,7 +158,8 @@ def evaluate(plan: EvaluationPlan, run: str | Path, deploy: Deploy, environment:
     plan : EvaluationPlan
         What to evaluate; its paths are absolute.
     run : str or Path
-        Folder or URL that receives summary.json, predictions.parquet, report.html and the files that the report needs.
+        Folder or URL that receives summary.json, predictions.parquet, claims.parquet, report.html and the files that
+        the report needs.
     deploy : callable
         Hosts the only model of a plan, in replicas of `e2llm_core.evaluation.answers.ItemAnswerer`.
     environment : dict
@@ -211,6 +214,8 @@ def _evaluate(
         _draw(evaluation, folder)
     predictions = pd.concat(evaluation.predictions, ignore_index=True)
     write_predictions(predictions, folder / "predictions.parquet")
+    if evaluation.claims:
+        write_claims(pd.concat(evaluation.claims, ignore_index=True), folder / CLAIMS)
     _summary(evaluation, predictions, environment).write(folder / "summary.json")
     print("[evaluate] writing the report", flush=True)
     return write_report(folder)
@@ -296,6 +301,7 @@ def _check(
         scaler.standardise(measured(windows)),
         evaluation.provenance(model),
     )
+    evaluation.claims.append(claim_rows(spoken))
     asking = KeptAsking(kept, task.name, task.question(data.labels), host, answers.ITEMS_PER_REQUEST)
     found = checks(spoken, measured, scaler, data, asking, model.family, conclusion, plan.faithfulness, plan.seed)
     for number in found:

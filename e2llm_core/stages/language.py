@@ -25,6 +25,7 @@ from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import copy_probe
 from e2llm_core.stages.told import Told
+from e2llm_core.tasks.circumplex import affects_of
 from e2llm_core.tasks.dialogue import Dialogue, DialogueForm, Sampler
 from e2llm_core.tasks.facts import CLAIMS_OF_A_LIST, ClaimChoice, SegmentFacts
 from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
@@ -105,6 +106,7 @@ class ClaimedWindows:
         self.told: Told | None = None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._choice, self._towards = choice or ClaimChoice(), towards
+        self._affects = affects_of(self.labels, "train.claims.affect") if self._choice.affect else None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -153,7 +155,8 @@ class ClaimedWindows:
             told, above = self._told_of(window)
             claims = self._choice.of_told(self.quantities, deviations, told, above, reference)
             listed = self._choice.of_told(self.quantities, deviations, told, above, reference, CLAIMS_OF_A_LIST)
-        return SegmentFacts(label, claims, listed, self._choice.wording)
+        affect = None if self._affects is None else self._affects[self.labels.index(label)]
+        return SegmentFacts(label, claims, listed, self._choice.wording, affect)
 
 
 class LanguageStage(Stage):

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
+from e2llm_core.tasks.circumplex import Affect
 from e2llm_core.tasks.facts import SegmentFacts
 from storage.windows import Windows
 
@@ -131,7 +132,9 @@ class CorpusForm(DialogueForm):
         """A dialogue of the corpus, of labels and claims that are drawn at random."""
 
 
-def rationale(claims: Sequence[Claim], label: str, words: np.random.Generator | None = None) -> str:
+def rationale(
+    claims: Sequence[Claim], label: str, words: np.random.Generator | None = None, affect: Affect | None = None
+) -> str:
     """Chain of thought about one segment: signal claims, then what they point to.
 
     Parameters
@@ -142,8 +145,11 @@ def rationale(claims: Sequence[Claim], label: str, words: np.random.Generator | 
         What the claims point to.
     words : np.random.Generator, optional
         Draws the claims' words; None says each in its canonical form.
+    affect : Affect, optional
+        Where the state lies on the circumplex, said before everything else.
     """
-    return " ".join([*(claim.sentence(words) for claim in claims), conclusion(label)])
+    opening = () if affect is None else (f"The state is {affect.words}.",)
+    return " ".join([*opening, *(claim.sentence(words) for claim in claims), conclusion(label)])
 
 
 def conclusion(label: str) -> str:

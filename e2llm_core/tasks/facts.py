@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from e2llm_core.claims.claims import Claim
 from e2llm_core.claims.kind import Quantity
 from e2llm_core.claims.wording import Reference, Wording, strength_of
+from e2llm_core.tasks.circumplex import Affect
 
 CLAIMS_PER_RATIONALE = 3
 CLAIMS_OF_A_LIST = 6
@@ -28,12 +29,15 @@ class SegmentFacts:
         The claims that a list of what stands out makes.
     wording : str
         How claims about it are said.
+    affect : Affect, optional
+        Where its label lies on the circumplex, where a rationale says so.
     """
 
     label: str
     claims: tuple[Claim, ...]
     outstanding: tuple[Claim, ...]
     wording: Wording = "canonical"
+    affect: Affect | None = None
 
     def words(self, rng: np.random.Generator) -> np.random.Generator | None:
         """The generator that draws the words of claims; None where they are canonical, so that nothing is drawn."""
@@ -52,6 +56,7 @@ class ClaimChoice(BaseModel):
     )
     reliability: float = Field(0.5, ge=0, le=1, description="reliability below which a quantity is not claimed")
     wording: Wording = Field("canonical", description="one form, or any form and degree")
+    affect: bool = Field(False, description="whether a rationale begins with its label's valence and arousal")
 
     def claims(
         self,

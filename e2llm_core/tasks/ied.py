@@ -55,9 +55,9 @@ class BasicEmotion(Task, CorpusForm):
         (window,) = windows
         fact = source.facts(window)
         user, thinks = self.ask_anyhow(source.labels, rng), rng.random() < 0.5
-        return Dialogue(
-            self.name, user, fact.label, rationale(fact.claims, fact.label, fact.words(rng)) if thinks else None
-        )
+        if not thinks:
+            return Dialogue(self.name, user, fact.label)
+        return Dialogue(self.name, user, fact.label, rationale(fact.claims, fact.label, fact.words(rng), fact.affect))
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LLMInput, ModelInput
+from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LabelsWithAffect, LLMInput, ModelInput
 from e2llm_core.llm.families.table import family_names
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
@@ -49,6 +49,7 @@ class Stage2Plan(StagePlan):
         return (
             ModelInput("model.tower", self.model.tower),
             LabelledWindows("data.store", self.data),
+            LabelsWithAffect("train.claims.affect", self.data.store, self.train.claims.affect),
             LLMInput("model.llm", self.model.llm),
             Fit("model.tower", self.model.tower, self.data),
             FeaturesInput("data.features", self.data, self.model.tower),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from e2llm_core.encoders import default_tower
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, ModelInput
+from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LabelsWithAffect, ModelInput
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size, size_from_config
@@ -104,6 +104,7 @@ class Stage3Plan(StagePlan):
         return (
             ModelInput("model.start", self.model.start),
             LabelledWindows("data.store", self.data),
+            LabelsWithAffect("train.claims.affect", self.data.store, self.train.claims.affect),
             AlignedLLM("model.llm", self.model),
             Fit("model.start", self.model.start, self.data),
             FeaturesInput("data.features", self.data, self.model.start),

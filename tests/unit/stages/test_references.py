@@ -12,6 +12,7 @@ import pytest
 
 from e2llm_core.evaluation import run
 from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.evaluation.faithfulness.claim_rows import CLAIMS
 from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.inputs import Heads, TrainedLabels
 from e2llm_core.evaluation.predictions import check_predictions, read_predictions
@@ -113,6 +114,9 @@ def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folde
     assert [row["model"] for row in rows if row["primary"]] == ["small", "large"]
     assert [row["model"] for row in rows if row["metric"] == "claim_accuracy"] == ["small", "large"]
     assert set(CHECKS) <= {row["metric"] for row in rows if row["model"] == "large"}
+    claims = pd.read_parquet(tmp_path / "run" / CLAIMS)
+    assert claims["model"].value_counts().to_dict() == dict.fromkeys(("large", "small"), len(claims) // 2)
+    assert set(claims["item_id"]) <= set(predictions["item_id"])
     assert "<h2>Faithfulness</h2>" in page
     assert all(name in page for name in ("small (generation)", "large (generation)", "probe-encoder"))
     assert (tmp_path / "run" / "answers" / "small").is_dir()
