@@ -77,5 +77,5 @@ def affects_of(labels: Sequence[str], place: str) -> tuple[Affect, ...]:
 
 def _side(value: float, below: str, above: str) -> str:
     if abs(value) < _MIDDLE:
-        return f"neither {below} nor {above}"
+        return f"neither {above} nor {below}"
     return above if value > 0 else below

@@ -7,14 +7,19 @@ import pytest
 from pydantic import ValidationError
 
 from e2llm_core.claims.claims import statements_in
+from e2llm_core.inputs import LabelsWithAffect
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import ClaimedWindows
 from e2llm_core.stages.probe import load_scaler
 from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.tasks.circumplex import AFFECTS
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.registry import DESCRIPTION, LABELLING
+from storage.errors import InputError
+from storage.labels import SEED
+from storage.store import create_store
 
 PLAIN = ClaimChoice(reliability=0)
 VARIED = PLAIN.model_copy(update={"wording": "varied"})
@@ -43,6 +48,29 @@ def test_varied_claims_are_said_with_their_strength_and_change_nothing_else(data
             assert {claim.strength for claim in facts.claims} == {"plain"}
     assert {claim.strength for text in said for claim in statements_in(text).claims} > {"plain"}
     assert any("than" in text and "bursts" not in text for text in said)
+
+
+def test_a_rationale_may_begin_with_valence_and_arousal(data, scaler):
+    """The sentence is drawn from nothing, so that claims and question are those without it."""
+    choice = PLAIN.model_copy(update={"affect": True})
+    plain, felt = (ClaimedWindows(data, data.split.train, scaler, one) for one in (PLAIN, choice))
+    for window in range(len(plain)):
+        for form in (DESCRIPTION, LABELLING):
+            one, other = (form.dialogue(side, (window,), np.random.default_rng(window)) for side in (plain, felt))
+            text, longer = one.thinking or one.answer, other.thinking or other.answer
+            thinks = form is DESCRIPTION or one.thinking is not None
+            opening = f"The state is {AFFECTS[plain.label(window)].words}. " if thinks else ""
+            assert longer == opening + text
+
+
+def test_labels_without_valence_are_refused_before_anything_starts(data, tmp_path):
+    place = data.config.store
+    LabelsWithAffect("train.claims.affect", place, wanted=True).digest()
+    folder = tmp_path / "other.zarr"
+    create_store(folder, dataset="other", label_set=SEED)
+    LabelsWithAffect("train.claims.affect", folder, wanted=False).digest()
+    with pytest.raises(InputError, match=r"train\.claims\.affect: no valence and arousal are known of negative"):
+        LabelsWithAffect("train.claims.affect", folder, wanted=True).digest()
 
 
 def test_a_window_without_reliable_quantities_has_no_claims(data, scaler):
