@@ -28,12 +28,13 @@ from jobs.console import exit_discipline
 from storage.errors import InputError
 from storage.progress import clock
 
-JOBS = ("ingest", "stage1", "stage2", "stage3", "evaluate", "score")
+JOBS = ("ingest", "stage1", "features", "stage2", "stage3", "evaluate", "score")
 EXPECTED_SECONDS = {
     "ingest": 36,
     "stage1": 130,
-    "stage2": 70,
-    "stage3": 220,
+    "features": 40,
+    "stage2": 40,
+    "stage3": 150,
     "evaluate": 120,
     "score": 28,
 }
