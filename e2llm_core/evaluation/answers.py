@@ -68,16 +68,18 @@ class ItemAnswerer:
 
     def likelihood(self, question: Question, request: Request) -> np.ndarray:
         """Option probabilities (items, options)."""
-        return self._predictor.likelihood(question, self._segments(request))
+        return self._predictor.likelihood(question, self._segments(request), request.listed)
 
     def generate(self, question: Question, request: Request) -> list[Generated]:
         """Generated answers, one per item."""
-        return self._predictor.generate(question, self._segments(request))
+        return self._predictor.generate(question, self._segments(request), request.listed)
 
     def forced(self, question: Question, request: Forced) -> np.ndarray:
         """Negative log-likelihoods (items, continuations) after each item's prefix, in nats."""
-        segments = self._segments(request.request)
-        return self._predictor.forced_nll(question, segments, request.prefixes, request.continuations)
+        shown = request.request
+        return self._predictor.forced_nll(
+            question, self._segments(shown), request.prefixes, request.continuations, shown.listed
+        )
 
     def _segments(self, request: Request) -> np.ndarray:
         """float32 (items, segments, n_chans, n_times)."""

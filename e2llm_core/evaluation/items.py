@@ -26,12 +26,15 @@ class Request:
         int64 (items, segments): numbers of the windows that each item shows.
     edits : tuple of BandEdit or None
         Change of each item's signals before normalisation; empty if no signal is changed.
+    listed : tuple of str
+        Each item's own part of the question; empty if all are asked the same.
     """
 
     condition: Condition
     items: np.ndarray
     windows: np.ndarray
     edits: tuple[BandEdit | None, ...] = ()
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class Forced:
 def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:
     """All items of a task under one condition, `size` at a time."""
     numbers = np.arange(len(items.windows))
-    starts = range(0, len(numbers), size)
-    return [Request(condition, numbers[at : at + size], items.windows[at : at + size]) for at in starts]
+    parts = [slice(at, at + size) for at in range(0, len(numbers), size)]
+    listed = items.listed
+    return [Request(condition, numbers[at], items.windows[at], listed=listed[at]) for at in parts]
 
 
 class Noise:

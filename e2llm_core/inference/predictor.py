@@ -1,7 +1,7 @@
 """Questions in, answers out: one predictor behind Ray Serve, Ray Data and the single-file command."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -55,7 +55,7 @@ class Predictor:
         """Class names of the model."""
         return tuple(self.model.config.labels)
 
-    def likelihood(self, question: Question, segments: np.ndarray) -> np.ndarray:
+    def likelihood(self, question: Question, segments: np.ndarray, listed: Sequence[str] = ()) -> np.ndarray:
         """Probability of each option as the immediate answer, normalised over the options.
 
         At the temperature that was fitted for the question's task; at 1 where the model was not calibrated.
@@ -66,6 +66,8 @@ class Predictor:
             Asked about every item.
         segments : np.ndarray
             float32 (items, num_segments, n_chans, n_times).
+        listed : sequence of str
+            Each item's own part of the question, where it has one.
 
         Returns
         -------
@@ -73,20 +75,22 @@ class Predictor:
             float64 (items, options).
         """
         temperature = self.calibration.temperature(question.task, question.options)
-        return tempered(self.option_nll(question, segments), 1.0 if temperature is None else temperature)
+        return tempered(self.option_nll(question, segments, listed), 1.0 if temperature is None else temperature)
 
     @torch.no_grad()
-    def option_nll(self, question: Question, segments: np.ndarray) -> np.ndarray:
+    def option_nll(self, question: Question, segments: np.ndarray, listed: Sequence[str] = ()) -> np.ndarray:
         """Negative log-likelihood of each option as the immediate answer, float32 (items, options), in nats.
 
-        Arguments as in `likelihood`.
+        Arguments as in `likelihood`. Items whose prompts have equally many tokens are read together, without padding.
         """
-        prompt = self.processor.build_prompt(question.messages(), enable_thinking=False)
+        prompts = self._prompts(question, listed, len(segments), enable_thinking=False)
         texts = [self.processor.build_target(option, None, True) for option in question.options]
         targets = [self._ids(text) for text in texts]
-        rows = []
-        for part in self._parts(segments):
-            inputs = self.processor([prompt] * len(part), segments=list(torch.from_numpy(part)))
+        found = np.empty((len(segments), len(targets)), dtype=np.float32)
+        lengths = {prompt: len(self._ids(prompt)) for prompt in dict.fromkeys(prompts)}
+        for items in self._alike([lengths[prompt] for prompt in prompts]):
+            part = segments[items]
+            inputs = self.processor([prompts[item] for item in items], segments=list(torch.from_numpy(part)))
             read = self.model(
                 inputs["input_ids"].to(self.device),
                 eeg_features=self._features(part),
@@ -94,8 +98,8 @@ class Predictor:
                 logits_to_keep=1,
             )
             nll = [self._following_nll([ids] * len(part), read.logits, read.past_key_values) for ids in targets]
-            rows.append(torch.stack(nll, dim=1).cpu().numpy())
-        return np.concatenate(rows)
+            found[items] = torch.stack(nll, dim=1).cpu().numpy()
+        return found
 
     @torch.no_grad()
     def forced_nll(
@@ -104,10 +108,11 @@ class Predictor:
         segments: np.ndarray,
         prefixes: Sequence[str],
         continuations: Sequence[Sequence[str]],
+        listed: Sequence[str] = (),
     ) -> np.ndarray:
         """Negative log-likelihood of continuations of an answer that has already begun, in nats.
 
-        Items whose prefixes have equally many tokens are read together, without padding. If the tokenizer merges the
+        Items that have equally many tokens up to there are read together, without padding. If the tokenizer merges the
         end of a prefix with a continuation, scoring starts at that token, for all continuations of the item.
 
         Parameters
@@ -120,36 +125,37 @@ class Predictor:
             Beginning of each item's answer, with its rationale as the model's family writes it; may be empty.
         continuations : sequence of sequence of str
             Texts to score after each prefix, not empty, and equally many for every item.
+        listed : sequence of str
+            Each item's own part of the question, where it has one.
 
         Returns
         -------
         np.ndarray
             float32 (items, continuations).
         """
-        prompt = self._ids(self.processor.build_prompt(question.messages()))
+        prompts = self._prompts(question, listed, len(segments))
+        ids = {prompt: self._ids(prompt) for prompt in dict.fromkeys(prompts)}
         begun = [self._begun(prefix, texts) for prefix, texts in zip(prefixes, continuations, strict=True)]
+        starts = [ids[prompt] + start for prompt, (start, _) in zip(prompts, begun, strict=True)]
         found = np.empty((len(begun), len(begun[0][1]) if begun else 0), dtype=np.float32)
-        alike: dict[int, list[int]] = defaultdict(list)
-        for item, (start, _) in enumerate(begun):
-            alike[len(start)].append(item)
-        for group in alike.values():
-            for items in (group[at : at + self.batch] for at in range(0, len(group), self.batch)):
-                rows = torch.tensor([prompt + begun[item][0] for item in items], device=self.device)
-                features = self._features(segments[items])
-                read = self.model(rows, eeg_features=features, use_cache=True, logits_to_keep=1)
-                for place in range(found.shape[1]):
-                    targets = [begun[item][1][place] for item in items]
-                    nll = self._following_nll(targets, read.logits, read.past_key_values)
-                    found[items, place] = nll.cpu().numpy()
+        for items in self._alike([len(start) for start in starts]):
+            rows = torch.tensor([starts[item] for item in items], device=self.device)
+            features = self._features(segments[items])
+            read = self.model(rows, eeg_features=features, use_cache=True, logits_to_keep=1)
+            for place in range(found.shape[1]):
+                targets = [begun[item][1][place] for item in items]
+                nll = self._following_nll(targets, read.logits, read.past_key_values)
+                found[items, place] = nll.cpu().numpy()
         return found
 
     @torch.no_grad()
-    def generate(self, question: Question, segments: np.ndarray) -> list[Generated]:
+    def generate(self, question: Question, segments: np.ndarray, listed: Sequence[str] = ()) -> list[Generated]:
         """Greedy answers with a chain of thought; arguments as in `likelihood`."""
-        prompt = self.processor.build_prompt(question.messages())
+        prompts = self._prompts(question, listed, len(segments))
         answers = []
-        for part in self._parts(segments):
-            inputs = self.processor([prompt] * len(part), segments=list(torch.from_numpy(part)))
+        for at in range(0, len(segments), self.batch):
+            part = segments[at : at + self.batch]
+            inputs = self.processor(prompts[at : at + self.batch], segments=list(torch.from_numpy(part)))
             ids = self.model.generate(
                 input_ids=inputs["input_ids"].to(self.device),
                 attention_mask=inputs["attention_mask"].to(self.device),
@@ -161,8 +167,21 @@ class Predictor:
             answers += [self._read(text, question) for text in self.processor.batch_decode(ids)]
         return answers
 
-    def _parts(self, segments: np.ndarray) -> list[np.ndarray]:
-        return [segments[start : start + self.batch] for start in range(0, len(segments), self.batch)]
+    def _prompts(
+        self, question: Question, listed: Sequence[str], count: int, enable_thinking: bool = True
+    ) -> list[str]:
+        """The prompt of each of `count` items."""
+        texts = dict.fromkeys(listed or ("",))
+        built = {text: self.processor.build_prompt(question.messages(text), enable_thinking) for text in texts}
+        return [built[text] for text in listed] if listed else count * list(built.values())
+
+    def _alike(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Numbers of items that are equally long, a batch at a time."""
+        alike: dict[int, list[int]] = defaultdict(list)
+        for item, length in enumerate(lengths):
+            alike[length].append(item)
+        for group in alike.values():
+            yield from (group[at : at + self.batch] for at in range(0, len(group), self.batch))
 
     def _features(self, part: np.ndarray) -> Tensor:
         flat = torch.from_numpy(part.reshape(-1, *part.shape[2:])).to(self.device)

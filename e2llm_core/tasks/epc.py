@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from e2llm_core.evaluation.references.controls import SESSION_POSITION_OF_PAIRS
+from e2llm_core.evaluation.references.controls import session_position_of
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sampler, TextLengths
 from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.notes import drawn_pair, drawn_segment_of
-from e2llm_core.tasks.pairs import DIFFERENT, SAME, pairs_of
+from e2llm_core.tasks.pairs import DIFFERENT, OPTIONS, SAME, pairs_of
 from e2llm_core.tasks.task import Task
 from storage.windows import Windows
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 
 _NOTED_OF_A_PAIR = 3
+
+
+def compared(labels: Sequence[str], listed: str = "") -> str:
+    """The answer about two segments of these labels."""
+    return SAME if labels[0] == labels[1] else DIFFERENT
 
 
 class PairComparison(Task, CorpusForm):
@@ -40,11 +45,11 @@ class PairComparison(Task, CorpusForm):
     )
     text = TextLengths(question=61, answer=40)
     corpus_share = 0.45
-    controls = (SESSION_POSITION_OF_PAIRS,)
+    controls = (session_position_of(compared, OPTIONS),)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Same or different, whatever the labels."""
-        return SAME, DIFFERENT
+        return OPTIONS
 
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """A balanced, fixed list of pairs; see `e2llm_core.tasks.pairs.PairSampler`."""
@@ -71,10 +76,16 @@ class PairComparison(Task, CorpusForm):
     def told(self, first: str, second: str, rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
         """A dialogue about two segments of these labels; a chain of thought names both, then compares them."""
         user = self.ask_anyhow((), rng, segments)
-        decision, answer = ("are alike", SAME) if first == second else ("differ", DIFFERENT)
+        answer = compared((first, second))
+        decision = "are alike" if answer == SAME else "differ"
         thinking = f"First {first}, second {second}: the two {decision}."
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.75 else None)
 
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
+        """Whether both segments have one label."""
+        same = (probabilities[:, 0] * probabilities[:, 1]).sum(axis=1)
+        return np.stack([same, 1 - same], axis=1)
+
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
-        """The baselines."""
-        return inputs.compared(self.name, items, self.items)
+        """The same as for other tasks, but that a baseline compares by the better of two rules (`Fitted.compare`)."""
+        return super().references(inputs, items) | inputs.compared(self.name, items, self.items)

@@ -1,8 +1,6 @@
 """Basic emotion prediction: which of the labels a window expresses."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,11 +11,6 @@ from e2llm_core.tasks.items import Items, every_window
 from e2llm_core.tasks.notes import drawn_segment
 from e2llm_core.tasks.task import Task
 from storage.windows import Windows
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from e2llm_core.evaluation.references.inputs import ReferenceInputs
 
 
 class BasicEmotion(Task, CorpusForm):
@@ -66,14 +59,6 @@ class BasicEmotion(Task, CorpusForm):
         user = self.ask_anyhow(labels, rng, (noted.text,))
         return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
 
-    def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
-        """The baselines, the models' own label heads and, on the twin, its oracle."""
-        from e2llm_core.evaluation.references.oracle import oracle_predictions
-        from e2llm_core.evaluation.references.probe import probe_predictions
-
-        made: dict[str, Callable[[], pd.DataFrame]] = inputs.labelled(self.name, items)
-        for name in inputs.probes:
-            made[name] = partial(probe_predictions, inputs, name, self.name, items)
-        if inputs.twin is not None:
-            made["oracle"] = partial(oracle_predictions, inputs, self.name, items)
-        return made
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
+        """The segment's label."""
+        return probabilities[:, 0]

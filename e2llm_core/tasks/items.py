@@ -26,7 +26,8 @@ class Items:
     ----------
     table : pandas.DataFrame
         One row per item: item_id; subject and session, of its first segment; segments, a list with a dict of
-        `SEGMENT_FIELDS` for each; label, the true answer.
+        `SEGMENT_FIELDS` for each; label, the true answer; listed, if the question differs from item to item, what it
+        says in the place of `LISTED`.
     windows : np.ndarray
         int64 (items, segments): numbers of the windows that each item shows.
     """
@@ -34,8 +35,15 @@ class Items:
     table: pd.DataFrame
     windows: np.ndarray
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Each item's own part of the question; empty if all are asked the same."""
+        return tuple(self.table["listed"]) if "listed" in self.table else ()
+
     @classmethod
-    def of(cls, source: Windows, windows: np.ndarray, truth: Sequence[str] | np.ndarray) -> "Items":
+    def of(
+        cls, source: Windows, windows: np.ndarray, truth: Sequence[str] | np.ndarray, listed: Sequence[str] = ()
+    ) -> "Items":
         """Items that show these windows (items, segments) of one side; several segments may be drawn twice."""
         shown = source.describe(windows.ravel())
         names = shown["recording_id"] + "/" + shown["trial"].astype(str) + "/" + shown["start"].astype(str)
@@ -47,7 +55,11 @@ class Items:
         segments = [known[first : first + width] for first in range(0, len(known), width)]
         firsts = shown.iloc[::width][["subject", "session"]].reset_index(drop=True)
         table = firsts.assign(item_id=ids, segments=pd.Series(segments, dtype=object), label=np.asarray(truth, object))
-        return cls(table, windows)
+        return cls(table if len(listed) == 0 else table.assign(listed=listed), windows)
+
+    def taken(self, numbers: np.ndarray) -> "Items":
+        """Some of the items."""
+        return Items(self.table.iloc[numbers].reset_index(drop=True), self.windows[numbers])
 
 
 def every_window(source: Windows) -> Items:

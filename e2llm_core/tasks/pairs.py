@@ -3,11 +3,16 @@
 import numpy as np
 import pandas as pd
 
+from e2llm_core.tasks.trials import TrialKey, TrialWindows
 from storage.errors import InputError
 from storage.windows import Windows
 
 SAME, DIFFERENT = "same", "different"
 """The answers of a comparison."""
+
+OPTIONS = (SAME, DIFFERENT)
+
+_Pairs = tuple[list[tuple[TrialKey, TrialKey]], list[tuple[TrialKey, TrialKey]]]
 
 
 class PairSampler:
@@ -18,10 +23,8 @@ class PairSampler:
 
     Parameters
     ----------
-    trials : pandas.DataFrame
-        One row per trial, or per part of one, in the order of the windows: subject, session, trial, position, label_id.
-    counts : np.ndarray
-        Windows of each row; they are numbered in its order.
+    trials : TrialWindows
+        Trials with their subject, session, trial, position and label_id.
     task : str
         Whose pairs they are.
 
@@ -31,16 +34,10 @@ class PairSampler:
         When no session has both a pair of one label and a pair of two at some distance.
     """
 
-    def __init__(self, trials: pd.DataFrame, counts: np.ndarray, task: str) -> None:
-        parts = trials.assign(count=counts, first=np.cumsum(counts) - counts)
-        parts = parts[parts["count"] > 0]
-        self._parts = {
-            key: (rows["first"].to_numpy(), rows["count"].to_numpy().cumsum())
-            for key, rows in parts.groupby(["subject", "session", "trial"])
-        }
-        trials = parts.drop_duplicates(["subject", "session", "trial"])
-        self._matched: list[tuple[list[tuple], list[tuple]]] = []
-        for (subject, session), rows in trials.groupby(["subject", "session"]):
+    def __init__(self, trials: TrialWindows, task: str) -> None:
+        self._trials = trials
+        self._matched: list[_Pairs] = []
+        for (subject, session), rows in trials.table.groupby(["subject", "session"]):
             self._matched += _match(subject, session, rows)
         if not self._matched:
             raise InputError(
@@ -67,14 +64,7 @@ class PairSampler:
         first, second = pairs[rng.integers(len(pairs))]
         if rng.random() < 0.5:
             first, second = second, first
-        return self._window(first, rng), self._window(second, rng), same
-
-    def _window(self, trial: tuple, rng: np.random.Generator) -> int:
-        """Draw any window of a trial."""
-        firsts, ends = self._parts[trial]
-        place = rng.integers(ends[-1])
-        part = np.searchsorted(ends, place, side="right")
-        return int(firsts[part] + place - (ends[part - 1] if part else 0))
+        return self._trials.draw(first, rng), self._trials.draw(second, rng), same
 
     def balanced(self, number: int, seed: int) -> pd.DataFrame:
         """A fixed list of pairs, exactly half of them the same: columns first, second, same."""
@@ -91,12 +81,12 @@ class PairSampler:
 
 def pairs_of(windows: Windows, task: str) -> PairSampler:
     """Make the sampler of some windows' pairs, for a task of this name."""
-    return PairSampler(windows.trials, np.diff(windows.ends, prepend=0), task)
+    return PairSampler(TrialWindows.of(windows), task)
 
 
-def _match(subject: str, session: str, rows: pd.DataFrame) -> list[tuple[list[tuple], list[tuple]]]:
+def _match(subject: str, session: str, rows: pd.DataFrame) -> list[_Pairs]:
     """Pairs of a session's trials by distance, where both kinds exist."""
-    by_distance: dict[int, tuple[list[tuple], list[tuple]]] = {}
+    by_distance: dict[int, _Pairs] = {}
     records = rows[["trial", "position", "label_id"]].to_numpy()
     for place, (trial_a, position_a, label_a) in enumerate(records):
         for trial_b, position_b, label_b in records[place + 1 :]:

@@ -13,6 +13,10 @@ PRIMARY: Prompt = "primary"
 SEEN: Prompt = "seen"
 
 
+LISTED = "<listed>"
+"""Stands in a question for what differs from item to item, such as the options of a multiple choice."""
+
+
 def exact_option(answer: str, options: Sequence[str]) -> str | None:
     """The answer where it is one of the options, letter by letter; None where it is none of them."""
     return answer if answer in options else None
@@ -24,7 +28,10 @@ Parser = Callable[[str, Sequence[str]], str | None]
 
 @dataclass(frozen=True)
 class Question:
-    """A question about `num_segments` segments with a closed list of answers; of a task, by name, or of none."""
+    """A question about `num_segments` segments with a closed list of answers; of a task, by name, or of none.
+
+    `user` may hold `LISTED`: then each item has a text of its own in this place.
+    """
 
     user: str
     options: tuple[str, ...]
@@ -32,9 +39,18 @@ class Question:
     parser: Parser = exact_option
     task: str | None = None
 
-    def messages(self) -> list[dict[str, str]]:
-        """The prompt in chat form."""
-        return [{"role": "user", "content": self.user}]
+    def messages(self, listed: str = "") -> list[dict[str, str]]:
+        """The prompt in chat form, about one item.
+
+        Raises
+        ------
+        ValueError
+            If the question needs a text of the item's own and there is none, or the other way round.
+        """
+        if (LISTED in self.user) != bool(listed):
+            problem = "has no place for a text of an item's own" if listed else "needs a text of the item's own"
+            raise ValueError(f"question {self.user!r} {problem}")
+        return [{"role": "user", "content": self.user.replace(LISTED, listed)}]
 
     def read(self, answer: str) -> str | None:
         """The option that an answer's text means; None where it means none (invalid)."""

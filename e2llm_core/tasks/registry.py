@@ -5,7 +5,9 @@ from typing import Annotated
 
 from e2llm_core.oneof import OneOf
 from e2llm_core.tasks.dialogue import CorpusForm
+from e2llm_core.tasks.eim import IndividualMatching
 from e2llm_core.tasks.epc import PairComparison
+from e2llm_core.tasks.ess import SequenceSorting
 from e2llm_core.tasks.ied import BasicEmotion
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.readings.description import Description
@@ -20,11 +22,13 @@ READINGS: dict[str, CorpusForm] = {form.name: form for form in (LISTING, DESCRIP
 LABELLING = BasicEmotion()
 """What scoring and serving ask about each window."""
 
-TASKS: dict[str, Task] = {task.name: task for task in (LABELLING, PairComparison())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (LABELLING, PairComparison(), SequenceSorting(), IndividualMatching())
+}
 """Tasks by name."""
 
 DEFAULT_TASKS = (LABELLING.name, PairComparison.name)
-"""Trained and evaluated where a spec names none."""
+"""Trained and evaluated where a spec names none; the others are trained and evaluated where a spec names them."""
 
 
 def tasks_named(names: Iterable[str]) -> list[Task]:

@@ -8,12 +8,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
 from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.tasks.dialogue import SEGMENT, DialogueForm
 from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
-from e2llm_core.tasks.question import PRIMARY, SEEN, Prompt, Question, exact_option
+from e2llm_core.tasks.question import LISTED, PRIMARY, SEEN, Prompt, Question, exact_option
 from storage.windows import Windows
 
 if TYPE_CHECKING:
@@ -80,19 +82,44 @@ class Task(DialogueForm):
         """
         options = self.options(labels)
         if (prompt or self.prompt) == SEEN:
-            user = self.ask(labels)
+            user = self.ask(labels, listed=LISTED)
         elif self.primary_wording is None:
             raise ValueError(f"{self.name} has no primary wording")
         else:
-            user = self.primary_wording.format(*(SEGMENT,) * self.num_segments, options=", ".join(options))
+            segments = (SEGMENT,) * self.num_segments
+            user = self.primary_wording.format(*segments, options=", ".join(options), listed=LISTED)
         return Question(user, options, self.num_segments, self.parse, self.name)
+
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray | None:
+        """What label probabilities of single segments imply for the answer, if the segments are independent.
+
+        Parameters
+        ----------
+        probabilities : np.ndarray
+            (items, segments, labels).
+        labels : sequence of str
+            Class names, in the order of the last axis.
+        listed : sequence of str
+            Each item's own part of the question; empty if all are asked the same.
+
+        Returns
+        -------
+        np.ndarray or None
+            Probabilities (items, options), each row summing to 1; None where nothing follows.
+        """
+        return None
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """Predictions of what else answers these items, by name; each is made when it is called.
+
+        By default all that labels single windows, its answers `composed`: baselines, the models' own label heads and,
+        on the twin, its oracle.
 
         Raises
         ------
         InputError
             Where a split does not allow one of them; before anything is computed.
         """
-        return {}
+        from e2llm_core.evaluation.references.composed import composed_references
+
+        return composed_references(inputs, self, items)

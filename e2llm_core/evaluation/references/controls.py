@@ -23,15 +23,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from e2llm_core.evaluation.metrics import AnswerMetric
 from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
 from e2llm_core.tasks.items import shown
-from e2llm_core.tasks.pairs import DIFFERENT, SAME
 
 
 def _require(table: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -131,24 +132,27 @@ def session_position(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.obje
     return np.array([known.get(key, other) for key, other in zip(places, backed_off, strict=True)], dtype=object)
 
 
-def session_position_pairs(train_trials: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.object_]:
-    """Compare the labels that `session_position` gives to the two trials of each pair.
+LabelsAnswer = Callable[[Sequence[str], str], str]
+"""From the labels of an item's segments, and its own part of the question, to the answer that they imply."""
+
+
+def answers_by_position(answer: LabelsAnswer, train_trials: pd.DataFrame, items: pd.DataFrame) -> NDArray[np.object_]:
+    """Answer by the labels that `session_position` gives to the trials of each item.
 
     Parameters
     ----------
+    answer
+        The answer that labels imply.
     train_trials
         Single trials or windows of the training subjects: ``session, position, label`` (the emotion).
-    pairs
-        Items with two `segments` each.
-
-    Returns
-    -------
-    array of str
-        ``same`` or ``different`` per pair.
+    items
+        Items with equally many `segments` each; ``listed``, where their question has a part of its own.
     """
-    _require(pairs, ["segments"])
-    first, second = (session_position(train_trials, shown(pairs, place)) for place in (0, 1))
-    return np.where(first == second, SAME, DIFFERENT).astype(object)
+    _require(items, ["segments"])
+    places = range(len(items["segments"].iloc[0]))
+    labels = zip(*(session_position(train_trials, shown(items, place)) for place in places), strict=True)
+    own = items["listed"] if "listed" in items else [""] * len(items)
+    return np.array([answer(found, listed) for found, listed in zip(labels, own, strict=True)], dtype=object)
 
 
 def nearest_trial(train: pd.DataFrame, test: pd.DataFrame) -> NDArray[np.object_]:
@@ -291,15 +295,27 @@ def expected_session_position(table: pd.DataFrame) -> dict[str, float]:
     return expected
 
 
-def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, float]:
-    """Expected scores of `session_position_pairs`, computed by leaving out one subject at a time.
+def expected_by_position(
+    answer: LabelsAnswer,
+    options: Sequence[str],
+    metrics: Sequence[AnswerMetric],
+    trials: pd.DataFrame,
+    items: pd.DataFrame,
+) -> dict[str, float]:
+    """Expected scores of `answers_by_position`, computed by leaving out one subject at a time.
 
     Parameters
     ----------
+    answer
+        The answer that labels imply.
+    options
+        All answers.
+    metrics
+        Metrics beside those of closed questions.
     trials
         Columns ``subject, session, position, label`` of all subjects.
-    pairs
-        Items with two `segments` and ``subject, label``; their subjects occur in `trials`.
+    items
+        Items with `segments` and ``subject, label``; their subjects occur in `trials`.
 
     Raises
     ------
@@ -307,16 +323,17 @@ def expected_session_position_pairs(trials: pd.DataFrame, pairs: pd.DataFrame) -
         If a column is missing, a table is empty, or there is one subject only.
     """
     _require(trials, ["subject", "session", "position", "label"])
-    _require(pairs, ["subject", "segments", "label"])
+    _require(items, ["subject", "segments", "label"])
     if trials["subject"].nunique() < 2:
         raise ValueError("the order of clips can only be compared between at least two subjects")
-    names = [SAME, DIFFERENT]
-    counts = np.zeros((2, 3))
-    for subject, part in pairs.groupby("subject"):
-        answers = session_position_pairs(trials[trials["subject"] != subject], part)
-        for truth, answer in zip(part["label"], answers, strict=True):
-            counts[names.index(truth), names.index(answer)] += 1
-    return {name: float(value) for name, value in scores_from_counts(counts).items()}
+    truth: list[str] = []
+    given: list[str] = []
+    for subject, part in items.groupby("subject"):
+        truth += part["label"].tolist()
+        given += answers_by_position(answer, trials[trials["subject"] != subject], part).tolist()
+    scores = scores_from_counts(confusion_counts(truth, given, options)).items()
+    others = {metric.name: metric.function(truth, given, options) for metric in metrics}
+    return {name: float(value) for name, value in scores} | others
 
 
 @dataclass(frozen=True)
@@ -364,10 +381,17 @@ SESSION_POSITION = Control(
     answers=lambda train, items: session_position(train, shown(items)),
     expected=lambda trials, items: expected_session_position(trials),
 )
-SESSION_POSITION_OF_PAIRS = replace(
-    SESSION_POSITION, answers=session_position_pairs, expected=expected_session_position_pairs
-)
-"""The control `SESSION_POSITION` for items of two windows."""
+
+
+def session_position_of(answer: LabelsAnswer, options: Sequence[str], metrics: Sequence[AnswerMetric] = ()) -> Control:
+    """The control `SESSION_POSITION` for items whose answer follows from the labels of their segments."""
+    return replace(
+        SESSION_POSITION,
+        answers=partial(answers_by_position, answer),
+        expected=partial(expected_by_position, answer, options, metrics),
+    )
+
+
 NEAREST_TRIAL = Control(
     name="nearest_trial",
     title="nearest training trial",

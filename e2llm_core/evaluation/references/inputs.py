@@ -60,6 +60,10 @@ class ReferenceInputs:
         return {}
 
     @cached_property
+    def _labelled(self) -> dict[str, NDArray[np.floating]]:
+        return {}
+
+    @cached_property
     def _features(self) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]:
         return {}
 
@@ -90,10 +94,11 @@ class ReferenceInputs:
                 remedy = "Use longer windows, or leave it out of `baselines`."
                 raise InputError("data.windows", f"{name} cannot be fitted: {error}", remedy) from error
 
-    def labelled(self, task: str, items: Items) -> dict[str, Callable[[], pd.DataFrame]]:
-        """Functions that label a task's single windows, by name of the baseline; raises as `check`."""
-        self.check()
-        return {name: partial(_label, self, name, task, items) for name in self.baselines}
+    def labelled(self, name: str, label: Callable[[], NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Label probabilities (windows, labels) of the test windows by what has this name; `label` is called once."""
+        if name not in self._labelled:
+            self._labelled[name] = label()
+        return self._labelled[name]
 
     def compared(
         self, task: str, items: Items, draw: Callable[[Windows, int, int], Items]
@@ -113,10 +118,6 @@ class ReferenceInputs:
         if what == "position":
             return True
         return bool(self.data.split.train.rows(self.data.store.trials)[what].nunique() > 1)
-
-
-def _label(inputs: ReferenceInputs, name: str, task: str, items: Items) -> pd.DataFrame:
-    return inputs.fitted(name).label(task, items)
 
 
 def _compare(

@@ -1,18 +1,19 @@
 """The ceiling on a synthetic twin: answers from what its generator knows and no recording reveals."""
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from e2llm_core.evaluation.predictions import most_probable
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
-from e2llm_core.tasks.items import Items, shown
 from storage.datasets.seed_vii import CLIP_LABELS
 from storage.twin import TwinConfig, subject_latents
 
 
-def oracle_predictions(inputs: ReferenceInputs, task: str, items: Items) -> pd.DataFrame:
-    """Labels by linear discriminant analysis on each clip's true latent gains and burst depth."""
+def oracle_probabilities(inputs: ReferenceInputs) -> NDArray[np.floating]:
+    """Label probabilities (windows, labels) of the test windows.
+
+    By linear discriminant analysis on each clip's true latent gains and burst depth.
+    """
     assert inputs.twin is not None
     data, labels, config = inputs.data, inputs.data.labels, inputs.twin
     fitted = data.split.train.rows(data.store.trials)
@@ -21,12 +22,12 @@ def oracle_predictions(inputs: ReferenceInputs, task: str, items: Items) -> pd.D
     truth = np.concatenate([np.array(CLIP_LABELS)[clips] for clips in places.values()])
     model = LinearDiscriminantAnalysis().fit(train, truth)
     by_subject = {subject: model.predict_proba(_latents(config, subject)) for subject in data.split.test.subjects}
-    segments = shown(items.table)
-    rows = zip(segments["subject"], segments["clip"], strict=True)
-    probabilities = np.zeros((len(segments), len(labels)))
+    table = data.windows(data.split.test).table
+    rows = zip(table["subject"], table["clip"], strict=True)
+    probabilities = np.zeros((len(table), len(labels)))
     columns = [labels.index(label) for label in model.classes_]
     probabilities[:, columns] = np.stack([by_subject[subject][clip - 1] for subject, clip in rows])
-    return most_probable(items.table, probabilities, task=task, model="oracle", labels=labels, seed=inputs.seed)
+    return probabilities
 
 
 def _latents(config: TwinConfig, subject: str) -> np.ndarray:

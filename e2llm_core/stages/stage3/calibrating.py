@@ -40,22 +40,30 @@ class OptionScorer:
         Question asked about every item.
     train : LanguageTrainConfig
         Training settings, whose `micro_tokens` and `micro_batch` limit a forward pass.
+    listed : tuple of str
+        Each item's own part of the question; empty if all are asked the same.
     """
 
     source: ClaimedWindows
     processor: E2LLMProcessor
     question: Question
     train: LanguageTrainConfig
+    listed: tuple[str, ...] = ()
 
     @cached_property
-    def _tokens(self) -> list[TokenSample]:
-        """The question followed by each option; only the option's tokens have weight."""
-        samples = []
-        for option in self.question.options:
-            prompt, target = self.processor.tokenize(self.question.messages(), option, None)
-            weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
-            samples.append(TokenSample(np.array(prompt + target), weights))
-        return samples
+    def _tokens(self) -> list[list[TokenSample]]:
+        """Each item's question, or the one of all, followed by each option; only the option's tokens have weight."""
+        return [[self._sample(text, option) for option in self.question.options] for text in self.listed or ("",)]
+
+    def _sample(self, listed: str, option: str) -> TokenSample:
+        prompt, target = self.processor.tokenize(self.question.messages(listed), option, None)
+        weights = np.repeat([0, 1], [len(prompt), len(target)]).astype(np.float32)
+        return TokenSample(np.array(prompt + target), weights)
+
+    def _samples(self, pairs: np.ndarray) -> list[TokenSample]:
+        items, options = np.divmod(pairs, len(self.question.options))
+        rows = (self._tokens[item if self.listed else 0] for item in items)
+        return [row[option] for row, option in zip(rows, options, strict=True)]
 
     def nll(self, model: nn.Module, windows: np.ndarray, world: World) -> np.ndarray:
         """Negative log-likelihood of each option in nats. A collective call.
@@ -74,9 +82,9 @@ class OptionScorer:
         np.ndarray
             float64 (items, options), the same on every rank.
         """
-        found = np.zeros(len(windows) * len(self._tokens))
+        found = np.zeros(len(windows) * len(self.question.options))
         mine = np.arange(world.rank, len(found), world.size)
-        lengths = [len(self._tokens[number % len(self._tokens)]) for number in mine]
+        lengths = [len(sample) for sample in self._samples(mine)]
         rows = pack(lengths, self.train.micro_tokens, self.train.micro_batch, 1)[0] if len(mine) else []
         passes = max(world.exchange(len(rows)))
         for row in [*rows, *[[]] * (passes - len(rows))]:
@@ -88,9 +96,8 @@ class OptionScorer:
 
     def _score(self, model: nn.Module, windows: np.ndarray, pairs: np.ndarray, world: World) -> np.ndarray:
         """Score one packed row, (pairs,); pair n is item n // options with option n % options."""
-        item, option = np.divmod(pairs, len(self._tokens))
-        samples = [self._tokens[number] for number in option]
-        shown = windows[item].ravel()
+        samples = self._samples(pairs)
+        shown = windows[pairs // len(self.question.options)].ravel()
         tensors: dict[str, Any] = packed_row(samples)
         tensors.pop("tasks")
         key = self.source.segments.key
@@ -111,7 +118,7 @@ def chosen_items(task: Task, source: ClaimedWindows, seed: int) -> Items:
     if len(items.windows) <= ITEMS:
         return items
     chosen = np.sort(np.random.default_rng([seed, len(items.windows)]).permutation(len(items.windows))[:ITEMS])
-    return Items(items.table.iloc[chosen].reset_index(drop=True), items.windows[chosen])
+    return items.taken(chosen)
 
 
 def fitted(task: Task, options: Sequence[str], nll: np.ndarray, items: Items, split_digest: str) -> TaskTemperature:

@@ -124,7 +124,9 @@ class Stage3(LanguageStage):
         found = []
         for task in (TASKS[name] for name in self.tasks):
             items, question = chosen_items(task, self.validation, self.train.seed), task.question(self.data.labels)
-            nll = OptionScorer(self.validation, self.processor, question, self.train).nll(model, items.windows, world)
+            nll = OptionScorer(self.validation, self.processor, question, self.train, items.listed).nll(
+                model, items.windows, world
+            )
             found.append(fitted(task, question.options, nll, items, self.data.split.digest))
             if world.is_first:
                 print(f"[{self.name}] {said(found[-1])}", flush=True)

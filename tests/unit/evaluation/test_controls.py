@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from e2llm_core.evaluation.references import controls
 from e2llm_core.evaluation.scores import METRICS, balanced_accuracy, score
+from e2llm_core.tasks.epc import compared
+from e2llm_core.tasks.pairs import OPTIONS
 
 
 def by_subject(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -113,9 +115,9 @@ def test_pairs_session_only_is_at_one_half(pairs):
 def test_pairs_session_position_is_a_ceiling(trials, pairs):
     train, _ = by_subject(trials)
     _, test = by_subject(pairs)
-    answers = controls.session_position_pairs(train, test)
-    assert balanced_accuracy(test["label"], answers, ("same", "different")) == 1.0
-    assert controls.expected_session_position_pairs(trials, pairs)["balanced_accuracy"] == 1.0
+    answers = controls.answers_by_position(compared, train, test)
+    assert balanced_accuracy(test["label"], answers, OPTIONS) == 1.0
+    assert controls.expected_by_position(compared, OPTIONS, (), trials, pairs)["balanced_accuracy"] == 1.0
 
 
 tables = st.lists(st.tuples(st.integers(1, 3), st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=40).map(
@@ -146,7 +148,7 @@ def test_the_best_label_per_session_reaches_the_upper_end_of_the_range(table):
         (lambda t: controls.session_only(t.iloc[:0], t), "empty"),
         (lambda t: controls.session_position(t.drop(columns="position"), t), "position"),
         (lambda t: controls.expected_session_position(t[t["subject"] == "01"]), "two subjects"),
-        (lambda t: controls.session_position_pairs(t, t.drop(columns="segments")), "segments"),
+        (lambda t: controls.answers_by_position(compared, t, t.drop(columns="segments")), "segments"),
     ],
 )
 def test_refusals(trials, call, words):

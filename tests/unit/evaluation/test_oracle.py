@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from e2llm_core.evaluation.references.oracle import oracle_predictions
+from e2llm_core.evaluation.references.oracle import oracle_probabilities
 from e2llm_core.evaluation.scores import balanced_accuracy
 from storage.datasets.seed_vii import CLIP_LABELS, session_of
 from storage.labels import SEED_VII
@@ -28,13 +29,16 @@ def trials(subjects: tuple[str, ...]) -> pd.DataFrame:
 def score(twin: TwinConfig) -> float:
     """Balanced accuracy on the fresh subjects."""
     split = SimpleNamespace(train=Side(subjects=TRAIN), test=Side(subjects=FRESH))
-    data = SimpleNamespace(split=split, labels=SEED_VII.names, store=SimpleNamespace(trials=trials((*TRAIN, *FRESH))))
     shown = trials(FRESH)
-    shown = shown.assign(item_id=shown.index.astype(str), segments=[[row] for row in shown.to_dict("records")])
+    data = SimpleNamespace(
+        split=split,
+        labels=SEED_VII.names,
+        store=SimpleNamespace(trials=trials((*TRAIN, *FRESH))),
+        windows=lambda side: SimpleNamespace(table=shown),
+    )
     inputs: Any = SimpleNamespace(data=data, twin=twin, seed=0)
-    items: Any = SimpleNamespace(table=shown)
-    rows = oracle_predictions(inputs, "any", items)
-    return balanced_accuracy(rows["truth"].tolist(), rows["answer"].tolist(), SEED_VII.names)
+    answers = np.array(SEED_VII.names)[oracle_probabilities(inputs).argmax(axis=1)]
+    return balanced_accuracy(shown["label"].tolist(), answers.tolist(), SEED_VII.names)
 
 
 @pytest.mark.parametrize("variant", [{}, {"permutation": 1}])

@@ -281,10 +281,10 @@ def test_the_same_inputs_give_the_same_page(tmp_path, trials, names):
 def test_a_task_of_another_version_is_refused_by_name(tmp_path, trials, names):
     write_inputs(tmp_path, trials, names, extras=False)
     summary = Summary.read(tmp_path / "summary.json")
-    rows = [row.model_copy(update={"task": "ESS"}) for row in summary.results]
+    rows = [row.model_copy(update={"task": "XYZ"}) for row in summary.results]
     summary.model_copy(update={"results": rows}).write(tmp_path / "summary.json")
     with pytest.raises(
-        InputError, match=r"summary\.json: has results of tasks .* does not know: ESS\. It knows IED, EPC"
+        InputError, match=r"summary\.json: has results of tasks .* does not know: XYZ\. It knows IED, EPC"
     ):
         write_report(tmp_path)
 

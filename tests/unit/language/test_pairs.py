@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.tasks.pairs import PairSampler
+from e2llm_core.tasks.trials import TrialWindows
 from storage.datasets.seed_vii import CLIP_LABELS, TRIALS_PER_SESSION
 from storage.errors import InputError
 from storage.labels import SEED_VII
@@ -31,7 +32,8 @@ def table(subjects: int = 2, windows: int = 2) -> pd.DataFrame:
 def sampler_of(windows: pd.DataFrame) -> PairSampler:
     """As `pairs_of`: one row per trial and the windows of each."""
     counts = windows.groupby(["subject", "session", "trial"], sort=False).size().to_numpy()
-    return PairSampler(windows.drop_duplicates(["subject", "session", "trial"]).reset_index(drop=True), counts, "EPC")
+    trials = windows.drop_duplicates(["subject", "session", "trial"]).reset_index(drop=True)
+    return PairSampler(TrialWindows(trials, counts), "EPC")
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,7 +84,7 @@ def test_a_trial_may_come_in_parts_and_a_part_may_hold_no_window():
     trials = table(subjects=1, windows=1)
     parts = trials.loc[np.repeat(trials.index, 3)].reset_index(drop=True)
     counts = np.tile([2, 0, 3], len(trials))
-    pairs = PairSampler(parts, counts, "EPC").balanced(4000, 0)
+    pairs = PairSampler(TrialWindows(parts, counts), "EPC").balanced(4000, 0)
     owner = np.repeat(parts["trial"].to_numpy() + 100 * parts["session"].astype(int).to_numpy(), counts)
     first, second = owner[pairs["first"]], owner[pairs["second"]]
     assert (first // 100 == second // 100).all()

@@ -28,7 +28,7 @@ from tests.extending import load
 
 ANY_CLAIM = ClaimChoice(smallest=0, reliability=0)
 """Few windows of noise: no quantity of theirs is reliable."""
-LABELS = LabelSet(name="three", names=("sad", "happy", "fear"))
+LABELS = LabelSet(name="three", names=("sad", "happy", "neutral"))
 CHANNELS = ("FP1", "FP2", "C3", "C4", "O1", "O2")
 CLIP = 512
 TRIALS = 6

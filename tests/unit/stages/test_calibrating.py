@@ -30,7 +30,7 @@ def calibrated(stage, exported, folder):
 
 
 def test_temperatures_are_those_of_the_predictor_on_validation_windows(make_stage3, data, exported, few, tmp_path):
-    stage = make_stage3(train=LanguageTrainConfig(seed=0, micro_batch=7))
+    stage = make_stage3(tasks=tuple(TASKS), train=LanguageTrainConfig(seed=0, micro_batch=7))
     model = calibrated(stage, exported, tmp_path)
     kept, predictor = read_calibration(tmp_path), Predictor(tmp_path)
     assert [one.task for one in kept.temperatures] == list(TASKS)
@@ -40,8 +40,8 @@ def test_temperatures_are_those_of_the_predictor_on_validation_windows(make_stag
         question, items = task.question(data.labels), calibrating.chosen_items(task, stage.validation, 0)
         assert set(items.table["subject"]) == {"s2"}
         shown = np.stack([source.read(windows) for windows in items.windows])
-        nll = predictor.option_nll(question, shown)
-        scorer = calibrating.OptionScorer(stage.validation, stage.processor, question, stage.train)
+        nll = predictor.option_nll(question, shown, items.listed)
+        scorer = calibrating.OptionScorer(stage.validation, stage.processor, question, stage.train, items.listed)
         with torch.no_grad():
             np.testing.assert_allclose(scorer.nll(model, items.windows, World()), nll, rtol=1e-3, atol=1e-3)
         truth = np.array([question.options.index(label) for label in items.table["label"]])

@@ -123,7 +123,7 @@ def test_without_a_primary_wording_each_condition_is_asked_once(none_held_out):
 
 def test_the_driver_holds_rows_and_no_signal(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    labels = ("sad", "happy", "fear")
+    labels = ("sad", "happy", "neutral")
 
     def peak_bytes(count: int) -> int:
         folder: Path = tmp_path / str(count)

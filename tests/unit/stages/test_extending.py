@@ -86,7 +86,7 @@ def test_specs_know_a_task_and_refuse_others(odd_one_out):
     made = {"data": {"store": "s"}, "model": {"start": "m"}}
     assert Stage3Plan.model_validate(made | {"tasks": ["OOO"]}).tasks == ("OOO",)
     assert "OOO" in Stage3Plan.model_json_schema()["properties"]["tasks"]["items"]["enum"]
-    with pytest.raises(ValidationError, match="is none of IED, EPC, OOO"):
+    with pytest.raises(ValidationError, match="is none of IED, EPC, ESS, EIM, OOO"):
         Stage3Plan.model_validate(made | {"tasks": ["XYZ"]})
     scored = {"data": {"store": "s"}, "model": "m", "tasks": ["IED"], "primary": {"metric": "answered"}}
     with pytest.raises(ValidationError, match="answered is not a metric of IED, which has balanced_accuracy"):

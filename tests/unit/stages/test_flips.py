@@ -60,7 +60,7 @@ def spoken(measured, scaler, *, texts=None) -> Spoken:
     keys = {"task": "IED", "model": "4b", "condition": "eeg", "readout": "generation", "prompt": "seen"}
     shown = measured.windows.table
     rows = pd.DataFrame({**keys, "subject": shown["subject"], "truth": shown["label"], "answer": "sad", "text": texts})
-    rows = rows.assign(labels=[("sad", "happy", "fear")] * count, segments=[[{"clip": 1}]] * count)
+    rows = rows.assign(labels=[("sad", "happy", "neutral")] * count, segments=[[{"clip": 1}]] * count)
     provenance = Provenance(split="test", split_digest="0")
     return Spoken(rows, np.arange(count), quantities, measured.reference, deviations, provenance)
 

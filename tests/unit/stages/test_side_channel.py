@@ -32,6 +32,7 @@ from e2llm_core.stages.probe import CONTENT, HEAD, load_probe
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.items import EEG, RANDOM_EEG
+from e2llm_core.tasks.question import LISTED, Question
 from e2llm_core.tasks.registry import TASKS
 from storage.store import Store
 
@@ -75,6 +76,11 @@ def blind(monkeypatch, stage2_folder, tmp_path) -> Callable[[], Path]:
     return blinded
 
 
+def listed_for(question: Question, count: int) -> tuple[str, ...]:
+    """What each item's question says in its own place, if it has one."""
+    return ("sad",) * count if LISTED in question.user else ()
+
+
 def answers_of_predictor(data: EEGData, folder: Path) -> list[Any]:
     """Of the predictor that all others use, to every task in all of its wordings."""
     predictor, source = Predictor(folder), data.windows(data.split.test)
@@ -83,7 +89,8 @@ def answers_of_predictor(data: EEGData, folder: Path) -> list[Any]:
         segments = source.read(np.arange(3 * task.num_segments)).reshape(3, task.num_segments, -1, source.n_times)
         for prompt in task.prompts:
             question = task.question(predictor.labels, prompt)
-            found += [predictor.likelihood(question, segments).tolist(), predictor.generate(question, segments)]
+            asked = (question, segments, listed_for(question, len(segments)))
+            found += [predictor.likelihood(*asked).tolist(), predictor.generate(*asked)]
     return found
 
 
@@ -92,9 +99,11 @@ def answers_of_evaluation(data: EEGData, folder: Path) -> list[Any]:
     answerer = ItemAnswerer(EvaluationPlan(data=data.config, model=str(folder)))
     found: list[Any] = []
     for task in TASKS.values():
-        question, windows = task.question(data.labels), WINDOWS.reshape(-1, task.num_segments)
+        question = task.question(data.labels)
+        windows = np.resize(WINDOWS, (4, task.num_segments))
         for condition in (EEG, RANDOM_EEG):
-            request = Request(condition, np.arange(len(windows)), windows)
+            listed = listed_for(question, len(windows))
+            request = Request(condition, np.arange(len(windows)), windows, listed=listed)
             begun = Forced(request, ("Alpha power",) * len(windows), (question.options,) * len(windows))
             found += [answerer.likelihood(question, request).tolist(), answerer.generate(question, request)]
             found.append(answerer.forced(question, begun).tolist())

@@ -169,7 +169,7 @@ def test_stage1_hands_on_tower_head_and_spread(make_stage1, exported, tmp_path):
     with torch.no_grad():
         logits = model(torch.from_numpy(eeg))["classification"]
     np.testing.assert_allclose(probe.probabilities(tower, eeg), logits.softmax(-1).numpy(), atol=1e-6)
-    assert probe.labels == ("sad", "happy", "fear")
+    assert probe.labels == ("sad", "happy", "neutral")
     np.testing.assert_array_equal(probe.scaler.std, stage.scaler.std)
 
 

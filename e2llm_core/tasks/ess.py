@@ -1,0 +1,138 @@
+"""Emotion sequence sorting: the order of three segments from the most unpleasant state to the most pleasant."""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import combinations, permutations
+
+import numpy as np
+
+from e2llm_core.evaluation.metrics import CLOSED_SET, AnswerMetric
+from e2llm_core.evaluation.references.controls import session_position_of
+from e2llm_core.tasks.circumplex import affects_of
+from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, Sampler, TextLengths
+from e2llm_core.tasks.items import Items
+from e2llm_core.tasks.letters import LETTERS, order_of
+from e2llm_core.tasks.sets import SegmentSets
+from e2llm_core.tasks.task import Task
+from storage.windows import Windows
+
+_NUMBER = 3
+_PLACES = tuple(permutations(range(_NUMBER)))
+ORDERS = tuple(", ".join(LETTERS[place] for place in places) for places in _PLACES)
+"""The answers: letters of the segments, the most unpleasant first."""
+
+_APART = 0.2
+"""Least difference in valence of two states that are sorted; the norms differ by less between studies."""
+
+
+def levels_of(labels: Sequence[str]) -> dict[str, int]:
+    """Level of each label's valence: labels that differ by less than `_APART` from the next are on one level.
+
+    Raises
+    ------
+    InputError
+        When a label has no known valence.
+    """
+    valence = {label: affect.valence for label, affect in zip(labels, affects_of(labels, "task ESS"), strict=True)}
+    level, levels, last = 0, {}, None
+    for label in sorted(valence, key=lambda label: (valence[label], label)):
+        level += last is not None and valence[label] - last >= _APART
+        levels[label], last = level, valence[label]
+    return levels
+
+
+def ordered(labels: Sequence[str], listed: str = "") -> str:
+    """The answer about segments of these labels; of equal valence, the first comes first."""
+    affects = affects_of(labels, "task ESS")
+    return ", ".join(LETTERS[place] for place in sorted(range(len(labels)), key=lambda place: affects[place].valence))
+
+
+@cache
+def _tau(truth: str, answer: str) -> float:
+    from scipy.stats import kendalltau
+
+    ranks = [[order.index(letter) for letter in LETTERS[:_NUMBER]] for order in (truth, answer)]
+    return float(kendalltau(*ranks).statistic)
+
+
+def mean_tau(truth: Sequence[str], answers: Sequence[str | None], options: Sequence[str]) -> float:
+    """Mean of Kendall's tau between true and given orders, from -1 to 1; an invalid answer counts as -1."""
+    pairs = zip(truth, answers, strict=True)
+    return float(np.mean([-1.0 if given is None else _tau(true, given) for true, given in pairs]))
+
+
+TAU = AnswerMetric("kendall_tau", (-1.0, 1.0), mean_tau, expected=0.0)
+
+
+class SequenceSorting(Task):
+    """Three segments of one session, of different levels of valence, in any order.
+
+    The expansion of the paper's acronym is inferred. What is sorted by is the valence that norms give to the *labels*
+    (`e2llm_core.tasks.circumplex`), not a rating of the person. Half of the dialogues have a chain of thought.
+    """
+
+    name = "ESS"
+    title = "emotion sequence sorting, by valence of the labels"
+    num_segments = _NUMBER
+    primary_wording = "A: {0}\nB: {1}\nC: {2}\nSort the three from the least pleasant state to the most pleasant one."
+    wordings = (
+        "A: {0} B: {1} C: {2}\nWhich order goes from unpleasant to pleasant?",
+        "Three segments: A {0}, B {1}, C {2}. Order their states, unpleasant ones first.",
+        "{0} is A, {1} is B and {2} is C. Name them from negative to positive.",
+        "Put A {0}, B {1} and C {2} in order, from the worst feeling to the best.",
+        "A: {0}\nB: {1}\nC: {2}\nWhat is their order by pleasantness, the lowest first?",
+        "A: {0}\nB: {1}\nC: {2}\nBegin with the segment that felt worst and end with the one that felt best.",
+    )
+    text = TextLengths(question=78, answer=75)
+    metrics = (TAU, *CLOSED_SET)
+    controls = (session_position_of(ordered, ORDERS, (TAU,)),)
+    parse = staticmethod(order_of)
+
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Every order, whatever the labels."""
+        return ORDERS
+
+    def items(self, source: Windows, number: int, seed: int) -> Items:
+        """A fixed list of sets, in which every order is true equally often."""
+        rng, sets = np.random.default_rng([seed, number]), self._sets(source)
+        orders = rng.permutation(np.arange(number) % len(ORDERS))
+        windows = np.empty((number, _NUMBER), dtype=np.int64)
+        for row, order in enumerate(orders):
+            windows[row, list(_PLACES[order])] = sets.draw(rng)
+        return Items.of(source, windows, np.array(ORDERS, dtype=object)[orders])
+
+    def sampler(self, source: Windows) -> Sampler:
+        """Sets in any order, whichever window's turn it is."""
+        sets = self._sets(source)
+        return lambda window, rng: tuple(rng.permutation(sets.draw(rng)).tolist())
+
+    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
+        """The order of the windows; a chain of thought names the labels first."""
+        labels = [source.label(window) for window in windows]
+        user, order = self.ask_anyhow((), rng), ordered(labels)
+        named = ", ".join(f"{letter} {label}" for letter, label in zip(LETTERS, labels, strict=False))
+        sorted_labels = (labels[LETTERS.index(letter)] for letter in order.split(", "))
+        thinking = f"{named}: {', then '.join(sorted_labels)}."
+        return Dialogue(self.name, user, order, thinking if rng.random() < 0.5 else None)
+
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
+        """Probability of each order, given that the levels differ."""
+        levels = levels_of(labels)
+        number = max(levels.values()) + 1
+        of_level = np.zeros((*probabilities.shape[:2], number))
+        for place, label in enumerate(labels):
+            of_level[:, :, levels[label]] += probabilities[:, :, place]
+        ascending = list(combinations(range(number), _NUMBER))
+        found = np.stack([_chance_of(of_level, places, ascending) for places in _PLACES], axis=1)
+        return found / found.sum(axis=1, keepdims=True)
+
+    def _sets(self, source: Windows) -> SegmentSets:
+        labels = sorted(source.trials["label"].unique())
+        return SegmentSets(source, levels_of(labels), _NUMBER, self.name)
+
+
+def _chance_of(of_level: np.ndarray, places: Sequence[int], ascending: Sequence[Sequence[int]]) -> np.ndarray:
+    """Probability (items,) that the segments in these places have ascending levels, never 0."""
+    each = [of_level[:, places, levels].prod(axis=1) for levels in ascending]
+    chance: np.ndarray = np.sum(each, axis=0) + np.finfo(float).tiny
+    return chance

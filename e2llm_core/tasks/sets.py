@@ -1,0 +1,55 @@
+"""Sets of segments of one person and session, each of another group of labels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from e2llm_core.tasks.trials import TrialKey, TrialWindows
+from storage.errors import InputError
+from storage.windows import Windows
+
+
+class SegmentSets:
+    """Draws sets of windows of one session, whose labels are of as many groups.
+
+    Sessions, groups of a session, trials of a group and windows of a trial are drawn uniformly.
+
+    Parameters
+    ----------
+    windows : Windows
+        Windows of one side of a split.
+    group_of : mapping of str to int
+        Group of each label.
+    number : int
+        Windows of a set.
+    task : str
+        Whose sets they are.
+
+    Raises
+    ------
+    InputError
+        When no session has trials of that many groups.
+    """
+
+    def __init__(self, windows: Windows, group_of: Mapping[str, int], number: int, task: str) -> None:
+        self._trials, self._number = TrialWindows.of(windows), number
+        self._sessions: list[dict[int, list[TrialKey]]] = []
+        for key, rows in self._trials.table.groupby(["subject", "session"]):
+            groups: dict[int, list[TrialKey]] = {}
+            for trial, label in zip(rows["trial"], rows["label"], strict=True):
+                groups.setdefault(group_of[label], []).append((*key, trial))
+            if len(groups) >= number:
+                self._sessions.append(groups)
+        if not self._sessions:
+            raise InputError(
+                f"task {task}",
+                f"no session has trials of {number} states that it tells apart",
+                f"Leave {task} out of `tasks` for this data set.",
+            )
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """Draw the windows of a set, in ascending order of their groups."""
+        groups = self._sessions[rng.integers(len(self._sessions))]
+        chosen = np.sort(rng.choice(sorted(groups), self._number, replace=False))
+        trials = (groups[group][rng.integers(len(groups[group]))] for group in chosen.tolist())
+        return tuple(self._trials.draw(trial, rng) for trial in trials)
