@@ -114,9 +114,12 @@ def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Ite
 
 
 def _hosted(application: Any, name: str, prefix: str) -> Any:
-    """Host an application in place of all of this prefix; a job that ends may take Ray Serve down at the same time."""
+    """Host an application in place of all of this prefix.
+
+    Another job may start Ray Serve, or take it down, at the same time.
+    """
     from ray import serve
-    from ray.exceptions import RayActorError
+    from ray.exceptions import ActorAlreadyExistsError, RayActorError
     from ray.serve.config import ProxyLocation
     from ray.serve.exceptions import RayServeException
 
@@ -126,7 +129,7 @@ def _hosted(application: Any, name: str, prefix: str) -> Any:
             for left in [other for other in serve.status().applications if other.startswith(prefix)]:
                 serve.delete(left)
             return serve.run(application, name=name, route_prefix=None)
-        except (RayActorError, RayServeException):
+        except (ActorAlreadyExistsError, RayActorError, RayServeException):
             if not more:
                 raise
             time.sleep(_AGAIN_SECONDS)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.resources import Resources
+from cluster.serve import deployment
 from cluster.serve.deployment import deployed
 from e2llm_core.evaluation.config import EvaluationPlan
 from e2llm_core.stages.config import DataConfig
@@ -41,3 +42,27 @@ def test_a_job_that_ends_late_leaves_the_replicas_of_its_successor(hosted: dict[
         late.__exit__(None, None, None)
         assert successor in hosted
     assert set(hosted) == {"service"}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_another_job_may_start_ray_serve_at_the_same_moment(
+    hosted: dict[str, object], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Two evaluations of a cross-validation began within a second, and one was lost."""
+    from ray import serve
+    from ray.exceptions import ActorAlreadyExistsError
+
+    left = [ActorAlreadyExistsError("The name SERVE_CONTROLLER_ACTOR is already taken.")] * times
+
+    def start(**_: object) -> None:
+        if left:
+            raise left.pop()
+
+    monkeypatch.setattr(serve, "start", start)
+    monkeypatch.setattr(deployment, "_AGAIN_SECONDS", 0.0)
+    if times == 3:
+        with pytest.raises(ActorAlreadyExistsError), deployed(PLAN, "runs/a", ONE):
+            pass
+        return
+    with deployed(PLAN, "runs/a", ONE):
+        assert len(hosted) == 1
