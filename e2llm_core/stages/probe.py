@@ -76,8 +76,12 @@ def save_probe(folder: Path, tower: EEGTower, tensors: dict[str, Tensor], probe:
 
 def load_probe(folder: Path) -> tuple[EEGTower, Probe]:
     """Read stage 1's model directory."""
-    labels = tuple(json.loads((folder / CONTENT).read_text())["labels"])
-    return load_tower(folder), Probe(load_file(folder / HEAD), labels, load_scaler(folder))
+    return load_tower(folder), Probe(load_file(folder / HEAD), probe_labels(folder), load_scaler(folder))
+
+
+def probe_labels(folder: Path) -> tuple[str, ...]:
+    """Labels that the label head of a model directory gives, in their order."""
+    return tuple(json.loads((folder / CONTENT).read_text())["labels"])
 
 
 def load_scaler(folder: Path, quantities: Sequence[str] | None = None) -> QuantityScaler:

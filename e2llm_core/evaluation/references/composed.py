@@ -14,7 +14,9 @@ from e2llm_core.evaluation.predictions import most_probable
 from e2llm_core.evaluation.references.inputs import ReferenceInputs
 from e2llm_core.evaluation.references.oracle import oracle_probabilities
 from e2llm_core.evaluation.references.probe import probe_probabilities
+from e2llm_core.stages.probe import probe_labels
 from e2llm_core.tasks.items import Items
+from storage.errors import InputError
 
 
 class Composes(Protocol):
@@ -47,13 +49,20 @@ def composed_references(inputs: ReferenceInputs, task: Composes, items: Items) -
     Raises
     ------
     InputError
-        As `ReferenceInputs.check`.
+        As `ReferenceInputs.check`; when a label head gives other labels than those of the store.
     """
     labels = inputs.data.labels
     none = np.zeros((0, task.num_segments, len(labels)))
     if task.composed(none, labels, ()) is None:
         return {}
     inputs.check()
+    for folder in inputs.probes.values():
+        if (given := probe_labels(folder)) != tuple(labels):
+            raise InputError(
+                f"model {folder}",
+                f"labels {', '.join(given)}, but the store's labels are {', '.join(labels)}",
+                "Evaluate it on a store of its own labels.",
+            )
     labellers: dict[str, Labeller] = {name: partial(_of_baseline, inputs, name) for name in inputs.baselines}
     labellers |= {name: partial(probe_probabilities, inputs, name) for name in inputs.probes}
     if inputs.twin is not None:

@@ -98,6 +98,15 @@ def test_of_stage_1_the_label_head_answers_and_the_features_are_looked_at(data, 
     assert "a finding" in page
 
 
+def test_a_model_of_other_labels_is_refused_before_anything_is_computed(data, tower_folder, tmp_path):
+    folder = shutil.copytree(tower_folder, tmp_path / "model")
+    content = json.loads((folder / "probe.json").read_text())
+    (folder / "probe.json").write_text(json.dumps(content | {"labels": ["low", "high", "rest"]}))
+    plan = EvaluationPlan(data=data.config, model=str(folder), tasks=LABELLED, baselines=())
+    with pytest.raises(InputError, match=r"labels low, high, rest, but the store's labels are sad, happy, neutral"):
+        evaluated(plan, tmp_path / "run", tmp_path / "log")
+
+
 def test_several_models_stand_beside_each_other(data, stage2_folder, tower_folder, tmp_path, held_out):
     models = {"small": str(stage2_folder), "large": str(stage2_folder), "encoder": str(tower_folder)}
     plan = EvaluationPlan(data=data.config, models=models, num_pairs=12, controls=("random_eeg", "decoded_subject"))
