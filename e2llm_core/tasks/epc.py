@@ -82,9 +82,11 @@ class PairComparison(Task, CorpusForm):
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.75 else None)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
-        """Whether both segments have one label."""
-        same = (probabilities[:, 0] * probabilities[:, 1]).sum(axis=1)
-        return np.stack([same, 1 - same], axis=1)
+        """Whether both segments have one label, given that half of the pairs do, of labels that are equally likely."""
+        same, by_chance = (probabilities[:, 0] * probabilities[:, 1]).sum(axis=1), 1 / len(labels)
+        weights = np.stack([same * (1 - by_chance), (1 - same) * by_chance], axis=1)
+        chances: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+        return chances
 
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """The same as for other tasks, but that a baseline compares by the better of two rules (`Fitted.compare`)."""

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2llm_core.tasks.eim import OPTIONS, IndividualMatching, matching
+from e2llm_core.tasks.epc import PairComparison
 from e2llm_core.tasks.ess import ORDERS, SequenceSorting, levels_of, mean_tau, ordered
 from e2llm_core.tasks.letters import LETTERS
 from storage.errors import InputError
 from storage.labels import FACED, SEED_VII
 
 LABELS = SEED_VII.names
-SORTING, MATCHING = SequenceSorting(), IndividualMatching()
+SORTING, MATCHING, PAIRS = SequenceSorting(), IndividualMatching(), PairComparison()
 
 
 class Shown:
@@ -158,6 +159,21 @@ def test_certain_labels_compose_to_the_answer():
         assert ORDERS[SORTING.composed(certain, LABELS, ()).argmax()] == ordered(labels)
         for label in labels:
             assert OPTIONS[MATCHING.composed(certain, LABELS, (label,)).argmax()] == matching(labels, label)
+
+
+def test_pairs_are_compared_at_the_odds_at_which_they_are_drawn():
+    """Posteriors of a blurred reading are right about balanced pairs at least as often as the labels they favour."""
+    rng, count = np.random.default_rng(0), 20_000
+    same = np.arange(count) % 2 == 0
+    first = rng.integers(7, size=count)
+    second = np.where(same, first, (first + rng.integers(1, 7, size=count)) % 7)
+    seen = np.eye(7)[np.stack([first, second], axis=1)] + rng.normal(0, 0.7, (count, 2, 7))
+    likelihood = np.exp(seen / 0.7**2)
+    posterior = likelihood / likelihood.sum(axis=2, keepdims=True)
+    right = (PAIRS.composed(posterior, LABELS, ())[:, 0] > 0.5) == same
+    favoured = posterior.argmax(axis=2)
+    assert right.mean() > ((favoured[:, 0] == favoured[:, 1]) == same).mean() + 0.02
+    assert 0.4 < (PAIRS.composed(posterior, LABELS, ())[:, 0] > 0.5).mean() < 0.6
 
 
 def test_the_schedule_of_clips_gives_both_away():
