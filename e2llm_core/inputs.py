@@ -3,7 +3,7 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ import pandas as pd
 from e2llm_core.llm.families.table import family_of
 from e2llm_core.plan import Input
 from e2llm_core.stages.config import CachedDataConfig, DataConfig
-from e2llm_core.tasks.circumplex import affects_of
 from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.places.base import Location, is_url
@@ -167,16 +166,21 @@ class LabelledWindows(Input):
 
 
 @dataclass(frozen=True)
-class LabelsWithAffect(Input):
-    """The valence and arousal of a store's labels, where they are wanted; no input of its own."""
+class StoreLabels(Input):
+    """The labels of a store, for a setting that not all labels allow; no input of its own.
+
+    Attributes
+    ----------
+    check : callable
+        From the labels and the setting's name to an `InputError`, or nothing.
+    """
 
     store: str
-    wanted: bool
+    check: Callable[[Sequence[str], str], object]
 
     def digest(self) -> None:
-        """Refuse labels of which they are not known."""
-        if self.wanted:
-            affects_of(open_store(self.store).label_set.names, self.field)
+        """Refuse labels that the setting does not allow."""
+        self.check(open_store(self.store).label_set.names, self.field)
 
 
 @dataclass(frozen=True)

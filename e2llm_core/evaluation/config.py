@@ -10,13 +10,22 @@ from e2llm_core.evaluation.faithfulness.settings import FaithfulnessSettings
 from e2llm_core.evaluation.inputs import Heads, TrainedLabels
 from e2llm_core.evaluation.references.baselines.table import BASELINES, DEFAULT_BASELINES
 from e2llm_core.evaluation.references.fitted_controls import PERMUTED_LABELS
-from e2llm_core.inputs import FileInput, Fit, LabelledWindows, ModelInput, RunInput
+from e2llm_core.inputs import FileInput, Fit, LabelledWindows, ModelInput, RunInput, StoreLabels
 from e2llm_core.oneof import OneOf
 from e2llm_core.plan import Input, Plan
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.tasks.items import EEG
 from e2llm_core.tasks.question import Readout
-from e2llm_core.tasks.registry import DEFAULT_TASKS, LABELLING, TASKS, ControlName, MetricName, TaskName, control_names
+from e2llm_core.tasks.registry import (
+    DEFAULT_TASKS,
+    LABELLING,
+    TASKS,
+    ControlName,
+    MetricName,
+    TaskName,
+    control_names,
+    tasks_named,
+)
 from storage.places.base import Place
 
 SINGLE = "e2llm"
@@ -122,6 +131,7 @@ class EvaluationPlan(Plan):
         inputs: list[Input] = [RunInput(f"stages.{name}", run) for name, run in self.stages.items()]
         inputs += [ModelInput(field, place) for field, place in fields.items()]
         inputs.append(LabelledWindows("data.store", self.data))
+        inputs += [StoreLabels("tasks", self.data.store, task.check_labels) for task in tasks_named(self.tasks)]
         inputs += [Fit(field, place, self.data) for field, place in fields.items()]
         if self.twin is not None:
             remedy = "Name the folder of the twin, or leave it out."

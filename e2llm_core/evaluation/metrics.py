@@ -176,5 +176,42 @@ class AnswerMetric(Metric):
         return self.expected
 
 
+@dataclass(frozen=True)
+class PointsMetric(Metric):
+    """Mean of the points that each answer gets: a product with the confusion table, so that resamples cost little.
+
+    Attributes
+    ----------
+    points : callable
+        From the true answer and the given one, None where invalid, to its points.
+    expected : float or None
+        Chance level.
+    """
+
+    points: Callable[[str, str | None], float]
+    expected: float | None = None
+
+    def of(self, truth: Sequence[str], answers: Sequence[str | None]) -> float:
+        """Mean points of answers."""
+        return float(np.mean([self.points(true, given) for true, given in zip(truth, answers, strict=True)]))
+
+    def score(self, answers: Answers) -> Scores:
+        """Compute the metric from the subjects' confusion tables."""
+        table = np.array([[self.points(true, given) for given in (*answers.labels, None)] for true in answers.labels])
+        points, numbers = (answers.counts * table).sum(axis=(1, 2)), answers.counts.sum(axis=(1, 2))
+        resampled = partial(self._resampled, points, numbers)
+        return Scores(float(points.sum() / numbers.sum()), points / numbers, resampled)
+
+    def _resampled(
+        self, points: NDArray[np.float64], numbers: NDArray[np.int64], draws: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        drawn: NDArray[np.float64] = (draws @ points) / (draws @ numbers)
+        return drawn
+
+    def chance(self, answers: Answers) -> float | None:
+        """The chance level that was given as `expected`."""
+        return self.expected
+
+
 CLOSED_SET: tuple[Metric, ...] = tuple(TableMetric(name, METRIC_BOUNDS[name]) for name in METRICS)
 """Metrics of closed questions; balanced accuracy comes first."""

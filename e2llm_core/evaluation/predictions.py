@@ -23,7 +23,7 @@ KEYS = ("task", "model", "condition", "readout", "prompt")
 ITEM_COLUMNS = ("item_id", "subject", "session", "segments")
 """Columns that describe the item; `segments` has a dict of `SEGMENT_FIELDS` for each segment that it shows."""
 
-COLUMNS = (*KEYS, *ITEM_COLUMNS, "truth", "answer", "probabilities", "labels", "text", "seed")
+COLUMNS = (*KEYS, *ITEM_COLUMNS, "truth", "answer", "probabilities", "labels", "listed", "text", "seed")
 """All columns of predictions.parquet, in order."""
 
 
@@ -58,7 +58,8 @@ def prediction_rows(
     Parameters
     ----------
     items
-        One row per item with the columns `ITEM_COLUMNS` and ``label``, the true answer.
+        One row per item with the columns `ITEM_COLUMNS` and ``label``, the true answer; ``listed``, if the question
+        differs from item to item, what it says of the item.
     task, model, condition, readout
         Task, name of the model, condition that it answered under, and how its answer was read: ``"generation"`` from
         text, ``"likelihood"`` as the label with the highest score.
@@ -101,6 +102,7 @@ def prediction_rows(
         dtype=object,
     )
     rows["labels"] = pd.Series([list(labels)] * n_items, dtype=object)
+    rows["listed"] = pd.Series(items["listed"].tolist() if "listed" in items else [None] * n_items, dtype=object)
     rows["text"] = pd.Series([None] * n_items if texts is None else list(texts), dtype=object)
     for name, value in zip(KEYS, (task, model, condition, readout, prompt), strict=True):
         rows[name] = value

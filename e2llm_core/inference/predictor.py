@@ -112,8 +112,9 @@ class Predictor:
     ) -> np.ndarray:
         """Negative log-likelihood of continuations of an answer that has already begun, in nats.
 
-        Items that have equally many tokens up to there are read together, without padding. If the tokenizer merges the
-        end of a prefix with a continuation, scoring starts at that token, for all continuations of the item.
+        Items that have equally many tokens before the continuations are read together, without padding. If the
+        tokenizer merges the end of a prefix with a continuation, scoring starts at that token, for all continuations
+        of the item.
 
         Parameters
         ----------
@@ -170,7 +171,9 @@ class Predictor:
     def _prompts(
         self, question: Question, listed: Sequence[str], count: int, enable_thinking: bool = True
     ) -> list[str]:
-        """The prompt of each of `count` items."""
+        """The prompt of each of `count` items; raises ValueError where `listed` has another number of texts."""
+        if listed and len(listed) != count:
+            raise ValueError(f"{len(listed)} texts are listed for {count} items")
         texts = dict.fromkeys(listed or ("",))
         built = {text: self.processor.build_prompt(question.messages(text), enable_thinking) for text in texts}
         return [built[text] for text in listed] if listed else count * list(built.values())

@@ -26,25 +26,21 @@ class Affect:
 
     @property
     def words(self) -> str:
-        """The quadrant in words."""
+        """Both coordinates in words."""
         tone = _side(self.valence, "unpleasant", "pleasant")
         return f"{tone} and {_side(self.arousal, 'calm', 'aroused')}"
 
 
-_HAPPY, _SAD = Affect(0.81, 0.51), Affect(-0.63, -0.27)
-
 AFFECTS: dict[str, Affect] = {
-    "happy": _HAPPY,
-    "joy": _HAPPY,
+    "happy": Affect(0.81, 0.51),
     "surprise": Affect(0.40, 0.67),
     "neutral": Affect(0.0, 0.0),
     "anger": Affect(-0.51, 0.59),
     "disgust": Affect(-0.60, 0.35),
-    "sad": _SAD,
-    "sadness": _SAD,
+    "sad": Affect(-0.63, -0.27),
     "fear": Affect(-0.64, 0.60),
 }
-"""Mean ratings of words for states (Russell and Mehrabian, 1977, table 2), without dominance; neutral is the origin.
+"""Mean ratings of words for states (Russell and Mehrabian, 1977), without dominance; neutral is the origin.
 
 Reprints of the table disagree over the sign of the arousal of *sad*; most have it below 0, as here.
 """

@@ -39,7 +39,7 @@ class IndividualMatching(Task):
         "The state {listed} is in one of these: A {0}, B {1}, C {2}. In which one?",
         "Look for {listed}: A is {0}, B is {1}, C is {2}.",
     )
-    text = TextLengths(question=75, answer=55)
+    text = TextLengths(question=56, answer=21)
     controls = (session_position_of(matching, OPTIONS),)
     parse = staticmethod(letter_of)
 
@@ -48,7 +48,7 @@ class IndividualMatching(Task):
         return OPTIONS
 
     def items(self, source: Windows, number: int, seed: int) -> Items:
-        """A fixed list of sets, in which every letter is true equally often."""
+        """A fixed list of sets, in which every letter is true as often as the number allows."""
         rng, sets = np.random.default_rng([seed, number]), self._sets(source)
         places = rng.permutation(np.arange(number) % _NUMBER)
         windows = np.stack([rng.permutation(sets.draw(rng)) for _ in range(number)])

@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from e2llm_core.evaluation.metrics import CLOSED_SET, AnswerMetric
+from e2llm_core.evaluation.metrics import CLOSED_SET, PointsMetric
 from e2llm_core.evaluation.references.controls import session_position_of
 from e2llm_core.tasks.circumplex import affects_of
 from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, Sampler, TextLengths
@@ -14,6 +14,7 @@ from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.letters import LETTERS, order_of
 from e2llm_core.tasks.sets import SegmentSets
 from e2llm_core.tasks.task import Task
+from storage.errors import InputError
 from storage.windows import Windows
 
 _NUMBER = 3
@@ -25,7 +26,7 @@ _APART = 0.2
 """Least difference in valence of two states that are sorted; the norms differ by less between studies."""
 
 
-def levels_of(labels: Sequence[str]) -> dict[str, int]:
+def levels_of(labels: Sequence[str], field: str = "task ESS") -> dict[str, int]:
     """Level of each label's valence: labels that differ by less than `_APART` from the next are on one level.
 
     Raises
@@ -33,7 +34,7 @@ def levels_of(labels: Sequence[str]) -> dict[str, int]:
     InputError
         When a label has no known valence.
     """
-    valence = {label: affect.valence for label, affect in zip(labels, affects_of(labels, "task ESS"), strict=True)}
+    valence = {label: affect.valence for label, affect in zip(labels, affects_of(labels, field), strict=True)}
     level, levels, last = 0, {}, None
     for label in sorted(valence, key=lambda label: (valence[label], label)):
         level += last is not None and valence[label] - last >= _APART
@@ -48,20 +49,17 @@ def ordered(labels: Sequence[str], listed: str = "") -> str:
 
 
 @cache
-def _tau(truth: str, answer: str) -> float:
+def tau(truth: str, answer: str | None) -> float:
+    """Kendall's tau between two orders, from -1 to 1; an answer that is none counts as -1."""
     from scipy.stats import kendalltau
 
+    if answer is None:
+        return -1.0
     ranks = [[order.index(letter) for letter in LETTERS[:_NUMBER]] for order in (truth, answer)]
     return float(kendalltau(*ranks).statistic)
 
 
-def mean_tau(truth: Sequence[str], answers: Sequence[str | None], options: Sequence[str]) -> float:
-    """Mean of Kendall's tau between true and given orders, from -1 to 1; an invalid answer counts as -1."""
-    pairs = zip(truth, answers, strict=True)
-    return float(np.mean([-1.0 if given is None else _tau(true, given) for true, given in pairs]))
-
-
-TAU = AnswerMetric("kendall_tau", (-1.0, 1.0), mean_tau, expected=0.0)
+TAU = PointsMetric("kendall_tau", (-1.0, 1.0), tau, expected=0.0)
 
 
 class SequenceSorting(Task):
@@ -83,7 +81,7 @@ class SequenceSorting(Task):
         "A: {0}\nB: {1}\nC: {2}\nWhat is their order by pleasantness, the lowest first?",
         "A: {0}\nB: {1}\nC: {2}\nBegin with the segment that felt worst and end with the one that felt best.",
     )
-    text = TextLengths(question=78, answer=75)
+    text = TextLengths(question=67, answer=37)
     metrics = (TAU, *CLOSED_SET)
     controls = (session_position_of(ordered, ORDERS, (TAU,)),)
     parse = staticmethod(order_of)
@@ -92,8 +90,17 @@ class SequenceSorting(Task):
         """Every order, whatever the labels."""
         return ORDERS
 
+    def check_labels(self, labels: Sequence[str], field: str) -> None:
+        """Refuse labels of unknown valence, and fewer than three levels."""
+        if len(set(levels_of(labels, f"{field}: {self.name}").values())) < _NUMBER:
+            raise InputError(
+                f"{field}: {self.name}",
+                f"{', '.join(labels)} are fewer than {_NUMBER} levels of valence",
+                f"Leave {self.name} out of `tasks` for this data set.",
+            )
+
     def items(self, source: Windows, number: int, seed: int) -> Items:
-        """A fixed list of sets, in which every order is true equally often."""
+        """A fixed list of sets, in which every order is true as often as the number allows."""
         rng, sets = np.random.default_rng([seed, number]), self._sets(source)
         orders = rng.permutation(np.arange(number) % len(ORDERS))
         windows = np.empty((number, _NUMBER), dtype=np.int64)

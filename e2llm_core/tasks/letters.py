@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 LETTERS = ("A", "B", "C", "D", "E")
 
-_FIRST = re.compile(r"(?:\(([A-Z])\)|([A-Z])(?=[.):,;\n]|$))")
+_FIRST = re.compile(r"(?:\(([A-Z])\)|([A-Z])(?=[.):\n]|$))")
 _ORDER = re.compile(r"[A-Z](?:(?:\s*[,;<]\s*|\s+)(?:then\s+)?[A-Z])*\.?")
 
 

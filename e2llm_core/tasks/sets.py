@@ -10,7 +10,7 @@ from storage.windows import Windows
 
 
 class SegmentSets:
-    """Draws sets of windows of one session, whose labels are of as many groups.
+    """Draws sets of windows of one session, each of another group of labels.
 
     Sessions, groups of a session, trials of a group and windows of a trial are drawn uniformly.
 

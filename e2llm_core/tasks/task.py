@@ -58,6 +58,15 @@ class Task(DialogueForm):
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The answers to choose from, for a data set of these labels."""
 
+    def check_labels(self, labels: Sequence[str], field: str) -> None:
+        """Refuse labels that the task cannot be asked of; `field` is the setting that names the task.
+
+        Raises
+        ------
+        InputError
+            Naming the labels.
+        """
+
     @abstractmethod
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """Items of one side of a split; a task that draws them draws `number`, balanced, the same for a seed."""
@@ -93,6 +102,8 @@ class Task(DialogueForm):
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray | None:
         """What label probabilities of single segments imply for the answer, if the segments are independent.
 
+        At the odds at which `items` draws. Also called with no items, to learn whether anything follows.
+
         Parameters
         ----------
         probabilities : np.ndarray
@@ -112,8 +123,8 @@ class Task(DialogueForm):
     def references(self, inputs: "ReferenceInputs", items: Items) -> "dict[str, Callable[[], pd.DataFrame]]":
         """Predictions of what else answers these items, by name; each is made when it is called.
 
-        By default all that labels single windows, its answers `composed`: baselines, the models' own label heads and,
-        on the twin, its oracle.
+        By default the answers `composed` from whatever labels single windows: baselines, the models' own label heads
+        and, on the twin, its oracle.
 
         Raises
         ------

@@ -20,7 +20,7 @@ from storage.errors import InputError
 
 
 class Composes(Protocol):
-    """What is asked here of a task, see `e2llm_core.tasks.task.Task`."""
+    """What `composed_references` needs of a task (`e2llm_core.tasks.task.Task`)."""
 
     @property
     def name(self) -> str:

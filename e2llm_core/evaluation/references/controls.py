@@ -14,8 +14,8 @@ uninformative answer   1/7         kappa 0
 =====================  ==========  ==========================================================================
 
 Tables have one row per item (a trial, or a window of it) with the columns ``subject, session, label`` and,
-for the position, ``position`` (of the trial in its session). Pairs are items with two `segments`; their ``label`` is
-``same`` or ``different``.
+for the position, ``position`` (of the trial in its session). An item may have several `segments`; its ``label`` is then
+the answer about all of them, such as ``same`` or ``different``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from e2llm_core.evaluation.metrics import AnswerMetric
+from e2llm_core.evaluation.metrics import PointsMetric
 from e2llm_core.evaluation.scores import confusion_counts, scores_from_counts
 from e2llm_core.tasks.items import shown
 
@@ -147,6 +147,11 @@ def answers_by_position(answer: LabelsAnswer, train_trials: pd.DataFrame, items:
         Single trials or windows of the training subjects: ``session, position, label`` (the emotion).
     items
         Items with equally many `segments` each; ``listed``, where their question has a part of its own.
+
+    Returns
+    -------
+    array of str
+        One answer per item.
     """
     _require(items, ["segments"])
     places = range(len(items["segments"].iloc[0]))
@@ -298,7 +303,7 @@ def expected_session_position(table: pd.DataFrame) -> dict[str, float]:
 def expected_by_position(
     answer: LabelsAnswer,
     options: Sequence[str],
-    metrics: Sequence[AnswerMetric],
+    metrics: Sequence[PointsMetric],
     trials: pd.DataFrame,
     items: pd.DataFrame,
 ) -> dict[str, float]:
@@ -332,7 +337,7 @@ def expected_by_position(
         truth += part["label"].tolist()
         given += answers_by_position(answer, trials[trials["subject"] != subject], part).tolist()
     scores = scores_from_counts(confusion_counts(truth, given, options)).items()
-    others = {metric.name: metric.function(truth, given, options) for metric in metrics}
+    others = {metric.name: metric.of(truth, given) for metric in metrics}
     return {name: float(value) for name, value in scores} | others
 
 
@@ -383,7 +388,7 @@ SESSION_POSITION = Control(
 )
 
 
-def session_position_of(answer: LabelsAnswer, options: Sequence[str], metrics: Sequence[AnswerMetric] = ()) -> Control:
+def session_position_of(answer: LabelsAnswer, options: Sequence[str], metrics: Sequence[PointsMetric] = ()) -> Control:
     """The control `SESSION_POSITION` for items whose answer follows from the labels of their segments."""
     return replace(
         SESSION_POSITION,

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LabelsWithAffect, LLMInput, ModelInput
+from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LLMInput, ModelInput, StoreLabels
 from e2llm_core.llm.families.table import family_names
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.workload import Workload, language_workload, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
+from e2llm_core.tasks.circumplex import affects_of
 from e2llm_core.tasks.registry import READINGS, ReadingName
 from storage.places.base import Place, checked_url
 
@@ -46,10 +47,11 @@ class Stage2Plan(StagePlan):
 
     def inputs(self) -> tuple[Input, ...]:
         """Stage 1's model, labelled windows, a language model, and features if any."""
+        store = self.data.store
         return (
             ModelInput("model.tower", self.model.tower),
             LabelledWindows("data.store", self.data),
-            LabelsWithAffect("train.claims.affect", self.data.store, self.train.claims.affect),
+            *([StoreLabels("train.claims.affect", store, affects_of)] if self.train.claims.affect else []),
             LLMInput("model.llm", self.model.llm),
             Fit("model.tower", self.model.tower, self.data),
             FeaturesInput("data.features", self.data, self.model.tower),

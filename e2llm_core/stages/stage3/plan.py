@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from e2llm_core.encoders import default_tower
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LabelsWithAffect, ModelInput
+from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, ModelInput, StoreLabels
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size, size_from_config
 from e2llm_core.sizes.workload import Part, Workload, described, language_workload, read_json, tower_of
 from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
-from e2llm_core.tasks.registry import DEFAULT_TASKS, TASKS, TaskName
+from e2llm_core.tasks.circumplex import affects_of
+from e2llm_core.tasks.registry import DEFAULT_TASKS, TASKS, TaskName, tasks_named
 from storage.errors import InputError
 from storage.places.base import Place, checked_url
 from storage.places.fetching import SETTINGS, fetched
@@ -101,10 +102,12 @@ class Stage3Plan(StagePlan):
 
     def inputs(self) -> tuple[Input, ...]:
         """Stage 2's model with the language model that it names, labelled windows, and features if any."""
+        store = self.data.store
         return (
             ModelInput("model.start", self.model.start),
             LabelledWindows("data.store", self.data),
-            LabelsWithAffect("train.claims.affect", self.data.store, self.train.claims.affect),
+            *([StoreLabels("train.claims.affect", store, affects_of)] if self.train.claims.affect else []),
+            *(StoreLabels("tasks", store, task.check_labels) for task in tasks_named(self.tasks)),
             AlignedLLM("model.llm", self.model),
             Fit("model.start", self.model.start, self.data),
             FeaturesInput("data.features", self.data, self.model.start),

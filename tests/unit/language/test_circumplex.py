@@ -32,7 +32,9 @@ def test_the_labels_of_three_data_sets_have_places(labels):
     assert len(set(affects_of(labels.names, ""))) == len(labels)
 
 
-@pytest.mark.parametrize(("labels", "unknown"), [(SEED, "negative, positive"), (FACED, "amusement, inspiration")])
+@pytest.mark.parametrize(
+    ("labels", "unknown"), [(SEED, "negative, positive"), (FACED, "sadness, amusement, inspiration")]
+)
 def test_other_labels_are_refused_by_name(labels, unknown):
     with pytest.raises(InputError, match=rf"train\.claims\.affect: .*are known of {unknown}.*leave it out"):
         affects_of(labels.names, "train.claims.affect")

@@ -18,6 +18,8 @@ from e2llm_core.tasks.letters import LETTERS, letter_of, order_of
         ("A. The EEG shows less alpha than in B.", "A"),
         ("A person who is sad", None),
         ("AB", None),
+        ("A, B and C all do", None),
+        ("B\nbecause", "B"),
         ("b", None),
         ("F", None),
         ("The answer is B.", None),

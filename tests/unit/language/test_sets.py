@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from e2llm_core.tasks.eim import OPTIONS, IndividualMatching, matching
 from e2llm_core.tasks.epc import PairComparison
-from e2llm_core.tasks.ess import ORDERS, SequenceSorting, levels_of, mean_tau, ordered
+from e2llm_core.tasks.ess import ORDERS, TAU, SequenceSorting, levels_of, ordered
 from e2llm_core.tasks.letters import LETTERS
 from storage.errors import InputError
 from storage.labels import FACED, SEED_VII
@@ -118,11 +118,11 @@ def test_dialogues_say_what_is_true_and_half_of_them_think(task):
 
 
 def test_tau_is_that_of_orders_and_silence_is_wrong():
-    assert mean_tau(["A, B, C"], ["A, B, C"], ORDERS) == 1
-    assert mean_tau(["A, B, C"], ["C, B, A"], ORDERS) == -1
-    assert mean_tau(["A, B, C"], ["A, C, B"], ORDERS) == pytest.approx(1 / 3)
-    assert mean_tau(["A, B, C"] * 2, ["A, B, C", None], ORDERS) == 0
-    assert mean_tau(["A, B, C"] * len(ORDERS), ORDERS, ORDERS) == pytest.approx(0)
+    assert TAU.of(["A, B, C"], ["A, B, C"]) == 1
+    assert TAU.of(["A, B, C"], ["C, B, A"]) == -1
+    assert TAU.of(["A, B, C"], ["A, C, B"]) == pytest.approx(1 / 3)
+    assert TAU.of(["A, B, C"] * 2, ["A, B, C", None]) == 0
+    assert TAU.of(["A, B, C"] * len(ORDERS), ORDERS) == pytest.approx(0)
 
 
 probabilities = st.lists(st.lists(st.floats(0.01, 1), min_size=7, max_size=7), min_size=3, max_size=3)

@@ -40,6 +40,38 @@ def test_likelihoods_from_a_shared_prefix_equal_those_of_whole_rows(predictor, q
     np.testing.assert_allclose(predictor.likelihood(question, given), expected, atol=2e-5)
 
 
+OWN = Question("<eeg> Is it <listed>?", ("yes", "no"))
+TEXTS = ("sad", "happy and calm", "sad", "neutral, which is a long word for it")
+
+
+def test_questions_that_differ_from_item_to_item_are_answered_as_one_by_one(predictor):
+    given = segments(predictor, 4, 1)
+    apart = [Question(OWN.user.replace("<listed>", text), OWN.options) for text in TEXTS]
+    found = predictor.option_nll(OWN, given, TEXTS)
+    alone = [predictor.option_nll(one, given[[place]]) for place, one in enumerate(apart)]
+    np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-4, atol=1e-4)
+    prefixes, endings = ("<think>\n", "") * 2, (("yes", "no"),) * 4
+    forced = predictor.forced_nll(OWN, given, prefixes, endings, TEXTS)
+    alone = [
+        predictor.forced_nll(one, given[[place]], [prefixes[place]], [endings[place]])
+        for place, one in enumerate(apart)
+    ]
+    np.testing.assert_allclose(forced, np.concatenate(alone), rtol=1e-4, atol=1e-4)
+    generated = predictor.generate(OWN, given, TEXTS)
+    assert generated == [predictor.generate(one, given[[place]])[0] for place, one in enumerate(apart)]
+
+
+def test_a_text_of_an_items_own_is_neither_missing_nor_too_much(predictor):
+    given = segments(predictor, 4, 1)
+    for ask in (predictor.option_nll, predictor.generate):
+        with pytest.raises(ValueError, match="needs a text of the item's own"):
+            ask(OWN, given)
+        with pytest.raises(ValueError, match="has no place for a text of an item's own"):
+            ask(QUESTION, given, TEXTS)
+        with pytest.raises(ValueError, match="2 texts are listed for 4 items"):
+            ask(OWN, given, TEXTS[:2])
+
+
 def test_forced_continuations_score_as_teacher_forced_rows_do(predictor):
     given, processor = segments(predictor, 5, 1), predictor.processor
     prefixes = [

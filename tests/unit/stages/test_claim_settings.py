@@ -7,16 +7,18 @@ import pytest
 from pydantic import ValidationError
 
 from e2llm_core.claims.claims import statements_in
-from e2llm_core.inputs import LabelsWithAffect
+from e2llm_core.evaluation.config import EvaluationPlan
+from e2llm_core.inputs import StoreLabels
 from e2llm_core.stages.config import DataConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import ClaimedWindows
 from e2llm_core.stages.probe import load_scaler
 from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.stages.stage1.stage import Stage1
+from e2llm_core.stages.stage3.plan import Stage3Plan, Stage3TrainConfig
 from e2llm_core.tasks.circumplex import AFFECTS
 from e2llm_core.tasks.facts import ClaimChoice
-from e2llm_core.tasks.registry import DESCRIPTION, LABELLING
+from e2llm_core.tasks.registry import DESCRIPTION, LABELLING, TASKS
 from storage.errors import InputError
 from storage.labels import SEED
 from storage.store import create_store
@@ -64,13 +66,27 @@ def test_a_rationale_may_begin_with_valence_and_arousal(data, scaler):
 
 
 def test_labels_without_valence_are_refused_before_anything_starts(data, tmp_path):
-    place = data.config.store
-    LabelsWithAffect("train.claims.affect", place, wanted=True).digest()
     folder = tmp_path / "other.zarr"
     create_store(folder, dataset="other", label_set=SEED)
-    LabelsWithAffect("train.claims.affect", folder, wanted=False).digest()
+    plain = Stage3Plan(data={"store": str(folder)}, model={"start": "m"}, tasks=("IED",))
+    felt = plain.model_copy(update={"train": Stage3TrainConfig(claims=ClaimChoice(affect=True))})
+    sorting = plain.model_copy(update={"tasks": ("ESS",)})
+    evaluated = EvaluationPlan(data={"store": str(folder)}, model="m", tasks=("IED", "ESS"))
+
+    def check(plan):
+        for one in plan.inputs():
+            if isinstance(one, StoreLabels):
+                one.digest()
+
+    check(plain)
     with pytest.raises(InputError, match=r"train\.claims\.affect: no valence and arousal are known of negative"):
-        LabelsWithAffect("train.claims.affect", folder, wanted=True).digest()
+        check(felt)
+    for plan in (sorting, evaluated):
+        with pytest.raises(InputError, match="tasks: ESS: no valence and arousal are known of negative"):
+            check(plan)
+    check(felt.model_copy(update={"data": data.config, "tasks": ("ESS",)}))
+    with pytest.raises(InputError, match="tasks: ESS: happy, sad are fewer than 3 levels"):
+        TASKS["ESS"].check_labels(("happy", "sad"), "tasks")
 
 
 def test_a_window_without_reliable_quantities_has_no_claims(data, scaler):
