@@ -44,6 +44,8 @@ _DIGEST = re.compile(r"^digest:.*\n?", re.MULTILINE)
 _NOT_OF_THE_NUMBERS = ("run", "resources")
 """Keys of a spec that do not affect any number."""
 
+Wanted = str | int | float | bool | None
+
 
 class TableSpec(BaseModel):
     """Content of a table's comment.
@@ -55,7 +57,8 @@ class TableSpec(BaseModel):
     specs
         Specs that are run one after another; the table shows the results of the last one.
     where
-        Selects the results to show: key -> required value; None matches an empty value.
+        Selects the results to show: key -> required value, or a list of values of which any will do; None matches an
+        empty value.
     rows
         Keys of results whose values head the rows.
     columns
@@ -72,7 +75,7 @@ class TableSpec(BaseModel):
 
     table: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     specs: tuple[str, ...] = Field(min_length=1)
-    where: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+    where: Mapping[str, Wanted | tuple[Wanted, ...]] = Field(default_factory=dict)
     rows: tuple[str, ...] = Field(min_length=1)
     columns: str | None = None
     also: tuple[str, ...] = ()
@@ -155,7 +158,7 @@ class Table:
         """
         found: dict[Place, Number] = {}
         for number in results:
-            if any(number.key(name, self.place) != value for name, value in self.spec.where.items()):
+            if not all(self._wanted(number.key(name, self.place), value) for name, value in self.spec.where.items()):
                 continue
             keys = [*self.spec.rows, *([] if self.spec.columns is None else [self.spec.columns])]
             place = tuple(self._word(number.key(name, self.place)) for name in keys)
@@ -166,6 +169,10 @@ class Table:
         if not found:
             raise InputError(self.place, "no result matches `where` in its comment", "Correct the comment.")
         return found
+
+    @staticmethod
+    def _wanted(found: Any, value: Wanted | tuple[Wanted, ...]) -> bool:
+        return found in value if isinstance(value, tuple) else found == value
 
     def written(self, results: Sequence[Number], digest: str, footnote: str = "") -> str:
         """Text of the page with this table rewritten from results, an optional footnote below it, and its digest."""

@@ -269,3 +269,14 @@ def test_published_tables_name_specs_that_there_are() -> None:
     pages = sorted((Path(__file__).resolve().parents[3] / "docs").glob("*.md"))
     tables = [table for page in pages for table in tables_of(page).values()]
     assert [table.place for table in tables if not table.cells() or len(digest_of(table.spec.specs)) != 64] == []
+
+
+def test_a_list_of_values_selects_the_results_of_any_of_them(root: Path, written: list[str]) -> None:
+    edit(root, "page.md", "where: {metric: f1, task: A}", "where: {metric: [f1, accuracy], model: [e2llm], task: A}")
+    edit(root, "page.md", "rows: [model, task]", "rows: [metric]")
+    status, output = say("page.md#other", "--write")
+    assert status == 0, output
+    page = (root / "page.md").read_text()
+    assert all(
+        f"| {row} | 0.5 | 20 |" in page for row in ("f1 | 0.900 (0.800 to 1.000)", "accuracy | 0.512 (0.400 to 0.600)")
+    )
