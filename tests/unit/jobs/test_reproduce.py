@@ -277,6 +277,5 @@ def test_a_list_of_values_selects_the_results_of_any_of_them(root: Path, written
     status, output = say("page.md#other", "--write")
     assert status == 0, output
     page = (root / "page.md").read_text()
-    assert all(
-        f"| {row} | 0.5 | 20 |" in page for row in ("f1 | 0.900 (0.800 to 1.000)", "accuracy | 0.512 (0.400 to 0.600)")
-    )
+    assert "| f1 | 0.900 (0.800 to 1.000) |" in page
+    assert "| accuracy | 0.512 (0.400 to 0.600) |" in page
