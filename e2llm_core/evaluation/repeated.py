@@ -32,6 +32,8 @@ _BOUNDS = {
     **{check.name: check.bounds for check in CHECKS.values()},
 }
 
+_DRAWN = {check.name for check in CHECKS.values() if check.drawn}
+
 
 class RepeatedRow(BaseModel):
     """One number over several runs.
@@ -104,7 +106,8 @@ def repeated_rows(scores: pd.DataFrame, *, n_resamples: int = 2000) -> list[Repe
     """Summarise runs of several seeds and folds, number by number.
 
     A subject that is tested in several folds (official folds) has the mean over them; one that is tested in a fold of
-    its own (leave one subject out) has that fold's value.
+    its own (leave one subject out) has that fold's value. Of a metric on drawn windows, a subject has the mean over the
+    seeds that drew a window of it.
 
     Parameters
     ----------
@@ -172,6 +175,8 @@ def _require_one_protocol(keys: dict[str, Any], scores: pd.DataFrame) -> None:
         where = "runs" if fold == _ONE_FOLD else f"runs of fold {fold}"
         remedy = "Give all of them one `split.seed`; seeds of training do not change it."
         raise InputError(place, f"{where} have different splits", remedy)
+    if keys["metric"] in _DRAWN:
+        return
     tested = {seed: set(zip(part["subject"], part["fold"], strict=True)) for seed, part in scores.groupby("seed")}
     (first, expected), *others = tested.items()
     for seed, found_here in others:

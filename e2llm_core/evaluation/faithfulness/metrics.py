@@ -20,6 +20,8 @@ class Check:
         Decimal places that the report shows.
     sampled : bool
         Whether it is a mean over items, with an interval over subjects; a property of all answers together has none.
+    drawn : bool
+        Whether it is measured on some windows, drawn by seed, so that a subject may have none.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Check:
     bounds: tuple[float, float] = (0.0, 1.0)
     digits: int = 3
     sampled: bool = True
+    drawn: bool = False
 
     @property
     def words(self) -> str:
@@ -54,19 +57,29 @@ CLAIM_SUFFICIENCY = Check(
     "claim_sufficiency", "balanced accuracy of naive Bayes on the claims alone, fitted to training windows"
 )
 FLIP_LIKELIHOOD = Check(
-    "flip_likelihood", "a named band power is moved across its reference: the more likely word of the claim changes"
+    "flip_likelihood",
+    "a named band power is moved across its reference: the more likely word of the claim changes",
+    drawn=True,
 )
 FLIP_GENERATION = Check(
-    "flip_generation", "the same signal in free generation: the quantity is named with the other direction"
+    "flip_generation",
+    "the same signal in free generation: the quantity is named with the other direction",
+    drawn=True,
 )
-FLIP_OTHER = Check("flip_other", "a band power that is not named is moved: the more likely word of the claim changes")
-FLIP_REACHED = Check("flip_reached", "mean |deviation| of the moved band power, in SD", _COUNT, digits=2)
-FLIP_LEAKAGE = Check("flip_leakage", "mean |change| of all other quantities, in SD", _COUNT)
+FLIP_OTHER = Check(
+    "flip_other", "a band power that is not named is moved: the more likely word of the claim changes", drawn=True
+)
+FLIP_REACHED = Check("flip_reached", "mean |deviation| of the moved band power, in SD", _COUNT, digits=2, drawn=True)
+FLIP_LEAKAGE = Check("flip_leakage", "mean |change| of all other quantities, in SD", _COUNT, drawn=True)
 USE_CLAIMS = Check(
-    "use_claims", "claims of a window with another answer are forced, with the same EEG: the answer changes"
+    "use_claims",
+    "claims of a window with another answer are forced, with the same EEG: the answer changes",
+    drawn=True,
 )
-USE_EEG = Check("use_eeg", "EEG of a window with another answer is shown, with the same claims: the answer changes")
-USE_NONE = Check("use_none", "without a rationale: the answer changes")
+USE_EEG = Check(
+    "use_eeg", "EEG of a window with another answer is shown, with the same claims: the answer changes", drawn=True
+)
+USE_NONE = Check("use_none", "without a rationale: the answer changes", drawn=True)
 
 CHECKS: dict[str, Check] = {
     check.name: check

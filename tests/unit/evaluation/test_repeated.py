@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.intervals import t_interval
 from e2llm_core.evaluation.predictions import most_probable
 from e2llm_core.evaluation.probabilities import probability_rows, probability_subject_scores
@@ -53,6 +54,22 @@ def test_subjects_of_several_folds_have_their_mean():
     assert row.value == pytest.approx((0.3 + 0.8) / 2)
     assert (row.n_subjects, row.n_folds, row.n_seeds) == (2, 2, 1)
     assert (row.seed_min, row.seed_max, row.seed_sd) == (None, None, None)
+
+
+@pytest.mark.parametrize("metric", [name for name, check in CHECKS.items() if check.drawn])
+def test_seeds_may_draw_windows_of_different_subjects(metric):
+    """Flips and uses are measured on a hundred windows; of twenty people, one may have none."""
+    table = scores({("a", 0, None): 0.2, ("b", 0, None): 0.4, ("a", 1, None): 0.6}, metric=metric)
+    (row,) = repeated_rows(table)
+    assert row.value == pytest.approx((0.4 + 0.4) / 2)
+    assert (row.n_subjects, row.n_seeds) == (2, 2)
+    assert (row.seed_min, row.seed_max) == pytest.approx((0.3, 0.6))
+
+
+def test_what_is_measured_on_drawn_windows_says_so():
+    assert {name for name, check in CHECKS.items() if check.drawn} == {
+        name for name in CHECKS if name.startswith(("flip_", "use_"))
+    }
 
 
 @settings(max_examples=25, deadline=None)
