@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from e2llm_core.evaluation.config import SINGLE, EvaluationPlan
 from e2llm_core.evaluation.faithfulness.edits import edited
 from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
-from e2llm_core.evaluation.predictions import COLUMNS, from_parquet, prediction_rows, to_parquet
+from e2llm_core.evaluation.predictions import COLUMNS, encoded, from_parquet, prediction_rows, to_parquet
 from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
 from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
@@ -165,7 +165,7 @@ class KeptAnswers:
             for one, requests in missing:
                 given = _tables(client, one, list(requests.values()))
                 for name, table in zip(requests, given, strict=True):
-                    self._parts.write(name, _parquet(table))
+                    self._parts.write(name, encoded(pa.table(table)))
 
     def rows(self, one: AnswerSet, seed: int) -> pd.DataFrame:
         """Predictions of a set whose answers are saved."""
@@ -245,9 +245,3 @@ def _tables(client: Client, one: AnswerSet, requests: list[Request]) -> Iterator
                 "answer": pa.array([each.answer for each in generated], pa.string()),
                 "text": pa.array([each.text for each in generated], pa.string()),
             }
-
-
-def _parquet(columns: dict[str, Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()

@@ -164,6 +164,13 @@ def _schema(predictions: pd.DataFrame) -> pa.Schema:
     return pa.schema([(name, (identifiers | others).get(name, pa.string())) for name in COLUMNS])
 
 
+def encoded(table: pa.Table) -> bytes:
+    """Content of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
 def to_parquet(predictions: pd.DataFrame) -> bytes:
     """Encode the table as the content of a Parquet file.
 
@@ -174,9 +181,7 @@ def to_parquet(predictions: pd.DataFrame) -> bytes:
     """
     check_predictions(predictions)
     table = pa.Table.from_pandas(predictions[list(COLUMNS)], schema=_schema(predictions), preserve_index=False)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    return encoded(table)
 
 
 def from_parquet(content: bytes) -> pd.DataFrame:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from e2llm_core.evaluation.references.controls import session_position_of
-from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, Sampler, TextLengths
+from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, TextLengths
 from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.letters import LETTERS, letter_of
-from e2llm_core.tasks.sets import SegmentSets
-from e2llm_core.tasks.task import Task
+from e2llm_core.tasks.sets import SetTask
 from storage.windows import Windows
 
-_NUMBER = 3
+_NUMBER = SetTask.num_segments
 OPTIONS = LETTERS[:_NUMBER]
 
 
@@ -21,7 +20,7 @@ def matching(labels: Sequence[str], state: str) -> str:
     return OPTIONS[labels.index(state) if state in labels else 0]
 
 
-class IndividualMatching(Task):
+class IndividualMatching(SetTask):
     """Three segments of one session, of different labels, one of which is asked for.
 
     The expansion of the paper's acronym is inferred. Half of the dialogues have a chain of thought.
@@ -29,7 +28,6 @@ class IndividualMatching(Task):
 
     name = "EIM"
     title = "emotion individual matching"
-    num_segments = _NUMBER
     primary_wording = "A: {0}\nB: {1}\nC: {2}\nGive the letter of the segment that expresses this state: {listed}."
     wordings = (
         "A: {0} B: {1} C: {2}\nWhere is the person in this state: {listed}?",
@@ -43,30 +41,28 @@ class IndividualMatching(Task):
     controls = (session_position_of(matching, OPTIONS),)
     parse = staticmethod(letter_of)
 
+    def groups(self, labels: Sequence[str]) -> dict[str, int]:
+        """Every label is one of its own."""
+        return {label: place for place, label in enumerate(labels)}
+
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The letters of the segments, whatever the labels."""
         return OPTIONS
 
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """A fixed list of sets, in which every letter is true as often as the number allows."""
-        rng, sets = np.random.default_rng([seed, number]), self._sets(source)
+        rng, sets = np.random.default_rng([seed, number]), self.sets(source)
         places = rng.permutation(np.arange(number) % _NUMBER)
         windows = np.stack([rng.permutation(sets.draw(rng)) for _ in range(number)])
         labels = source.describe(windows[np.arange(number), places])["label"].to_numpy()
         return Items.of(source, windows, np.array(OPTIONS, dtype=object)[places], listed=labels)
-
-    def sampler(self, source: Windows) -> Sampler:
-        """Sets in any order, whichever window's turn it is."""
-        sets = self._sets(source)
-        return lambda window, rng: tuple(rng.permutation(sets.draw(rng)).tolist())
 
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """Which window has the label of one of them; a chain of thought names the labels first."""
         labels = [source.label(window) for window in windows]
         state = labels[int(rng.integers(_NUMBER))]
         user, answer = self.ask_anyhow((), rng, listed=state), matching(labels, state)
-        named = ", ".join(f"{letter} {label}" for letter, label in zip(OPTIONS, labels, strict=True))
-        thinking = f"{named}: {state} is {answer}."
+        thinking = f"{self.named(labels)}: {state} is {answer}."
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.5 else None)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
@@ -76,7 +72,3 @@ class IndividualMatching(Task):
         odds = np.clip(single, 1e-12, 1) / np.clip(1 - single, 1e-12, 1)
         chances: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
         return chances
-
-    def _sets(self, source: Windows) -> SegmentSets:
-        labels = sorted(source.trials["label"].unique())
-        return SegmentSets(source, {label: place for place, label in enumerate(labels)}, _NUMBER, self.name)

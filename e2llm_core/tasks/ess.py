@@ -9,15 +9,14 @@ import numpy as np
 from e2llm_core.evaluation.metrics import CLOSED_SET, PointsMetric
 from e2llm_core.evaluation.references.controls import session_position_of
 from e2llm_core.tasks.circumplex import affects_of
-from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, Sampler, TextLengths
+from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, TextLengths
 from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.letters import LETTERS, order_of
-from e2llm_core.tasks.sets import SegmentSets
-from e2llm_core.tasks.task import Task
+from e2llm_core.tasks.sets import SetTask
 from storage.errors import InputError
 from storage.windows import Windows
 
-_NUMBER = 3
+_NUMBER = SetTask.num_segments
 _PLACES = tuple(permutations(range(_NUMBER)))
 ORDERS = tuple(", ".join(LETTERS[place] for place in places) for places in _PLACES)
 """The answers: letters of the segments, the most unpleasant first."""
@@ -62,7 +61,7 @@ def tau(truth: str, answer: str | None) -> float:
 TAU = PointsMetric("kendall_tau", (-1.0, 1.0), tau, expected=0.0)
 
 
-class SequenceSorting(Task):
+class SequenceSorting(SetTask):
     """Three segments of one session, of different levels of valence, in any order.
 
     The expansion of the paper's acronym is inferred. What is sorted by is the valence that norms give to the *labels*
@@ -71,7 +70,6 @@ class SequenceSorting(Task):
 
     name = "ESS"
     title = "emotion sequence sorting, by valence of the labels"
-    num_segments = _NUMBER
     primary_wording = "A: {0}\nB: {1}\nC: {2}\nSort the three from the least pleasant state to the most pleasant one."
     wordings = (
         "A: {0} B: {1} C: {2}\nWhich order goes from unpleasant to pleasant?",
@@ -85,6 +83,10 @@ class SequenceSorting(Task):
     metrics = (TAU, *CLOSED_SET)
     controls = (session_position_of(ordered, ORDERS, (TAU,)),)
     parse = staticmethod(order_of)
+
+    def groups(self, labels: Sequence[str]) -> dict[str, int]:
+        """Levels of valence."""
+        return levels_of(labels)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Every order, whatever the labels."""
@@ -101,25 +103,19 @@ class SequenceSorting(Task):
 
     def items(self, source: Windows, number: int, seed: int) -> Items:
         """A fixed list of sets, in which every order is true as often as the number allows."""
-        rng, sets = np.random.default_rng([seed, number]), self._sets(source)
+        rng, sets = np.random.default_rng([seed, number]), self.sets(source)
         orders = rng.permutation(np.arange(number) % len(ORDERS))
         windows = np.empty((number, _NUMBER), dtype=np.int64)
         for row, order in enumerate(orders):
             windows[row, list(_PLACES[order])] = sets.draw(rng)
         return Items.of(source, windows, np.array(ORDERS, dtype=object)[orders])
 
-    def sampler(self, source: Windows) -> Sampler:
-        """Sets in any order, whichever window's turn it is."""
-        sets = self._sets(source)
-        return lambda window, rng: tuple(rng.permutation(sets.draw(rng)).tolist())
-
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """The order of the windows; a chain of thought names the labels first."""
         labels = [source.label(window) for window in windows]
         user, order = self.ask_anyhow((), rng), ordered(labels)
-        named = ", ".join(f"{letter} {label}" for letter, label in zip(LETTERS, labels, strict=False))
         sorted_labels = (labels[LETTERS.index(letter)] for letter in order.split(", "))
-        thinking = f"{named}: {', then '.join(sorted_labels)}."
+        thinking = f"{self.named(labels)}: {', then '.join(sorted_labels)}."
         return Dialogue(self.name, user, order, thinking if rng.random() < 0.5 else None)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
@@ -132,10 +128,6 @@ class SequenceSorting(Task):
         ascending = list(combinations(range(number), _NUMBER))
         found = np.stack([_chance_of(of_level, places, ascending) for places in _PLACES], axis=1)
         return found / found.sum(axis=1, keepdims=True)
-
-    def _sets(self, source: Windows) -> SegmentSets:
-        labels = sorted(source.trials["label"].unique())
-        return SegmentSets(source, levels_of(labels), _NUMBER, self.name)
 
 
 def _chance_of(of_level: np.ndarray, places: Sequence[int], ascending: Sequence[Sequence[int]]) -> np.ndarray:

@@ -1,9 +1,13 @@
-"""Sets of segments of one person and session, each of another group of labels."""
+"""Sets of segments of one person and session, each of another group of labels, and the tasks about them."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from e2llm_core.tasks.dialogue import Sampler
+from e2llm_core.tasks.letters import LETTERS
+from e2llm_core.tasks.task import Task
 from e2llm_core.tasks.trials import TrialKey, TrialWindows
 from storage.errors import InputError
 from storage.windows import Windows
@@ -53,3 +57,28 @@ class SegmentSets:
         chosen = np.sort(rng.choice(sorted(groups), self._number, replace=False))
         trials = (groups[group][rng.integers(len(groups[group]))] for group in chosen.tolist())
         return tuple(self._trials.draw(trial, rng) for trial in trials)
+
+
+class SetTask(Task):
+    """A task about three segments in any order, which its question calls A, B and C."""
+
+    num_segments = 3
+
+    @abstractmethod
+    def groups(self, labels: Sequence[str]) -> Mapping[str, int]:
+        """Group of each label; the segments of a set are of different groups."""
+
+    def sets(self, source: Windows) -> SegmentSets:
+        """The sets of one side of a split; raises InputError as `SegmentSets`."""
+        labels = sorted(source.trials["label"].unique())
+        return SegmentSets(source, self.groups(labels), self.num_segments, self.name)
+
+    def sampler(self, source: Windows) -> Sampler:
+        """Sets in any order, whichever window's turn it is."""
+        sets = self.sets(source)
+        return lambda window, rng: tuple(rng.permutation(sets.draw(rng)).tolist())
+
+    @staticmethod
+    def named(labels: Sequence[str]) -> str:
+        """How a chain of thought begins: each segment's letter and label."""
+        return ", ".join(f"{letter} {label}" for letter, label in zip(LETTERS, labels, strict=False))

@@ -1,14 +1,14 @@
-"""claims.parquet: the claims behind the sentences of every generated answer, each with what was measured."""
+"""claims.parquet: every claim of generated answers, each with what was measured."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from e2llm_core.claims.claims import said_in
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
+from e2llm_core.evaluation.predictions import encoded
 from storage.places.files import write_bytes
 
 CLAIMS = "claims.parquet"
@@ -63,6 +63,4 @@ def claim_rows(spoken: Spoken) -> pd.DataFrame:
 
 def write_claims(rows: pd.DataFrame, path: Path) -> None:
     """Write the rows as Parquet, atomically."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False), sink, compression="zstd")
-    write_bytes(path, bytes(sink.getvalue().to_pybytes()))
+    write_bytes(path, encoded(pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)))
