@@ -5,8 +5,8 @@ Both are written block by block and read at random.
 Layout::
 
     FOLDER/manifest.json      what the features were computed from; written first
-    FOLDER/values/zarr.json   Zarr v3 array (n_windows, n_variants, n_tokens, dim); one shard holds one block of windows
-    FOLDER/values/c/B/0/0/0   block B, by one atomic rename
+    FOLDER/values/zarr.json   Zarr v3 array (n_windows, n_tokens, dim); one shard holds one block of windows
+    FOLDER/values/c/B/0/0     block B, by one atomic rename
     FOLDER/measures/          Zarr v3 array (n_windows, n_quantities), float32; one chunk, c/B/0, holds one block
     FOLDER/COMPLETE           SHA-256 of the manifest, once every block is there; written last
 """
@@ -91,12 +91,10 @@ class FeatureManifest(BaseModel):
     ----------
     source : FeatureSource
         What the features were computed from.
-    num_windows, num_variants, num_tokens, dim : int
-        Shape of the array. Variant 0 is the window as it is, the others are augmented.
+    num_windows, num_tokens, dim : int
+        Shape of the array.
     quantities : tuple of str
         Name of the quantity in each column of the measures.
-    seed : int
-        Random seed of the augmentation.
     precision : str
         Precision of the numbers on disk.
     block : int
@@ -107,22 +105,20 @@ class FeatureManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     source: FeatureSource
     num_windows: int
-    num_variants: int
     num_tokens: int
     dim: int
     quantities: tuple[str, ...]
-    seed: int
     precision: Precision
     block: int
     versions: dict[str, str]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(n_windows, n_variants, n_tokens, dim)."""
-        return self.num_windows, self.num_variants, self.num_tokens, self.dim
+    def shape(self) -> tuple[int, int, int]:
+        """(n_windows, n_tokens, dim)."""
+        return self.num_windows, self.num_tokens, self.dim
 
     @property
     def num_blocks(self) -> int:
@@ -196,7 +192,7 @@ class Features:
     def missing(self) -> list[int]:
         """Blocks that are still missing."""
         there = {*self.place.files(f"{VALUES}/c"), *self.place.files(f"{MEASURES}/c")}
-        files = ((f"{VALUES}/c/{block}/0/0/0", f"{MEASURES}/c/{block}/0") for block in range(self.manifest.num_blocks))
+        files = ((f"{VALUES}/c/{block}/0/0", f"{MEASURES}/c/{block}/0") for block in range(self.manifest.num_blocks))
         return [block for block, wanted in enumerate(files) if not there.issuperset(wanted)]
 
     def prepare(self) -> None:
@@ -212,7 +208,7 @@ class Features:
         block : int
             Number of the block.
         values : np.ndarray
-            (windows of the block, n_variants, n_tokens, dim).
+            (windows of the block, n_tokens, dim).
         measures : np.ndarray
             (windows of the block, n_quantities).
 
@@ -255,15 +251,13 @@ class Features:
             raise ValueError(f"{self.place}: blocks {missing[:4]} are missing")
         self.place.write(COMPLETE, f"{_manifest_digest(self.place)}\n".encode())
 
-    def read(self, rows: np.ndarray, variants: np.ndarray | int = 0) -> np.ndarray:
+    def read(self, rows: np.ndarray) -> np.ndarray:
         """Read features of windows.
 
         Parameters
         ----------
         rows : np.ndarray
             Window numbers (batch,).
-        variants : np.ndarray or int
-            Variant of each (batch,), or of all.
 
         Returns
         -------
@@ -278,10 +272,7 @@ class Features:
             When what is stored is missing or fails its checksum.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        chosen = np.broadcast_to(np.asarray(variants, dtype=np.int64), rows.shape)
-        _check_numbers("window", rows, self.manifest.num_windows)
-        _check_numbers("variant", chosen, self.manifest.num_variants)
-        return self._read(VALUES, (rows, chosen), self.manifest.shape[2:])
+        return self._read(VALUES, rows, self.manifest.shape[1:])
 
     def measures(self, rows: np.ndarray) -> np.ndarray:
         """Read signal measures of windows, as they are; raises as `read`.
@@ -297,14 +288,15 @@ class Features:
             float32 (batch, n_quantities).
         """
         rows = np.asarray(rows, dtype=np.int64)
-        _check_numbers("window", rows, self.manifest.num_windows)
-        return self._read(MEASURES, (rows,), (len(self.manifest.quantities),))
+        return self._read(MEASURES, rows, (len(self.manifest.quantities),))
 
-    def _read(self, name: str, places: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
-        if not places[0].size:
+    def _read(self, name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if rows.size and not (rows.min() >= 0 and rows.max() < self.manifest.num_windows):
+            raise IndexError(f"window numbers must lie in 0..{self.manifest.num_windows - 1}")
+        if not rows.size:
             return np.empty((0, *shape), dtype=np.float32)
         try:
-            found = self._open(name).vindex[places].read().result(timeout=_PATIENCE_SECONDS)
+            found = self._open(name).vindex[rows].read().result(timeout=_PATIENCE_SECONDS)
         except (ValueError, TimeoutError) as error:
             raise InputError(
                 str(self.place),
@@ -332,10 +324,10 @@ class Features:
         return self._arrays[name]
 
     def _description(self) -> dict[str, Any]:
-        """Describe the array of features; a chunk is one variant of one window, which is what a read asks for."""
+        """Describe the array of features; a chunk is one window, which is what a read asks for."""
         shape = self.manifest.shape
         sharding = {
-            "chunk_shape": [1, 1, *shape[2:]],
+            "chunk_shape": [1, *shape[1:]],
             "codecs": _CHECKED_BYTES,
             "index_codecs": _CHECKED_BYTES,
         }
@@ -344,7 +336,7 @@ class Features:
             "data_type": _DTYPES[self.manifest.precision],
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.manifest.block, *shape[1:]]}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "dimension_names": ["window", "variant", "token", "feature"],
+            "dimension_names": ["window", "token", "feature"],
         }
 
     def _description_of_measures(self) -> dict[str, Any]:
@@ -365,17 +357,15 @@ def _read_manifest(place: Location) -> FeatureManifest | None:
     content, remedy = place.read(MANIFEST), "Remove the folder and run its features job again."
     try:
         fields = json.loads(content)
-        manifest = FeatureManifest.model_validate(fields) if fields["format"] != 1 else None
+        current = fields["format"] == FeatureManifest.model_fields["format"].default
+        manifest = FeatureManifest.model_validate(fields) if current else None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{place}/{MANIFEST}", "is damaged", remedy) from error
     if manifest is None:
-        raise InputError(f"{place}/{MANIFEST}", "is of format 1, which holds no signal measures", remedy)
+        raise InputError(
+            f"{place}/{MANIFEST}", f"is of format {fields['format']}, which an earlier version wrote", remedy
+        )
     return manifest
-
-
-def _check_numbers(name: str, numbers: np.ndarray, count: int) -> None:
-    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
-        raise IndexError(f"{name} numbers must lie in 0..{count - 1}")
 
 
 def _manifest_digest(place: Location) -> str:

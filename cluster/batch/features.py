@@ -67,14 +67,11 @@ class FeatureWriter:
         Returns
         -------
         values : np.ndarray
-            float32 (windows, n_variants, n_tokens, dim).
+            float32 (windows, n_tokens, dim).
         measures : np.ndarray
             float32 (windows, n_quantities).
         """
         import torch
-
-        from e2llm_core.stages.features import variant_seeds
-        from e2llm_core.stages.segments import augmented
 
         manifest = self._features.manifest
         values = np.empty((len(numbers), *manifest.shape[1:]), dtype=np.float32)
@@ -84,10 +81,9 @@ class FeatureWriter:
             signal = self._windows.read(some)
             same = self._measured.config == self._windows.config
             measures[start : start + len(some)] = self._measures(signal if same else self._measured.read(some))
-            for variant in range(manifest.num_variants):
-                shown = torch.from_numpy(augmented(signal, variant_seeds(manifest.seed, variant, some)))
-                with torch.inference_mode():
-                    values[start : start + len(some), variant] = self._tower(shown.to(self._device)).float().cpu()
+            with torch.inference_mode():
+                computed = self._tower(torch.from_numpy(signal).to(self._device))
+            values[start : start + len(some)] = computed.float().cpu()
         return values, measures
 
 
@@ -158,11 +154,9 @@ def manifest_of(plan: FeaturesPlan) -> FeatureManifest:
     return FeatureManifest(
         source=FeatureSource.of(windows, tower_digest(model)),
         num_windows=len(windows),
-        num_variants=plan.variants,
         num_tokens=tower.num_tokens,
         dim=tower.dim,
         quantities=measures_of(windows, plan.claims).names,
-        seed=plan.seed,
         precision=plan.precision,
         block=plan.block,
         versions={name: version(name) for name in _SOFTWARE},

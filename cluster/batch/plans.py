@@ -19,8 +19,6 @@ class FeaturesPlan(Plan):
     claims: tuple[ClaimKindName, ...] = Field(
         DEFAULT_KINDS, min_length=1, description="kinds of claim to measure; as data.claims of the stages"
     )
-    variants: int = Field(1, ge=1, description="versions of each window: as it is, and so many less one augmented")
-    seed: int = Field(0, ge=0, description="of the augmentation")
     precision: Precision = Field("fp32", description="of the numbers on disk; they are computed in the tower's own")
     block: int = Field(256, ge=1, description="windows that are computed and written together")
 

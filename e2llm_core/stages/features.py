@@ -1,10 +1,9 @@
-"""Features of a frozen tower, computed once: what identifies them, and which augmentation each variant has."""
+"""Features of a frozen tower, computed once: what identifies them."""
 
 import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 from safetensors import deserialize
 
 from storage.errors import InputError
@@ -69,8 +68,3 @@ def open_features(folder: str | Path, every: Windows, tower: Path) -> Features:
             f"Run the features job for this spec, correct {field}, or set data.features=null.",
         )
     return features
-
-
-def variant_seeds(seed: int, variant: int, windows: np.ndarray) -> list[tuple[int, int, int]] | None:
-    """Augmentation seeds of a variant of some windows; None for variant 0, the windows as they are."""
-    return [(seed, variant, window) for window in windows.tolist()] if variant else None

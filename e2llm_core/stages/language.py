@@ -52,37 +52,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class TokenizedSample:
-    """A sample as the model reads it: tokens, the windows for their placeholders, augmentation seeds."""
+    """A sample as the model reads it: tokens, and the windows for their placeholders."""
 
     tokens: TokenSample
     windows: tuple[int, ...]
-    seeds: tuple[tuple[int, ...], ...] | None
 
     def without_weight(self) -> "TokenizedSample":
         """The same sample as filler: it counts nothing."""
-        return TokenizedSample(self.tokens.without_weight(), self.windows, self.seeds)
+        return TokenizedSample(self.tokens.without_weight(), self.windows)
 
     def numbers(self) -> np.ndarray:
-        """All but the seeds as int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
+        """As int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
         tokens, windows = self.tokens, np.array(self.windows, dtype=np.int64).view(np.int32)
         head = np.array([len(tokens), len(self.windows), tokens.task], dtype=np.int32)
         return np.concatenate([head, windows, tokens.ids.astype(np.int32), tokens.weights.view(np.int32)])
 
     @classmethod
-    def of_numbers(cls, numbers: np.ndarray, seed: int, position: int) -> tuple["TokenizedSample", np.ndarray]:
-        """Read a sample of a position in the order of training, and return the numbers that follow it."""
+    def of_numbers(cls, numbers: np.ndarray) -> tuple["TokenizedSample", np.ndarray]:
+        """Read a sample, and return the numbers that follow it."""
         length, count, task = numbers[:3].tolist()
         windows, ids, weights, rest = np.split(numbers[3:], np.cumsum([2 * count, length, length]))
         tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), task)
-        tokenized = cls(
-            tokens, tuple(windows.copy().view(np.int64).tolist()), augmentation_seeds(seed, position, count)
-        )
-        return tokenized, rest
-
-
-def augmentation_seeds(seed: int, position: int, count: int) -> tuple[tuple[int, ...], ...]:
-    """One seed for each of a training sample's windows, by its position in the order of training."""
-    return tuple((seed, position, place) for place in range(count))
+        return cls(tokens, tuple(windows.copy().view(np.int64).tolist())), rest
 
 
 class ClaimedWindows:
@@ -248,7 +239,7 @@ class LanguageStage(Stage):
         found = dict(tokenized)
         for rank, parcel in enumerate(world.deal_beside(parcels)):
             for place in [place for place in others if place % world.size == rank]:
-                found[place], parcel = TokenizedSample.of_numbers(parcel, self.train.seed, first_position + place)
+                found[place], parcel = TokenizedSample.of_numbers(parcel)
         return found
 
     def prepare(self, micro: MicroBatch) -> Batch:
@@ -265,8 +256,7 @@ class LanguageStage(Stage):
         tokenized = []
         for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
             sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
-            seeds = augmentation_seeds(self.train.seed, position, len(sample.windows))
-            tokenized.append(TokenizedSample(self._tokens(sample), sample.windows, seeds))
+            tokenized.append(TokenizedSample(self._tokens(sample), sample.windows))
         return tokenized
 
     def _tokens(self, sample: Sample) -> TokenSample:
@@ -279,7 +269,7 @@ class LanguageStage(Stage):
         return TokenSample(np.array(prompt + target), weights, sample.task)
 
     def row(self, source: ClaimedWindows, samples: Sequence[TokenizedSample]) -> Batch:
-        """Read the samples' segments, augmented, or their features; pack their tokens, and index both.
+        """Read the samples' segments, or their features; pack their tokens, and index both.
 
         Raises
         ------
@@ -287,8 +277,7 @@ class LanguageStage(Stage):
             If the tokens have not one run of placeholders for each segment.
         """
         ids = np.array([window for sample in samples for window in sample.windows])
-        seeds = [seed for sample in samples for seed in sample.seeds or ()] or None
-        segments = torch.from_numpy(source.segments.read(ids, seeds))
+        segments = torch.from_numpy(source.segments.read(ids))
         counted = [sample.tokens for sample in samples if sample.tokens.num_targets]
         tensors = packed_row([sample.tokens for sample in samples]) | {source.segments.key: segments}
         token, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
@@ -338,7 +327,7 @@ class LanguageStage(Stage):
 
     def _validation_sample(self, source: ClaimedWindows, number: int) -> TokenizedSample:
         sample = self.draw(source, number, np.random.default_rng([self.train.seed, 1, number]))
-        return TokenizedSample(self._tokens(sample), sample.windows, None)
+        return TokenizedSample(self._tokens(sample), sample.windows)
 
 
 def counts_of_answers(number: Sequence[int]) -> np.ndarray:

@@ -1,14 +1,11 @@
 """What the model is shown of a window: its signal, or what the frozen tower made of it beforehand."""
 
-from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
 
 from storage.features import Features
 from storage.windows import Windows
-
-Seeds = Sequence[Sequence[int]]
 
 
 class Segments(Protocol):
@@ -22,15 +19,13 @@ class Segments(Protocol):
 
     key: Literal["eeg", "eeg_features"]
 
-    def read(self, ids: np.ndarray, seeds: Seeds | None) -> np.ndarray:
+    def read(self, ids: np.ndarray) -> np.ndarray:
         """Read segments.
 
         Parameters
         ----------
         ids : np.ndarray
             Window numbers (batch,).
-        seeds : sequence, optional
-            One seed per window for its augmentation; None for none.
 
         Returns
         -------
@@ -41,7 +36,7 @@ class Segments(Protocol):
 
 
 class WindowSegments:
-    """Signals that are cut, normalised and augmented when read.
+    """Signals that are cut and normalised when read.
 
     Parameters
     ----------
@@ -54,9 +49,9 @@ class WindowSegments:
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
 
-    def read(self, ids: np.ndarray, seeds: Seeds | None) -> np.ndarray:
-        """Read signals under random polarity and circular shift."""
-        return augmented(self._windows.read(ids), seeds)
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Read signals."""
+        return self._windows.read(ids)
 
 
 class Renumbering:
@@ -79,7 +74,7 @@ class Renumbering:
 
 
 class FeatureSegments:
-    """Outputs of the frozen tower; a seed draws one of the variants that were computed.
+    """Outputs of the frozen tower.
 
     Parameters
     ----------
@@ -97,13 +92,9 @@ class FeatureSegments:
         self._features = features
         self.rows = Renumbering(windows, every)
 
-    def read(self, ids: np.ndarray, seeds: Seeds | None) -> np.ndarray:
-        """Read features: of variant 0 without seeds."""
-        count = self._features.manifest.num_variants
-        if seeds is None or count == 1:
-            return self._features.read(self.rows(ids))
-        drawn = np.array([np.random.default_rng(seed).integers(count) for seed in seeds], dtype=np.int64)
-        return self._features.read(self.rows(ids), drawn)
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Read features."""
+        return self._features.read(self.rows(ids))
 
 
 def _first_windows(windows: Windows, every: Windows) -> np.ndarray:
@@ -113,12 +104,3 @@ def _first_windows(windows: Windows, every: Windows) -> np.ndarray:
     known = dict(zip(keys, starts.tolist(), strict=True))
     wanted = zip(windows.trials["recording_id"], windows.trials["start"], strict=True)
     return np.array([known[key] for key in wanted], dtype=np.int64)
-
-
-def augmented(signal: np.ndarray, seeds: Seeds | None) -> np.ndarray:
-    """Give windows (batch, n_chans, n_times) a random polarity and circular shift each; None for none."""
-    if seeds is None:
-        return signal
-    draws = [np.random.default_rng(seed).integers([2, signal.shape[-1]]) for seed in seeds]
-    moved = [np.roll(row, shift, axis=-1) * (1 - 2 * sign) for row, (sign, shift) in zip(signal, draws, strict=True)]
-    return np.stack(moved).astype(np.float32)

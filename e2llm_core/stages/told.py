@@ -13,7 +13,7 @@ _READ = 64
 
 
 class Told:
-    """Reads windows as a worded projector does, each once: without augmentation, on the CPU, with a copy of the tower.
+    """Reads windows as a worded projector does, each once: on the CPU, with a copy of the tower.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Told:
         """
         places, above = [], []
         for part in np.array_split(windows, -(-len(windows) // _READ)):
-            read = torch.from_numpy(segments.read(part, None))
+            read = torch.from_numpy(segments.read(part))
             tokens = read if segments.key == "eeg_features" else self._tower(read)
             readings = self._reading(tokens.float())
             told = self._reading.told(tokens.float(), readings)

@@ -32,9 +32,7 @@ def plan(tmp_path: Path) -> FeaturesPlan:
         EEGTower.build(eeg, encoder=encoder, temporal={"dim": 16, "depth": 1, "num_heads": 2}), tmp_path / "tower"
     )
     windows = WindowConfig(window_seconds=1.0, stride_seconds=1.0)
-    return FeaturesPlan(
-        store=str(tmp_path / "store.zarr"), windows=windows, model=tmp_path / "tower", variants=2, block=1
-    )
+    return FeaturesPlan(store=str(tmp_path / "store.zarr"), windows=windows, model=tmp_path / "tower", block=1)
 
 
 def start(plan: FeaturesPlan, run: Path) -> subprocess.Popen[str]:
@@ -49,7 +47,7 @@ def start(plan: FeaturesPlan, run: Path) -> subprocess.Popen[str]:
 
 def shards(run: Path) -> dict[Path, int]:
     """Blocks that are there, with the time they were written at."""
-    return {path: path.stat().st_mtime_ns for path in (run / FEATURES / VALUES).glob("c/*/0/0/0")}
+    return {path: path.stat().st_mtime_ns for path in (run / FEATURES / VALUES).glob("c/*/0/0")}
 
 
 def test_a_killed_job_goes_on(plan: FeaturesPlan, tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def plan(tmp_path_factory) -> FeaturesPlan:
     origin = Origin(store_digest=open_store(folder / "store.zarr").digest, windows=WINDOWS, sides=())
     (folder / "tower").mkdir()
     save_probe(folder / "tower", tower, tower.state_dict(), probe, origin)
-    return FeaturesPlan(store=str(folder / "store.zarr"), windows=WINDOWS, model=folder / "tower", variants=2, block=1)
+    return FeaturesPlan(store=str(folder / "store.zarr"), windows=WINDOWS, model=folder / "tower", block=1)
 
 
 def shards(run: Path) -> dict[Path, int]:
     """Blocks that are there, with the time they were written at."""
-    return {path: path.stat().st_mtime_ns for path in (run / FEATURES / VALUES).glob("c/*/0/0/0")}
+    return {path: path.stat().st_mtime_ns for path in (run / FEATURES / VALUES).glob("c/*/0/0")}
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def fitted_reading(tower: EEGTower, source: ClaimedWindows, seed: int) -> tuple[
     ids = np.arange(count) if count <= MOST_WINDOWS else Permutation(count, seed)(np.arange(MOST_WINDOWS))
     tokens, measures = [], []
     for part in np.array_split(np.sort(ids), -(-len(ids) // _READ)):
-        segments = torch.from_numpy(source.segments.read(part, None))
+        segments = torch.from_numpy(source.segments.read(part))
         tokens.append(pooled(segments if source.segments.key == "eeg_features" else tower(segments)).float().numpy())
         measures.append(source.deviations(part))
     scaler = StandardScaler()

@@ -101,7 +101,7 @@ class OptionScorer:
         tensors: dict[str, Any] = packed_row(samples)
         tensors.pop("tasks")
         key = self.source.segments.key
-        tensors[key] = torch.from_numpy(self.source.segments.read(shown, None))
+        tensors[key] = torch.from_numpy(self.source.segments.read(shown))
         ids, each = self.processor.eeg_ids["eeg_token_id"], self.processor.num_eeg_tokens
         tensors["eeg_places"] = placeholder_places(tensors["input_ids"], ids, len(shown), each)
         given = Batch(tensors, 0).to(world.device).tensors

@@ -55,12 +55,20 @@ def test_a_batch_is_a_function_of_ids_and_positions(make, name):
     assert not same(batch, stage.prepare(micro([5, 1, 4], [70, 71, 72])))
 
 
-@pytest.mark.parametrize("name", ["stage1", "stage2", "stage3"])
-def test_augmentation_changes_with_the_position_and_the_seed(make, name):
-    stage = make[name]()
+def test_augmentation_of_stage_1_changes_with_the_position_and_the_seed(make):
+    stage = make["stage1"]()
     eeg = stage.prepare(micro([2, 4], [10, 11])).tensors["eeg"]
     assert not torch.equal(eeg[:1], stage.prepare(micro([2, 4], [30, 31])).tensors["eeg"][:1])
-    assert not torch.equal(eeg[:1], make[name](seed=1).prepare(micro([2, 4], [10, 11])).tensors["eeg"][:1])
+    assert not torch.equal(eeg[:1], make["stage1"](seed=1).prepare(micro([2, 4], [10, 11])).tensors["eeg"][:1])
+
+
+@pytest.mark.parametrize("name", ["stage2", "stage3"])
+def test_later_stages_show_windows_as_they_are(make, name):
+    """What training texts tell of a window is read from the same signal."""
+    stage = make[name]()
+    tokenized = stage.tokenize(np.array([2, 4]), np.array([10, 31]))
+    shown = stage.row(stage.training, tokenized).tensors["eeg"].numpy()
+    np.testing.assert_array_equal(shown, stage.training.windows.read(np.concatenate([s.windows for s in tokenized])))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -224,7 +232,7 @@ def test_ranks_send_lengths_and_each_sample_to_the_rank_that_packs_it(make, name
 
 @pytest.mark.parametrize("name", ["stage2", "stage3"])
 def test_a_rank_packs_what_others_tokenised_as_its_own(make, name):
-    """Rows of one rank, and of three: the same rows of the same samples, augmented alike."""
+    """Rows of one rank, and of three: the same rows of the same samples."""
     stage, ids = make[name](), np.array([4, 0, 2, 3, 1, 5])
     config = TrainConfig(global_batch=6, micro_batch=2, micro_tokens=4096)
     (alone,) = ranks_batches(stage, ids, config, 1)

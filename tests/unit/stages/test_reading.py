@@ -77,9 +77,9 @@ def test_what_is_read_comes_near_to_the_measures(make, cached):
     stage = make(claims=ClaimChoice(reliability=0))
     model, _ = stage.build()
     source, ids = stage.training, np.arange(len(stage.training))
-    tokens = model.tower(torch.from_numpy(source.segments.read(ids, None)))
+    tokens = model.tower(torch.from_numpy(source.segments.read(ids)))
     if cached:
-        source.segments = SimpleNamespace(key="eeg_features", read=lambda ids, seeds: tokens.numpy()[ids])
+        source.segments = SimpleNamespace(key="eeg_features", read=lambda ids: tokens.numpy()[ids])
     weight, bias = fitted_reading(model.tower, source, seed=0)
     read, measured = pooled(tokens) @ weight.T + bias, torch.from_numpy(source.deviations(ids))
     mean = measured.mean(dim=0)
@@ -92,7 +92,7 @@ def test_what_is_claimed_is_told_and_holds_in_the_order_in_which_it_is_told(make
     model, _ = stage.build()
     source, reading, made = stage.training, model.projector.reading, 0
     for window in range(len(source)):
-        tokens = model.tower(torch.from_numpy(source.segments.read(np.array([window]), None)))
+        tokens = model.tower(torch.from_numpy(source.segments.read(np.array([window]))))
         read = reading(tokens)
         places = reading.told(tokens, read)[0].tolist()
         fact, measured = source.facts(window), source.deviations([window])[0]

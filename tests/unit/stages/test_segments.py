@@ -16,23 +16,20 @@ from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.stages.config import CachedDataConfig, LanguageTrainConfig, build_stage
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.features import tower_digest, variant_seeds
+from e2llm_core.stages.features import tower_digest
 from e2llm_core.stages.measured import MeasuredWindows
-from e2llm_core.stages.segments import FeatureSegments, WindowSegments, augmented
+from e2llm_core.stages.segments import FeatureSegments, WindowSegments
 from e2llm_core.stages.stage2.plan import Stage2Plan
 from e2llm_core.stages.stage2.stage import Stage2
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.tasks.facts import ClaimChoice
-from e2llm_core.tower.tower import load_tower
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
 from storage.errors import InputError
 from storage.features import COMPLETE, Features
 from storage.splits import Side
 from storage.windows import Windows
-
-VARIANTS = 3
 
 
 def compute(folder: Path, data: EEGData, tower: Path, **fields) -> Path:
@@ -57,19 +54,16 @@ def plain(data, tower_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def varied(data, tower_folder, tmp_path_factory) -> Path:
-    return compute(tmp_path_factory.mktemp("varied"), data, tower_folder, variants=VARIANTS, seed=5)
+def other_blocks(data, tower_folder, tmp_path_factory) -> Path:
+    return compute(tmp_path_factory.mktemp("other_blocks"), data, tower_folder, block=3)
 
 
 NO_RELEVANCE = LanguageTrainConfig(claims=ClaimChoice(relevance=0))
 """Nothing is measured before it is needed."""
 
 
-def nll(stage, model, seeds: bool) -> float:
-    shown = stage.tokenize(np.arange(6), np.arange(6))
-    if not seeds:
-        shown = [type(one)(one.tokens, one.windows, None) for one in shown]
-    batch = stage.row(stage.training, shown)
+def nll(stage, model) -> float:
+    batch = stage.row(stage.training, stage.tokenize(np.arange(6), np.arange(6)))
     with torch.no_grad():
         return float(stage.losses(model.eval(), batch).total / batch.num_targets)
 
@@ -90,16 +84,15 @@ def test_the_loss_is_that_of_the_tower(name, data, plain, tower_folder, llm_fold
     tower = tower_folder if name == "stage2" else stage2_folder
     source = EEGData.open(cached(data, plain), tower)
     (stage, model), (fast, light) = both(name, data, source, tower_folder, llm_folder, stage2_folder)
-    assert nll(fast, light, seeds=False) == pytest.approx(nll(stage, model, seeds=False), abs=1e-6)
+    assert nll(fast, light) == pytest.approx(nll(stage, model), abs=1e-6)
     ids = np.arange(8)
     with torch.no_grad():
-        shown = [torch.from_numpy(one.training.segments.read(ids, None)) for one in (stage, fast)]
+        shown = [torch.from_numpy(one.training.segments.read(ids)) for one in (stage, fast)]
         expected, found = model.encode_eeg(shown[0]), light.project(shown[1])
     # An untrained model's loss hardly depends on its EEG: what reaches it must differ less than windows do.
     assert float((found - expected).abs().max()) < 1e-3 * float(
         (expected[0] - expected[1:]).abs().amax(dim=(1, 2)).min()
     )
-    assert nll(fast, light, seeds=True) == nll(fast, light, seeds=False)  # one variant: nothing to draw
     assert not any(name.startswith("tower") for name, _ in light.named_parameters())
 
 
@@ -124,12 +117,12 @@ def test_training_on_features_reads_no_eeg(name, data, plain, tower_folder, llm_
         assert np.isfinite(stage.validate(model.eval(), World())["nll"])
 
 
-def test_claims_of_cached_measures_are_those_of_the_signal(data, plain, varied):
+def test_claims_of_cached_measures_are_those_of_the_signal(data, plain, other_blocks):
     """Session averages included, on a side that is a part of the store, and whatever the blocks were."""
     windows = data.measured(data.split.train)
     ids = np.arange(len(windows))
     expected = MeasuredWindows(windows)(ids)
-    for folder in (plain, varied):
+    for folder in (plain, other_blocks):
         np.testing.assert_array_equal(MeasuredWindows(windows, Features.open(folder))(ids), expected)
 
 
@@ -166,7 +159,7 @@ def test_gradients_are_those_of_the_tower(data, plain, tower_folder, llm_folder,
     source = EEGData.open(cached(data, plain), tower_folder)
     found = []
     for stage, model in both("stage2", data, source, tower_folder, llm_folder, stage2_folder):
-        shown = [type(one)(one.tokens, one.windows, None) for one in stage.tokenize(np.arange(4), np.arange(4))]
+        shown = stage.tokenize(np.arange(4), np.arange(4))
         stage.losses(model.train(), stage.row(stage.training, shown)).total.backward()
         found.append([parameter.grad for parameter in model.projector.parameters()])
     for one, other in zip(*found, strict=True):
@@ -199,46 +192,13 @@ def test_export_carries_the_tower_along(data, plain, tower_folder, llm_folder, e
     E2LLMForConditionalGeneration.from_pretrained(tmp_path / "model").encode_eeg(torch.zeros(1, 6, 256))
 
 
-def test_variants_are_augmented_as_training_augments(data, varied, tower_folder):
-    features, tower = Features.open(varied), load_tower(tower_folder)
-    every = Windows(data.store, data.config.windows)
-    ids = np.array([30, 2, 17])
-    found = []
-    for variant in range(VARIANTS):
-        signal = augmented(every.read(ids), variant_seeds(5, variant, ids))
-        with torch.no_grad():
-            expected = tower(torch.from_numpy(signal)).numpy()
-        found.append(features.read(ids, variant))
-        np.testing.assert_allclose(found[-1], expected, atol=1e-5)
-    assert all(np.abs(found[0] - other).max() > 1e-3 for other in found[1:])
-    assert np.abs(found[1] - found[2]).max() > 1e-3
-
-
-def test_a_seed_draws_a_variant_and_none_takes_the_plain_one(data, varied, tower_folder):
-    source = EEGData.open(cached(data, varied), tower_folder)
-    segments = source.segments(source.split.train)
-    assert isinstance(segments, FeatureSegments)
-    ids = np.repeat(4, 60)
-    seeds = [(0, position, 0) for position in range(60)]
-    drawn = segments.read(ids, seeds)
-    np.testing.assert_array_equal(drawn, segments.read(ids, seeds))
-    rows = segments.rows(ids[:1])
-    versions = [Features.open(varied).read(rows, variant)[0] for variant in range(VARIANTS)]
-    counts = [sum(np.array_equal(one, version) for one in drawn) for version in versions]
-    assert sum(counts) == 60
-    assert min(counts) >= 10
-    np.testing.assert_array_equal(segments.read(ids[:1], None)[0], versions[0])
-
-
 def test_without_features_windows_are_read(data, tower_folder):
     source = EEGData.open(cached(data, None), tower_folder)
     segments = source.segments(source.split.validation)
     assert isinstance(segments, WindowSegments)
     windows = source.windows(source.split.validation)
-    seeds = [(0, 1, 0), (0, 2, 0)]
     ids = np.array([1, 3])
-    np.testing.assert_array_equal(segments.read(ids, None), windows.read(ids))
-    np.testing.assert_array_equal(segments.read(ids, seeds), augmented(windows.read(ids), seeds))
+    np.testing.assert_array_equal(segments.read(ids), windows.read(ids))
 
 
 @settings(max_examples=30, deadline=None)

@@ -18,11 +18,9 @@ def manifest(**fields) -> FeatureManifest:
     settings = {
         "source": SOURCE,
         "num_windows": 10,
-        "num_variants": 2,
         "num_tokens": 3,
         "dim": 4,
         "quantities": ("power alpha", "bursts beta"),
-        "seed": 0,
         "precision": "fp32",
         "block": 4,
         "versions": {"torch": "1"},
@@ -50,11 +48,10 @@ def written(folder, what: FeatureManifest, blocks=None) -> Features:
 def test_what_is_written_is_read_in_any_order(tmp_path, precision, tolerance):
     what = manifest(precision=precision)
     written(tmp_path, what).complete()
-    rows, variants = np.array([9, 0, 4, 4, 3]), np.array([1, 0, 1, 0, 0])
-    found = Features.open(tmp_path).read(rows, variants)
+    rows = np.array([9, 0, 4, 4, 3])
+    found = Features.open(tmp_path).read(rows)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, values(what)[rows, variants], atol=tolerance, rtol=tolerance)
-    np.testing.assert_array_equal(Features.open(tmp_path).read(rows), Features.open(tmp_path).read(rows, 0 * rows))
+    np.testing.assert_allclose(found, values(what)[rows], atol=tolerance, rtol=tolerance)
     assert Features.open(tmp_path).read(np.array([], dtype=int)).shape == (0, 3, 4)
     again = Features.open(tmp_path).measures(rows)
     assert again.dtype == np.float32
@@ -82,7 +79,7 @@ def test_every_window_is_in_one_block(block):
 def test_it_goes_on_where_it_was_killed(tmp_path):
     what = manifest()
     written(tmp_path, what, blocks=[0, 2])
-    shard = tmp_path / VALUES / "c/0/0/0/0"
+    shard = tmp_path / VALUES / "c/0/0/0"
     before = shard.stat().st_mtime_ns
     (shard.parent / "0.__lock").write_bytes(b"half of a block")  # what TensorStore leaves behind when it is killed
     again = Features.create(tmp_path, manifest(versions={"torch": "2"}))
@@ -93,7 +90,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     again.write(1, values(what)[what.rows(1)], measures(what)[what.rows(1)])
     again.complete()
     assert shard.stat().st_mtime_ns == before
-    np.testing.assert_array_equal(Features.open(tmp_path).read(np.arange(10), 1), values(what)[:, 1])
+    np.testing.assert_array_equal(Features.open(tmp_path).read(np.arange(10)), values(what))
 
 
 def test_a_block_without_its_measures_is_missing(tmp_path):
@@ -109,19 +106,20 @@ def test_measures_of_another_number_of_quantities_are_refused(tmp_path):
         written(tmp_path, manifest(), blocks=[]).write(0, values(manifest())[:4], np.zeros((4, 3)))
 
 
-def test_format_1_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("format", [1, 2])
+def test_earlier_formats_are_refused_by_name(tmp_path, format):
     written(tmp_path, manifest()).complete()
-    old = json.loads((tmp_path / MANIFEST).read_text()) | {"format": 1}
+    old = json.loads((tmp_path / MANIFEST).read_text()) | {"format": format}
     del old["quantities"]
     (tmp_path / MANIFEST).write_text(json.dumps(old))
     for opened in (Features.open, lambda place: Features.create(place, manifest())):
-        with pytest.raises(InputError, match=r"is of format 1, which holds no signal measures\. Remove the"):
+        with pytest.raises(InputError, match=rf"is of format {format}, which an earlier version wrote\. Remove the"):
             opened(tmp_path)
 
 
 def test_other_features_are_begun_anew(tmp_path):
     written(tmp_path, manifest()).complete()
-    assert Features.create(tmp_path, manifest(seed=1)).missing() == [0, 1, 2]
+    assert Features.create(tmp_path, manifest(precision="fp16")).missing() == [0, 1, 2]
     assert not (tmp_path / COMPLETE).exists()
 
 
@@ -132,7 +130,7 @@ def test_incomplete_absent_and_changed_ones_are_refused(tmp_path):
     with pytest.raises(InputError, match="not complete"):
         Features.open(tmp_path)
     features.complete()
-    (tmp_path / MANIFEST).write_text(manifest(seed=3).model_dump_json())
+    (tmp_path / MANIFEST).write_text(manifest(precision="bf16").model_dump_json())
     with pytest.raises(InputError, match=r"manifest\.json: was changed after the features were completed"):
         Features.open(tmp_path)
     (tmp_path / MANIFEST).write_text("{")
@@ -142,7 +140,7 @@ def test_incomplete_absent_and_changed_ones_are_refused(tmp_path):
 
 def test_damage_is_refused_not_read(tmp_path):
     written(tmp_path, manifest()).complete()
-    shard = tmp_path / VALUES / "c/1/0/0/0"
+    shard = tmp_path / VALUES / "c/1/0/0"
     content = bytearray(shard.read_bytes())
     content[5] ^= 1
     shard.write_bytes(content)
@@ -161,9 +159,9 @@ def test_what_does_not_fit_the_precision_is_refused(tmp_path):
     features = Features.create(tmp_path, what)
     features.prepare()
     with pytest.raises(InputError, match="not finite in fp16"):
-        features.write(0, np.full((4, 2, 3, 4), 1e6, dtype=np.float32), measures(what)[:4])
+        features.write(0, np.full((4, 3, 4), 1e6, dtype=np.float32), measures(what)[:4])
     with pytest.raises(InputError, match=r"signal measures of windows 0\.\.3 are not finite"):
-        features.write(0, np.ones((4, 2, 3, 4), dtype=np.float32), np.full_like(measures(what)[:4], np.nan))
+        features.write(0, np.ones((4, 3, 4), dtype=np.float32), np.full_like(measures(what)[:4], np.nan))
     assert features.missing() == [0, 1, 2]
 
 
@@ -172,16 +170,16 @@ def test_a_full_or_forbidden_place_is_refused(tmp_path):
     features.prepare()
     (tmp_path / VALUES / "c").write_text("a file in the way")
     with pytest.raises(InputError, match="block 0 of the features cannot be written"):
-        features.write(0, np.zeros((4, 2, 3, 4), dtype=np.float32), measures(manifest())[:4])
+        features.write(0, np.zeros((4, 3, 4), dtype=np.float32), measures(manifest())[:4])
     assert features.missing() == [0, 1, 2]
 
 
 def test_numbers_out_of_range_are_refused(tmp_path):
     written(tmp_path, manifest()).complete()
     features = Features.open(tmp_path)
-    for rows, variants in (([10], 0), ([-1], 0), ([0], 2), ([0], -1)):
+    for rows in ([10], [-1]):
         with pytest.raises(IndexError, match="must lie in"):
-            features.read(np.array(rows), variants)
+            features.read(np.array(rows))
     with pytest.raises(IndexError, match="must lie in"):
         features.measures(np.array([10]))
 

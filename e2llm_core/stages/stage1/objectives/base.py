@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.encoders.config import TowerConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.segments import Seeds, augmented
+from e2llm_core.stages.stage1.augmentation import Seeds, augmented
 from e2llm_core.stages.stage1.objectives.config import Stage1Losses
 from e2llm_core.tower.tower import EEGTower
 from e2llm_core.training.stage import Batch
