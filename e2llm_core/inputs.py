@@ -237,6 +237,36 @@ class FeaturesInput(Input):
         return features.digest
 
 
+@dataclass(frozen=True)
+class CorpusInput(Input):
+    """A corpus of dialogues, where the data names one.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage that trains on it.
+    tasks : tuple of str
+        Tasks that the stage trains.
+    """
+
+    data: CachedDataConfig
+    model: str
+    stage: str
+    tasks: tuple[str, ...]
+
+    def digest(self) -> str | None:
+        """The corpus's own digest."""
+        if self.data.corpus is None:
+            return None
+        from e2llm_core.stages.corpus.source import open_corpus
+        from e2llm_core.stages.data import EEGData
+
+        model = fetched(self.model)
+        corpus = open_corpus(EEGData.open(self.data, model), self.stage, self.tasks, model)
+        assert corpus is not None
+        return corpus.digest
+
+
 def read_facts(run: str | Path | Location, name: str) -> dict[str, Any]:
     """Read one of the JSON files of a run; empty when it is not there."""
     place = locate(run)

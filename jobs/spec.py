@@ -16,6 +16,7 @@ from e2llm_core.inference.config import ScoringPlan
 from e2llm_core.plan import Input
 from e2llm_core.stages.config import StagePlan
 from e2llm_core.stages.table import STAGES
+from jobs.corpus import CorpusSpec
 from jobs.cross_validation.config import CrossValidationPlan
 from jobs.job import ClusterJob, Job
 from storage.layout import LayoutConfig
@@ -179,6 +180,7 @@ SPECS: dict[str, type[Job]] = {
     "ingest": IngestSpec,
     **{kind: spec_of(plan) for kind, plan in STAGES.items()},
     "features": FeaturesSpec,
+    "corpus": CorpusSpec,
     "evaluate": EvaluateSpec,
     "score": ScoreSpec,
     "cross-validate": CrossValidateSpec,
@@ -187,5 +189,5 @@ SPECS: dict[str, type[Job]] = {
 
 
 def steps() -> Mapping[str, type[Job]]:
-    """Kinds that can be a step of a cross-validation: all whose results lie in their run's folder."""
-    return {kind: spec for kind, spec in SPECS.items() if spec not in (IngestSpec, CrossValidateSpec)}
+    """Kinds that can be a step of a cross-validation: all with results in their run's folder that name no spec."""
+    return {kind: spec for kind, spec in SPECS.items() if spec not in (IngestSpec, CorpusSpec, CrossValidateSpec)}

@@ -11,19 +11,16 @@ Layout::
     FOLDER/COMPLETE           SHA-256 of the manifest, once every block is there; written last
 """
 
-import hashlib
-import json
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from storage.blocks import BlockFolder, Manifest
 from storage.damage import damage_digest
 from storage.errors import InputError
 from storage.places.base import Location
-from storage.places.location import locate
 from storage.windows import WindowConfig, Windows
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16"]
 FEATURES = "features.zarr"
 """Folder of the features in the folder of the run that computed them."""
-MANIFEST, COMPLETE, VALUES, MEASURES = "manifest.json", "COMPLETE", "values", "measures"
+VALUES, MEASURES = "values", "measures"
 _DTYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _CACHE_BYTES = 64_000_000
 _PATIENCE_SECONDS = 120.0
@@ -84,7 +81,7 @@ class FeatureSource(BaseModel):
         return None
 
 
-class FeatureManifest(BaseModel):
+class FeatureManifest(Manifest):
     """Description of a folder of features.
 
     Attributes
@@ -97,13 +94,7 @@ class FeatureManifest(BaseModel):
         Name of the quantity in each column of the measures.
     precision : str
         Precision of the numbers on disk.
-    block : int
-        Windows per block.
-    versions : dict
-        Software that computed them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[3] = 3
     source: FeatureSource
@@ -112,8 +103,6 @@ class FeatureManifest(BaseModel):
     dim: int
     quantities: tuple[str, ...]
     precision: Precision
-    block: int
-    versions: dict[str, str]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -121,73 +110,20 @@ class FeatureManifest(BaseModel):
         return self.num_windows, self.num_tokens, self.dim
 
     @property
-    def num_blocks(self) -> int:
-        """Number of blocks; the last one may be shorter."""
-        return -(-self.num_windows // self.block)
-
-    def rows(self, block: int) -> np.ndarray:
-        """Window numbers of a block."""
-        return np.arange(block * self.block, min(self.num_windows, (block + 1) * self.block))
+    def num_rows(self) -> int:
+        """Windows."""
+        return self.num_windows
 
 
-class Features:
-    """Features of every window of a store, open for reading or for writing missing blocks.
+class Features(BlockFolder[FeatureManifest]):
+    """Features of every window of a store, open for reading or for writing missing blocks."""
 
-    Parameters
-    ----------
-    place : str, Path or Location
-        Where they are: a folder that all nodes see, or a URL.
-    manifest : FeatureManifest
-        Description of the features.
-    """
+    manifest_type = FeatureManifest
+    job = "features"
 
     def __init__(self, place: str | Path | Location, manifest: FeatureManifest) -> None:
-        self.place, self.manifest = locate(place), manifest
+        super().__init__(place, manifest)
         self._arrays: dict[str, ts.TensorStore] = {}
-
-    @classmethod
-    def create(cls, place: str | Path, manifest: FeatureManifest) -> "Features":
-        """Start or resume writing features; other content of the folder is removed."""
-        root = locate(place)
-        there = _read_manifest(root)
-        if there is None or there.model_copy(update={"versions": manifest.versions}) != manifest:
-            root.remove("")
-            root.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
-        else:
-            manifest = there
-        return cls(root, manifest)
-
-    @classmethod
-    def open(cls, place: str | Path) -> "Features":
-        """Open finished features for reading.
-
-        Raises
-        ------
-        InputError
-            When there are none, they are not complete, or their manifest is damaged.
-        """
-        root = locate(place)
-        manifest = _read_manifest(root)
-        if manifest is None:
-            raise InputError(str(root), "no features here", "Run the features job first, or correct the path.")
-        if not root.exists(COMPLETE):
-            raise InputError(
-                str(root),
-                f"the features are not complete (no {COMPLETE})",
-                "Run the features job again to complete them.",
-            )
-        if root.read(COMPLETE).decode().strip() != _manifest_digest(root):
-            raise InputError(
-                f"{root}/{MANIFEST}",
-                "was changed after the features were completed",
-                "Remove the folder and compute it again.",
-            )
-        return cls(root, manifest)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the manifest."""
-        return _manifest_digest(self.place)
 
     def missing(self) -> list[int]:
         """Blocks that are still missing."""
@@ -244,12 +180,6 @@ class Features:
                 array[here].write(stored).result()
             except ValueError as error:  # TensorStore's word for whatever the file system says
                 raise OSError(str(error).splitlines()[0]) from error
-
-    def complete(self) -> None:
-        """Mark the features as complete; raises `ValueError` if a block is missing."""
-        if missing := self.missing():
-            raise ValueError(f"{self.place}: blocks {missing[:4]} are missing")
-        self.place.write(COMPLETE, f"{_manifest_digest(self.place)}\n".encode())
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read features of windows.
@@ -349,27 +279,6 @@ class Features:
             "codecs": _CHECKED_BYTES,
             "dimension_names": ["window", "quantity"],
         }
-
-
-def _read_manifest(place: Location) -> FeatureManifest | None:
-    if not place.exists(MANIFEST):
-        return None
-    content, remedy = place.read(MANIFEST), "Remove the folder and run its features job again."
-    try:
-        fields = json.loads(content)
-        current = fields["format"] == FeatureManifest.model_fields["format"].default
-        manifest = FeatureManifest.model_validate(fields) if current else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place}/{MANIFEST}", "is damaged", remedy) from error
-    if manifest is None:
-        raise InputError(
-            f"{place}/{MANIFEST}", f"is of format {fields['format']}, which an earlier version wrote", remedy
-        )
-    return manifest
-
-
-def _manifest_digest(place: Location) -> str:
-    return hashlib.sha256(place.read(MANIFEST)).hexdigest()
 
 
 def _short(value: object) -> str:

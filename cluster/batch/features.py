@@ -5,14 +5,12 @@ The signal measures of the same windows, which stages 2 and 3 speak of, are comp
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cluster.batch.blocks import BlockWriter, write_missing
 from cluster.batch.plans import FeaturesPlan
-from cluster.progress import watch
 from cluster.resources import Resources, require_resources
-from storage.errors import InputError
 from storage.features import FEATURES, FeatureManifest, Features, FeatureSource
 from storage.places.fetching import fetched
 from storage.store import open_store
@@ -22,7 +20,7 @@ _WINDOWS_PER_BATCH = 64
 _SOFTWARE = ("torch", "numpy", "tensorstore")
 
 
-class FeatureWriter:
+class FeatureWriter(BlockWriter):
     """Computes blocks of features and writes them; holds one copy of the tower.
 
     Parameters
@@ -48,18 +46,9 @@ class FeatureWriter:
         self._measures = measures_of(self._windows, plan.claims)
         self._features = Features(place, manifest)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Write the blocks of column ``block``; a refusal comes back as text, for the others to go on."""
-        refusals = [self._refusal(int(block)) for block in batch["block"]]
-        columns = list(zip(*refusals, strict=True))
-        return dict(zip(("place", "problem", "remedy"), map(list, columns), strict=True)) | {"block": batch["block"]}
-
-    def _refusal(self, block: int) -> tuple[str, str, str]:
-        try:
-            self._features.write(block, *self.compute(self._features.manifest.rows(block)))
-        except InputError as error:
-            return error.place, error.problem, error.remedy
-        return "", "", ""
+    def write(self, block: int) -> None:
+        """Compute and write one block."""
+        self._features.write(block, *self.compute(self._features.manifest.rows(block)))
 
     def compute(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute features and measures of windows.
@@ -111,33 +100,11 @@ def compute_features(plan: FeaturesPlan, run: str | Path, resources: Resources) 
     InputError
         When windows cannot be read or features not written, after every other block is there.
     """
-    import ray
-
     require_resources(resources)
     place = f"{run}/{FEATURES}"
     features = Features.create(place, manifest_of(plan))
     features.prepare()
-    missing, total = features.missing(), features.manifest.num_blocks
-    print(f"[features] {total - len(missing)} of {total} blocks are there", flush=True)
-    if missing:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        blocks = ray.data.from_items([{"block": block} for block in missing], override_num_blocks=len(missing))
-        written = blocks.map_batches(
-            FeatureWriter,
-            fn_constructor_args=(plan, place, features.manifest),
-            batch_size=1,
-            concurrency=resources.workers,
-            num_cpus=resources.cpus_per_worker,
-            num_gpus=resources.gpus_per_worker or None,
-        )
-        seconds = 5 * features.place.seconds_between_looks
-        with watch("features", total, lambda: total - len(features.missing()), seconds):
-            refused = [row for row in written.iter_rows() if row["place"]]
-        if refused:
-            first = min(refused, key=lambda row: row["block"])
-            rest = f" ({len(refused)} of {total} blocks refused)" if len(refused) > 1 else ""
-            raise InputError(first["place"], first["problem"] + rest, first["remedy"])
+    write_missing(features, FeatureWriter, (plan, place, features.manifest), resources)
     features.complete()
     return place
 

@@ -94,6 +94,10 @@ class ResamplerProjector(nn.Module):
         return h.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
+STRONGEST = 6
+"""Quantities that a worded projector tells of a segment by default."""
+
+
 @dataclass(frozen=True)
 class FittedReading:
     """What a `LinearReading` reads with.
@@ -160,6 +164,14 @@ class LinearReading(nn.Module):
     def told(self, h_GLE: Tensor, readings_GQ: Tensor) -> Tensor:
         """Places of the quantities that are told, in their order: (G, L, E), (G, Q) -> (G, strongest) int64."""
         return self.salience(h_GLE, readings_GQ).topk(self.strongest, dim=1).indices
+
+    @classmethod
+    def started(cls, fitted: FittedReading, strongest: int | None) -> LinearReading:
+        """Reads with fitted maps and tells `strongest` quantities; None: as many as projectors do by default."""
+        (number, _), (labels, d_in) = fitted.weight.shape, fitted.label_weight.shape
+        made = cls(d_in, number, labels, min(strongest or STRONGEST, number))
+        made.start(fitted)
+        return made
 
     @torch.no_grad()
     def start(self, fitted: FittedReading) -> None:
@@ -330,7 +342,7 @@ def complete_projector_config(config: dict[str, Any] | None, d_llm: int, init_rm
     defaults: dict[str, dict[str, Any]] = {
         "mlp": {"hidden": d_llm, "init_rms": init_rms},
         "resampler": {"num_queries": 8, "num_heads": 8, "init_rms": init_rms},
-        "worded": {"strongest": 6, "hidden": d_llm, "init_rms": init_rms},
+        "worded": {"strongest": STRONGEST, "hidden": d_llm, "init_rms": init_rms},
     }
     if kind not in defaults:
         raise ValueError(f"projector.kind: {kind!r} is unknown. Choose one of {sorted(defaults)}")

@@ -1,7 +1,7 @@
 """Settings that stages share. Light to import: specs are validated from here before anything heavy is loaded."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,10 +39,13 @@ class DataConfig(BaseModel):
 
 
 class CachedDataConfig(DataConfig):
-    """The same for stages with a frozen tower, whose outputs may have been computed beforehand."""
+    """The same for stages with a frozen tower: its outputs, and the dialogues, may have been made beforehand."""
 
     features: Place | None = Field(
         None, description="folder of a `features` run's output; null: the tower runs in every step"
+    )
+    corpus: Place | None = Field(
+        None, description="folder of a `corpus` run's output; null: dialogues are drawn while training"
     )
 
 
@@ -94,6 +97,24 @@ class StagePlan(Plan):
         if unknown := sorted(set(self.train.learning_rates) - set(self.groups)):
             raise ValueError(f"train.learning_rates: no group {', '.join(unknown)}; it has {', '.join(self.groups)}")
         return self
+
+
+class LanguageStagePlan(StagePlan):
+    """What the plans of the stages with a language model hold."""
+
+    data: CachedDataConfig
+    train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
+
+    @property
+    @abstractmethod
+    def shares(self) -> tuple[str, ...]:
+        """Tasks, or forms of question, that it trains, in equal shares."""
+
+    @property
+    def drawn_with(self) -> dict[str, Any]:
+        """The settings that its dialogues depend on, beside the inputs."""
+        settings = {"train": {"seed", "balance", "claims"}, "data": {"windows", "claims"}}
+        return self.model_dump(mode="json", include=settings) | {"shares": list(self.shares)}
 
 
 def build_stage(plan: StagePlan) -> "Stage":

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,18 @@ from e2llm_core.llm.packing import TokenSample, pack, packed_row, sample_of_toke
 from e2llm_core.llm.supervision import next_tokens
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration, placeholder_places
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.model.projector import WordedProjector
+from e2llm_core.model.projector import LinearReading
 from e2llm_core.stages.config import LanguageTrainConfig
+from e2llm_core.stages.corpus.reading import WrittenDialogues
+from e2llm_core.stages.corpus.source import open_corpus
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.probe import copy_probe
+from e2llm_core.stages.samples import Sample, TokenizedSample
 from e2llm_core.stages.told import Told
 from e2llm_core.tasks.circumplex import affects_of
-from e2llm_core.tasks.dialogue import Dialogue, DialogueForm, Sampler
+from e2llm_core.tasks.dialogue import DialogueForm, Sampler
 from e2llm_core.tasks.facts import CLAIMS_OF_A_LIST, ClaimChoice, SegmentFacts
-from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower
+from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower, EEGTower, load_tower
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.sharding import MicroBatch
@@ -39,41 +41,6 @@ from storage.sampling.strata import training_order
 from storage.splits import Side
 
 _VALIDATION_SAMPLES = 128
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A dialogue, the windows (by number) that it shows, and the number of its task."""
-
-    dialogue: Dialogue
-    windows: tuple[int, ...]
-    task: int = 0
-
-
-@dataclass(frozen=True)
-class TokenizedSample:
-    """A sample as the model reads it: tokens, and the windows for their placeholders."""
-
-    tokens: TokenSample
-    windows: tuple[int, ...]
-
-    def without_weight(self) -> "TokenizedSample":
-        """The same sample as filler: it counts nothing."""
-        return TokenizedSample(self.tokens.without_weight(), self.windows)
-
-    def numbers(self) -> np.ndarray:
-        """As int32, 8 bytes a token: two lengths, the task, windows, ids, bits of the weights."""
-        tokens, windows = self.tokens, np.array(self.windows, dtype=np.int64).view(np.int32)
-        head = np.array([len(tokens), len(self.windows), tokens.task], dtype=np.int32)
-        return np.concatenate([head, windows, tokens.ids.astype(np.int32), tokens.weights.view(np.int32)])
-
-    @classmethod
-    def of_numbers(cls, numbers: np.ndarray) -> tuple["TokenizedSample", np.ndarray]:
-        """Read a sample, and return the numbers that follow it."""
-        length, count, task = numbers[:3].tolist()
-        windows, ids, weights, rest = np.split(numbers[3:], np.cumsum([2 * count, length, length]))
-        tokens = TokenSample(ids.astype(np.int64), weights.view(np.float32), task)
-        return cls(tokens, tuple(windows.copy().view(np.int64).tolist())), rest
 
 
 class ClaimedWindows:
@@ -161,17 +128,26 @@ class LanguageStage(Stage):
         Stage 1's spread of the signal measures.
     train : LanguageTrainConfig
         For seed, balance and the bounds of a forward pass.
+    model : Path
+        Model directory that the stage starts from.
+    tasks : sequence of str
+        Names of the tasks that it trains, of which each has a loss of its own in the metrics.
     """
 
     processor: E2LLMProcessor
     arithmetic: CompositeFlops
-    tasks: tuple[str, ...] = ()
-    """Names of the tasks that have a loss of their own in the metrics."""
 
-    def __init__(self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig) -> None:
+    def __init__(
+        self, data: EEGData, scaler: QuantityScaler, train: LanguageTrainConfig, model: Path, tasks: Sequence[str]
+    ) -> None:
         self.data, self.scaler, self.train = data, scaler, train
+        self.start, self.tasks = model, tuple(dict.fromkeys(tasks))
         self.towards = means_for(train.claims, data, scaler)
         self.training = self._claimed(data.split.train)
+        self._written: WrittenDialogues | None = None
+        if corpus := open_corpus(data, self.name, self.tasks, model):
+            self._written = WrittenDialogues(corpus, self.training.windows, self.tasks)
+            self.tasks = self._written.tasks
 
     @cached_property
     def validation(self) -> ClaimedWindows:
@@ -181,20 +157,32 @@ class LanguageStage(Stage):
     def _claimed(self, side: Side) -> ClaimedWindows:
         return ClaimedWindows(self.data, side, self.scaler, self.train.claims, self.towards)
 
-    def tell(self, model: E2LLMForConditionalGeneration) -> None:
-        """From now on, claims are chosen from what the model's projector tells, if it is a worded one."""
-        if isinstance(model.projector, WordedProjector):
-            told = Told(model.tower, model.projector.reading)
-            self.training.told = self.validation.told = told
+    @abstractmethod
+    def reading(self) -> LinearReading | None:
+        """The maps of a worded projector, without the language model; None for other projectors."""
+
+    def tell(self, tower: EEGTower, reading: LinearReading) -> None:
+        """From now on, claims are chosen from what a worded projector tells."""
+        self.training.told = self.validation.told = Told(tower, reading)
+
+    def tell_without_llm(self) -> None:
+        """The same before, or without, `build`: for whoever only draws."""
+        if reading := self.reading():
+            self.tell(load_tower(self.start), reading)
 
     @property
     def repeats(self) -> int:
         """Samples per window: sample ``r * len(training) + window`` is repeat r of a window."""
         return 1
 
+    @property
+    def size(self) -> int:
+        """Samples per epoch: one of every share per window, or the rows of the corpus."""
+        return self._written.size if self._written else len(self.training) * self.repeats
+
     def order(self, seed: int) -> Order:
-        """Every sample once per epoch, or balanced."""
-        return self._order(self.training, seed, self.repeats)
+        """Every sample once per epoch, or balanced; a corpus as it is written."""
+        return self._written.order(seed) if self._written else self._order(self.training, seed, self.repeats)
 
     def _order(self, source: ClaimedWindows, seed: int, repeats: int) -> Order:
         windows = source.windows
@@ -249,15 +237,27 @@ class LanguageStage(Stage):
         return self.row(self.training, counted)
 
     def tokenize(self, ids: np.ndarray, positions: np.ndarray) -> list[TokenizedSample]:
-        """Draw dialogues of the training side and tokenise them."""
+        """Draw dialogues of the training side, or read them from the corpus, and tokenise them."""
+        samples = self._written.samples(ids) if self._written else self.drawn(ids, positions)
+        return [TokenizedSample(self._tokens(sample), sample.windows) for sample in samples]
+
+    def drawn(self, ids: np.ndarray, positions: np.ndarray) -> list[Sample]:
+        """Draw dialogues of the training side.
+
+        Parameters
+        ----------
+        ids : np.ndarray
+            Samples (n,) of an epoch.
+        positions : np.ndarray
+            Their places (n,) in the order of training; with the seed, these decide what is drawn.
+        """
         if len(claimed := self.windows_with_claims(ids)):
             self.training.deviations(claimed)
             self.training.tell(claimed.tolist())
-        tokenized = []
-        for number, position in zip(ids.tolist(), positions.tolist(), strict=True):
-            sample = self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
-            tokenized.append(TokenizedSample(self._tokens(sample), sample.windows))
-        return tokenized
+        return [
+            self.draw(self.training, number, np.random.default_rng([self.train.seed, position]))
+            for number, position in zip(ids.tolist(), positions.tolist(), strict=True)
+        ]
 
     def _tokens(self, sample: Sample) -> TokenSample:
         dialogue = sample.dialogue

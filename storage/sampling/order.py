@@ -151,3 +151,13 @@ class SampleOrder:
 
     def _epoch_seed(self, epoch: int) -> int:
         return int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
+
+
+@dataclass(frozen=True)
+class WrittenOrder(SampleOrder):
+    """Samples that were written in the order of training: first as they are written, then a permutation per epoch."""
+
+    def batch(self, step: int, global_batch: int) -> np.ndarray:
+        """Sample ids (global_batch,) of global batch number `step`, counted from 0."""
+        positions = np.arange(step * global_batch, (step + 1) * global_batch, dtype=np.int64)
+        return np.where(positions < self.size, positions, super().batch(step, global_batch))

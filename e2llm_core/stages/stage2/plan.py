@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, LLMInput, ModelInput, StoreLabels
+from e2llm_core.inputs import CorpusInput, FeaturesInput, Fit, LabelledWindows, LLMInput, ModelInput, StoreLabels
 from e2llm_core.llm.families.table import family_names
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size
 from e2llm_core.sizes.workload import Workload, language_workload, tower_of
-from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
+from e2llm_core.stages.config import FolderOrHub, LanguageStagePlan
 from e2llm_core.tasks.circumplex import affects_of
 from e2llm_core.tasks.registry import READINGS, ReadingName
 from storage.places.base import Place, checked_url
@@ -31,12 +31,10 @@ class AlignedModel(BaseModel):
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
 
 
-class Stage2Plan(StagePlan):
+class Stage2Plan(LanguageStagePlan):
     """Stage 2: cross-modal alignment of the projector."""
 
     kind: Literal["stage2"] = "stage2"
-    data: CachedDataConfig
-    train: LanguageTrainConfig = Field(default_factory=LanguageTrainConfig)
     model: AlignedModel
     readings: tuple[ReadingName, ...] = Field(tuple(READINGS), min_length=1)
 
@@ -44,6 +42,11 @@ class Stage2Plan(StagePlan):
     def groups(self) -> tuple[str, ...]:
         """Names of its parameter groups."""
         return ("projector",)
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """`readings`."""
+        return self.readings
 
     def inputs(self) -> tuple[Input, ...]:
         """Stage 1's model, labelled windows, a language model, and features if any."""
@@ -55,6 +58,7 @@ class Stage2Plan(StagePlan):
             LLMInput("model.llm", self.model.llm),
             Fit("model.tower", self.model.tower, self.data),
             FeaturesInput("data.features", self.data, self.model.tower),
+            CorpusInput("data.corpus", self.data, self.model.tower, self.kind, self.shares),
         )
 
     def workload(self) -> Workload:

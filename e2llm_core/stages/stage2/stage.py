@@ -17,13 +17,12 @@ from e2llm_core.model import model_io
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.model.projector import FittedReading, WordedProjector, WordIds, start_words
+from e2llm_core.model.projector import FittedReading, LinearReading, WordedProjector, WordIds, start_words
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
     ClaimedWindows,
     LanguageStage,
-    Sample,
     llm_options,
     prepare_llm,
     projector_tensors,
@@ -31,6 +30,7 @@ from e2llm_core.stages.language import (
     spare_tower,
 )
 from e2llm_core.stages.probe import load_probe, load_scaler
+from e2llm_core.stages.samples import Sample
 from e2llm_core.stages.stage2.reading import fitted_reading
 from e2llm_core.tasks.notes import NOTE_OPENING, NOTE_SEPARATOR, ORDINALS
 from e2llm_core.tasks.registry import READINGS
@@ -69,16 +69,11 @@ class Stage2(LanguageStage):
         train: LanguageTrainConfig,
         readings: tuple[str, ...] = tuple(READINGS),
     ) -> None:
-        self._shares, self.tasks = [READINGS[name] for name in readings], tuple(dict.fromkeys(readings))
-        self._tower_folder, self._llm, self._projector = tower, llm, projector
+        self._shares = [READINGS[name] for name in readings]
+        self._llm, self._projector = llm, projector
         self._options = llm_options(train)
         self._tower, self._probe = load_probe(tower)
-        super().__init__(data, load_scaler(tower, data.quantities), train)
-
-    @property
-    def size(self) -> int:
-        """One question of every form per window."""
-        return len(self.training) * self.repeats
+        super().__init__(data, load_scaler(tower, data.quantities), train, tower, readings)
 
     @property
     def repeats(self) -> int:
@@ -102,8 +97,8 @@ class Stage2(LanguageStage):
         if words is not None:
             projector = cast(WordedProjector, model.projector)
             start_words(projector, llm, words)
-            projector.reading.start(self._reading(model.tower))
-            self.tell(model)
+            projector.reading.start(self._fitted(model.tower))
+            self.tell(model.tower, projector.reading)
         spare_tower(model, self.data)
         self.processor = E2LLMProcessor(
             tokenizer, model.config.num_eeg_tokens, self.data.settings, family_of(llm.config.model_type)
@@ -111,7 +106,13 @@ class Stage2(LanguageStage):
         self.arithmetic = CompositeFlops(model)
         return model, [ParameterGroup("projector", list(model.projector.parameters()))]
 
-    def _reading(self, tower: EEGTower) -> FittedReading:
+    def reading(self) -> LinearReading | None:
+        """Maps that are fitted now."""
+        if self._projector.kind != "worded":
+            return None
+        return LinearReading.started(self._fitted(self._tower), self._projector.strongest)
+
+    def _fitted(self, tower: EEGTower) -> FittedReading:
         """Fit what a worded projector reads with; stage 1's own label head says what is likely."""
         weight, bias = fitted_reading(tower, self.training, self.train.seed)
         if least := self.train.claims.reliability:
@@ -138,7 +139,7 @@ class Stage2(LanguageStage):
             model,
             self.processor,
             folder,
-            tower_from=self._tower_folder,
+            tower_from=self.start,
             llm=self._llm,
             tensors=tensors,
             sides=self.data.split.seen,

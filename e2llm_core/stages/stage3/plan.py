@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from e2llm_core.encoders import default_tower
-from e2llm_core.inputs import FeaturesInput, Fit, LabelledWindows, ModelInput, StoreLabels
+from e2llm_core.inputs import CorpusInput, FeaturesInput, Fit, LabelledWindows, ModelInput, StoreLabels
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.plan import Input
 from e2llm_core.sizes.llm import llm_size, size_from_config
 from e2llm_core.sizes.workload import Part, Workload, described, language_workload, read_json, tower_of
-from e2llm_core.stages.config import CachedDataConfig, FolderOrHub, LanguageTrainConfig, StagePlan
+from e2llm_core.stages.config import FolderOrHub, LanguageStagePlan, LanguageTrainConfig
 from e2llm_core.tasks.circumplex import affects_of
 from e2llm_core.tasks.registry import DEFAULT_TASKS, TASKS, TaskName, tasks_named
 from storage.errors import InputError
@@ -86,11 +86,10 @@ class AlignedLLM(Input):
             )
 
 
-class Stage3Plan(StagePlan):
+class Stage3Plan(LanguageStagePlan):
     """Stage 3: instruction tuning with chain of thought."""
 
     kind: Literal["stage3"] = "stage3"
-    data: CachedDataConfig
     model: TunedModel
     tasks: tuple[TaskName, ...] = Field(DEFAULT_TASKS, min_length=1)
     train: Stage3TrainConfig = Field(default_factory=Stage3TrainConfig)
@@ -99,6 +98,11 @@ class Stage3Plan(StagePlan):
     def groups(self) -> tuple[str, ...]:
         """Names of its parameter groups."""
         return ("projector", "lora" if self.train.lora is not None else "llm")
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """`tasks`."""
+        return self.tasks
 
     def inputs(self) -> tuple[Input, ...]:
         """Stage 2's model with the language model that it names, labelled windows, and features if any."""
@@ -111,6 +115,7 @@ class Stage3Plan(StagePlan):
             AlignedLLM("model.llm", self.model),
             Fit("model.start", self.model.start, self.data),
             FeaturesInput("data.features", self.data, self.model.start),
+            CorpusInput("data.corpus", self.data, self.model.start, self.kind, self.shares),
         )
 
     def workload(self) -> Workload:

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from e2llm_core.llm.attention import describe_attention
 from e2llm_core.model.calibration import Calibration
 from e2llm_core.model.configuration_e2llm import E2LLMConfig
-from e2llm_core.model.model_io import llm_place
+from e2llm_core.model.model_io import PROJECTOR_WEIGHTS, llm_place
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
+from e2llm_core.model.projector import FittedReading, LinearReading, WordedProjector
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
     ClaimedWindows,
     LanguageStage,
-    Sample,
     llm_options,
     prepare_llm,
     projector_tensors,
@@ -25,6 +26,7 @@ from e2llm_core.stages.language import (
     strip_prefix,
 )
 from e2llm_core.stages.probe import load_scaler
+from e2llm_core.stages.samples import Sample
 from e2llm_core.stages.stage3.calibrating import OptionScorer, chosen_items, fitted, said
 from e2llm_core.stages.stage3.plan import LoraSettings
 from e2llm_core.tasks.registry import TASKS
@@ -61,20 +63,14 @@ class Stage3(LanguageStage):
         tasks: tuple[str, ...],
         train: LanguageTrainConfig,
     ) -> None:
-        self._model, self._model_folder = model, fetched(model)
+        self._model, folder = model, fetched(model)
         self._lora, self._shares = lora, [TASKS[name] for name in tasks]
-        self.tasks = tuple(dict.fromkeys(tasks))
         self.calibration: Calibration | None = None
         self._options = llm_options(train)
-        super().__init__(data, load_scaler(self._model_folder, data.quantities), train)
-        self.processor = E2LLMProcessor.from_pretrained(self._model_folder)
+        super().__init__(data, load_scaler(folder, data.quantities), train, folder, tasks)
+        self.processor = E2LLMProcessor.from_pretrained(self.start)
         for task in self._shares:
             self.training.sampler(task)
-
-    @property
-    def size(self) -> int:
-        """One dialogue per window and task."""
-        return len(self.training) * self.repeats
 
     @property
     def repeats(self) -> int:
@@ -87,7 +83,8 @@ class Stage3(LanguageStage):
         self.choices = {"attention": describe_attention(model.llm, self._options["dtype"])}
         prepare_llm(model.llm, self.train)
         self.arithmetic = CompositeFlops(model)
-        self.tell(model)
+        if isinstance(model.projector, WordedProjector):
+            self.tell(model.tower, model.projector.reading)
         spare_tower(model, self.data)
         projector = ParameterGroup("projector", list(model.projector.parameters()))
         if self._lora is None:
@@ -104,6 +101,14 @@ class Stage3(LanguageStage):
         model.llm = get_peft_model(model.llm, settings)
         adapters = [value for name, value in model.llm.named_parameters() if "lora_" in name]
         return model, [projector, ParameterGroup("lora", adapters)]
+
+    def reading(self) -> LinearReading | None:
+        """The maps of the model that it starts from."""
+        settings = E2LLMConfig.from_pretrained(self.start).projector or {}
+        if settings.get("kind") != "worded":
+            return None
+        maps = strip_prefix(load_file(self.start / PROJECTOR_WEIGHTS), "reading.")
+        return LinearReading.started(FittedReading(**maps), settings["strongest"])
 
     def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:
         """Windows of the tasks whose chain of thought makes claims."""
@@ -122,7 +127,7 @@ class Stage3(LanguageStage):
         if not self.data.split.validation:
             return
         found = []
-        for task in (TASKS[name] for name in self.tasks):
+        for task in dict.fromkeys(self._shares):
             items, question = chosen_items(task, self.validation, self.train.seed), task.question(self.data.labels)
             nll = OptionScorer(self.validation, self.processor, question, self.train, items.listed).nll(
                 model, items.windows, world
@@ -145,7 +150,7 @@ class Stage3(LanguageStage):
             model,
             self.processor,
             folder,
-            tower_from=self._model_folder,
+            tower_from=self.start,
             llm=llm,
             tensors=tensors,
             sides=self.data.split.seen,
@@ -155,7 +160,7 @@ class Stage3(LanguageStage):
 
     def _llm_of_stage2(self) -> str:
         """Folder, URL or hub id, read again: the model in memory names it relative to where it was last written."""
-        return llm_place(self._model, E2LLMConfig.from_pretrained(self._model_folder).llm_source)
+        return llm_place(self._model, E2LLMConfig.from_pretrained(self.start).llm_source)
 
 
 def adapter_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def test_keys_and_values(refused, override, expected):
 def test_a_kind_that_does_not_exist(refused):
     line = refused("kind: serve\nrun: runs/serve\n")
     assert line.startswith("job.yaml:1: kind: unknown kind 'serve'")
-    assert line.endswith("ingest, tiny-llm, stage1, stage2, stage3, features, evaluate, score, cross-validate")
+    assert line.endswith("ingest, tiny-llm, stage1, stage2, stage3, features, corpus, evaluate, score, cross-validate")
 
 
 def test_a_twin_is_only_written_in_its_own_format(refused):

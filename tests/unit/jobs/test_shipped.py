@@ -22,12 +22,12 @@ from storage.twin import TwinConfig, twin_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted((ROOT / "jobs").rglob("*.yaml"))
-REAL = ("ingest", "tiny-llm", "stage1", "features", "stage2", "stage3", "evaluate", "score", "cross_validate")
+REAL = ("ingest", "tiny-llm", "stage1", "features", "corpus", "stage2", "stage3", "evaluate", "score", "cross_validate")
 
 
 def test_there_is_one_for_every_kind():
     assert {path.stem for path in (ROOT / "jobs").glob("*.yaml")} == set(REAL)
-    assert {kind_of(path) for path in (ROOT / "jobs" / "demo").glob("*.yaml")} == set(SPECS) - {"tiny-llm"}
+    assert {kind_of(path) for path in (ROOT / "jobs" / "demo").glob("*.yaml")} == set(SPECS) - {"tiny-llm", "corpus"}
 
 
 def kind_of(path):
@@ -97,6 +97,7 @@ def test_the_real_size_is_eegpt_large_on_its_own_channels():
         ("stage2", "model.tower: ROOT/runs/seed-vii/stage1/model: no model here."),
         ("stage3", "model.start: ROOT/runs/seed-vii/stage2/model: no model here."),
         ("evaluate", "stages.stage1: ROOT/runs/seed-vii/stage1: no finished run here."),
+        ("corpus", "model.start: ROOT/runs/seed-vii/stage2/model: no model here."),
         ("score", "data/seed-vii.zarr: no EEG store here."),
         ("cross_validate", "data/seed-vii.zarr: no EEG store here."),
     ],

@@ -26,8 +26,9 @@ from e2llm_core.stages.stage3.stage import Stage3
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.training.sharding import MicroBatch
 from e2llm_core.training.world import World
+from storage.blocks import COMPLETE
 from storage.errors import InputError
-from storage.features import COMPLETE, Features
+from storage.features import Features
 from storage.splits import Side
 from storage.windows import Windows
 

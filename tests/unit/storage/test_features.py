@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from storage.blocks import COMPLETE, MANIFEST
 from storage.errors import InputError
-from storage.features import COMPLETE, MANIFEST, MEASURES, VALUES, FeatureManifest, Features, FeatureSource
+from storage.features import MEASURES, VALUES, FeatureManifest, Features, FeatureSource
 from storage.windows import WindowConfig
 
 SOURCE = FeatureSource(
@@ -131,7 +132,7 @@ def test_incomplete_absent_and_changed_ones_are_refused(tmp_path):
         Features.open(tmp_path)
     features.complete()
     (tmp_path / MANIFEST).write_text(manifest(precision="bf16").model_dump_json())
-    with pytest.raises(InputError, match=r"manifest\.json: was changed after the features were completed"):
+    with pytest.raises(InputError, match=r"manifest\.json: was changed after it was completed"):
         Features.open(tmp_path)
     (tmp_path / MANIFEST).write_text("{")
     with pytest.raises(InputError, match=r"manifest\.json: is damaged"):

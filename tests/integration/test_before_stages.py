@@ -1,4 +1,4 @@
-"""The features job on a real Ray: refused by a damaged block, finished, and stages 2 and 3 trained on the result."""
+"""The jobs before stages 2 and 3 on a real Ray: features, refused first for a damaged block, and a corpus to train on."""
 
 from pathlib import Path
 
@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.batch.corpus import CorpusPlan, write_corpus
 from cluster.batch.features import compute_features
 from cluster.batch.plans import FeaturesPlan
 from cluster.resources import Resources
 from e2llm_core.claims.measures import QuantityScaler, SignalMeasures
 from e2llm_core.encoders.eegpt.start import fourier_start
 from e2llm_core.stages.probe import Origin, Probe, save_probe
+from e2llm_core.stages.stage3.plan import Stage3Plan
 from e2llm_core.tower.tower import EEGSettings, EEGTower, load_tower
 from e2llm_core.training.metrics import read_metrics
+from storage.blocks import COMPLETE
+from storage.corpus import DATASHEET, Corpus
 from storage.errors import InputError
-from storage.features import COMPLETE, FEATURES, VALUES, Features
+from storage.features import FEATURES, VALUES, Features
 from storage.store import open_store
 from storage.windows import WindowConfig, Windows
 from tests import ranks
@@ -82,22 +86,33 @@ def test_the_features_are_the_towers(plan, run):
     np.testing.assert_allclose(Features.open(run / FEATURES).read(ids), expected, atol=1e-5)
 
 
-def test_stages_2_and_3_train_on_features_computed_once(plan, run, tmp_path):
+def test_stages_2_and_3_train_on_features_and_a_corpus(plan, run, tmp_path):
     tower, llm = Path(plan.model), save_tiny_llm(tmp_path / "llm", ("rest", "task"))
     split = {"train": 2, "validation": 1, "test": 1}
     features, windows = str(run / FEATURES), WINDOWS.model_dump(mode="json")
     data = {"store": plan.store, "windows": windows, "split": split, "features": features}
     train = {**TRAIN, "max_steps": 2, "validate_every": 2}
     lora = {"lora": {"r": 2, "alpha": 4, "target_modules": ["q_proj"]}}
-    stage2, stage3 = tmp_path / "stage2", tmp_path / "stage3"
+    stage2, stage3, again = tmp_path / "stage2", tmp_path / "stage3", tmp_path / "again"
+    start = {"start": str(stage2 / "model")}
     plans = {
         stage2: {"data": data, "model": {"tower": str(tower), "llm": str(llm)}, "train": train},
-        stage3: {"data": data, "model": {"start": str(stage2 / "model")}, "tasks": ["IED"], "train": train | lora},
+        stage3: {"data": data, "model": start, "tasks": ["IED"], "train": train | lora},
     }
     ranks.train(plans, workers=1)
+    of_stage3 = Stage3Plan.model_validate(plans[stage3])
+    samples = train["max_steps"] * train["global_batch"]
+    corpus = write_corpus(CorpusPlan(of_stage3, samples, {}, 3), tmp_path / "dialogues", Resources(workers=2))
+    ranks.train({again: plans[stage3] | {"data": data | {"corpus": corpus}}}, workers=1)
+
     handed_on = (tower / "tower.safetensors").read_bytes()
-    for stage in plans:
+    for stage in (stage2, stage3, again):
         rows = read_metrics(stage / "metrics.jsonl")
         assert [row["split"] for row in rows] == ["train"] * 2 + ["validation"]
         assert (stage / "model/tower.safetensors").read_bytes() == handed_on
-    assert (stage3 / "model/adapter/adapter_model.safetensors").exists()
+    drawn, read = ([row["loss"] for row in read_metrics(path / "metrics.jsonl")[:2]] for path in (stage3, again))
+    assert drawn == read
+    weights = "model/adapter/adapter_model.safetensors"
+    assert (stage3 / weights).read_bytes() == (again / weights).read_bytes()
+    assert Corpus.open(corpus).manifest.num_blocks == -(-samples // 3)
+    assert "| windows of other sides | 0 |" in Path(corpus, DATASHEET).read_text()
