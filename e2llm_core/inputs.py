@@ -245,25 +245,26 @@ class CorpusInput(Input):
     ----------
     stage : str
         Name of the stage that trains on it.
-    tasks : tuple of str
-        Tasks that the stage trains.
+    settings : mapping
+        What its dialogues depend on, beside the inputs.
     """
 
     data: CachedDataConfig
     model: str
     stage: str
-    tasks: tuple[str, ...]
+    settings: Mapping[str, Any]
 
     def digest(self) -> str | None:
         """The corpus's own digest."""
         if self.data.corpus is None:
             return None
-        from e2llm_core.stages.corpus.source import open_corpus
+        from e2llm_core.stages.corpus.source import check_settings, open_corpus
         from e2llm_core.stages.data import EEGData
 
         model = fetched(self.model)
-        corpus = open_corpus(EEGData.open(self.data, model), self.stage, self.tasks, model)
+        corpus = open_corpus(EEGData.open(self.data, model), self.stage, model)
         assert corpus is not None
+        check_settings(corpus, self.settings)
         return corpus.digest
 
 

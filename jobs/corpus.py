@@ -4,9 +4,9 @@ import hashlib
 import json
 import posixpath
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from e2llm_core.plan import Input, check_inputs, split_digest
 from e2llm_core.stages.config import LanguageStagePlan
@@ -21,14 +21,28 @@ from storage.places.location import locate
 
 @dataclass(frozen=True)
 class StageInput(Input):
-    """The stage that a corpus is written for, with what it reads."""
+    """The stage that a corpus is written for, with what it reads.
 
+    Attributes
+    ----------
+    spec : str
+        File that describes it.
+    """
+
+    spec: str
     stage: LanguageStagePlan
 
     def digest(self) -> str:
-        """Digest of the settings that decide what is drawn, and of the stage's inputs."""
-        settings = hashlib.sha256(json.dumps(self.stage.drawn_with, sort_keys=True).encode()).hexdigest()
-        return chained_digest(settings, list(check_inputs(self.stage.inputs()).values()))
+        """Digest of the settings that decide what is drawn, of the split, and of the stage's inputs."""
+        try:
+            inputs = self.stage.inputs()
+            checked = check_inputs(inputs)
+        except InputError as error:
+            raise InputError(f"stage: {self.spec}: {error.place}", error.problem, error.remedy) from None
+        rows = self.stage.train.max_steps * self.stage.train.global_batch
+        settings = self.stage.drawn_with | {"split": split_digest(inputs), "rows": rows}
+        own = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return chained_digest(own, list(checked.values()))
 
     def split_digest(self) -> str | None:
         """Of the stage's split."""
@@ -37,13 +51,19 @@ class StageInput(Input):
 
 @dataclass(frozen=True)
 class OthersInput(Input):
-    """A file of others' dialogues."""
+    """A file of others' dialogues about windows of a stage."""
 
     path: str
+    stage: LanguageStagePlan
 
     def digest(self) -> str:
         """SHA-256 of its content."""
-        return hashlib.sha256(_content(self.field, self.path)).hexdigest()
+        from e2llm_core.stages.corpus.checks import others_of
+        from e2llm_core.stages.data import EEGData
+
+        content = _content(self.path)
+        others_of(EEGData.open(self.stage.data), posixpath.basename(self.path), content)
+        return hashlib.sha256(content).hexdigest()
 
 
 class CorpusSpec(ClusterJob):
@@ -52,9 +72,7 @@ class CorpusSpec(ClusterJob):
     kind: Literal["corpus"]
     stage: str = Field(min_length=1, description="spec of the stage that will train on it, such as jobs/stage3.yaml")
     overrides: tuple[str, ...] = Field((), description="key.path=value, settings of the stage that override the file's")
-    samples: int | None = Field(
-        None, ge=1, description="dialogues to draw; null: as many as the stage's training asks for"
-    )
+    samples: int | None = Field(None, ge=1, description="rows in all; null: as many as the stage's training reads")
     others: tuple[Place, ...] = Field((), description="Parquet files of your own dialogues, mixed in evenly")
     block: int = Field(4096, ge=1, description="rows that are drawn and written together")
 
@@ -75,25 +93,36 @@ class CorpusSpec(ClusterJob):
         plan = cast(LanguageStagePlan, cast(TrainingJob, absolute(job, root_folder())).plan())
         return plan.model_copy(update={"data": plan.data.model_copy(update={"corpus": None})})
 
+    @model_validator(mode="after")
+    def _others_have_names_of_their_own(self) -> Self:
+        names = [posixpath.basename(path) for path in self.others]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"others: two files are named {twice[0]}, by which rows name their source")
+        return self
+
+    def preview(self) -> None:
+        """Check the stage's spec."""
+        self.training()
+
     def inputs(self) -> tuple[Input, ...]:
         """What the stage reads, and others' dialogues."""
-        return (StageInput("stage", self.training()), *(OthersInput("others", path) for path in self.others))
+        stage = self.training()
+        others = (OthersInput(f"others.{number}", path, stage) for number, path in enumerate(self.others))
+        return (StageInput("stage", self.stage, stage), *others)
 
     def work(self, facts: dict[str, Any]) -> None:
         """Write the corpus."""
         from cluster.batch.corpus import CorpusPlan, write_corpus
 
-        stage = self.training()
-        samples = self.samples or stage.train.max_steps * stage.train.global_batch
-        others = {str(path): _content("others", path) for path in self.others}
-        place = write_corpus(CorpusPlan(stage, samples, others, self.block), self.run, self.resources)
-        print(f"[{self.kind}] {place}", flush=True)
+        others = {posixpath.basename(path): _content(path) for path in self.others}
+        plan = CorpusPlan(self.training(), self.samples, others, self.block)
+        print(f"[{self.kind}] {write_corpus(plan, self.run, self.resources)}", flush=True)
 
 
-def _content(field: str, path: str) -> bytes:
+def _content(path: str) -> bytes:
     """Content of a file that a spec names; raises `InputError` where there is none."""
     folder, name = posixpath.split(path)
     place = locate(folder)
     if not place.exists(name):
-        raise InputError(f"{field}: {path}", "no file here", "Correct the path.")
+        raise InputError(f"others: {path}", "no file here", "Correct the path.")
     return place.read(name)

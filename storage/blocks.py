@@ -4,7 +4,7 @@ Layout::
 
     FOLDER/manifest.json   what the content was computed from; written first
     FOLDER/...             blocks, each by one atomic write
-    FOLDER/COMPLETE        SHA-256 of the manifest, once every block is there; written last
+    FOLDER/COMPLETE        SHA-256 of the manifest (and of what else is sealed), once every block is there; written last
 """
 
 import hashlib
@@ -75,6 +75,8 @@ class BlockFolder(ABC, Generic[M]):
     manifest_type: ClassVar[type[Manifest]]
     job: ClassVar[str]
     """Kind of the job that fills such a folder."""
+    sealed: ClassVar[tuple[str, ...]] = (MANIFEST,)
+    """Files that the marker vouches for."""
 
     def __init__(self, place: str | Path | Location, manifest: M) -> None:
         self.place, self.manifest = locate(place), manifest
@@ -106,16 +108,18 @@ class BlockFolder(ABC, Generic[M]):
             raise InputError(str(root), f"no {cls.job} here", f"Run the {cls.job} job first, or correct the path.")
         if not root.exists(COMPLETE):
             raise InputError(str(root), f"is not complete (no {COMPLETE})", f"Run the {cls.job} job again.")
-        if root.read(COMPLETE).decode().strip() != _digest(root):
+        if root.read(COMPLETE).decode().strip() != cls._digest(root):
             raise InputError(
-                f"{root}/{MANIFEST}", "was changed after it was completed", "Remove the folder and compute it again."
+                f"{root}/{cls.sealed[-1]}",
+                "was changed after it was completed",
+                "Remove the folder and compute it again.",
             )
         return cls(root, manifest)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the manifest."""
-        return _digest(self.place)
+        """SHA-256 of what the marker vouches for."""
+        return self._digest(self.place)
 
     @abstractmethod
     def missing(self) -> list[int]:
@@ -125,7 +129,7 @@ class BlockFolder(ABC, Generic[M]):
         """Mark the folder as complete; raises `ValueError` if a block is missing."""
         if missing := self.missing():
             raise ValueError(f"{self.place}: blocks {missing[:4]} are missing")
-        self.place.write(COMPLETE, f"{_digest(self.place)}\n".encode())
+        self.place.write(COMPLETE, f"{self.digest}\n".encode())
 
     @classmethod
     def _read_manifest(cls, place: Location) -> M | None:
@@ -139,10 +143,10 @@ class BlockFolder(ABC, Generic[M]):
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{place}/{MANIFEST}", "is damaged", remedy) from error
         if manifest is None:
-            problem = f"is of format {fields['format']}, which an earlier version wrote"
+            problem = f"is of format {fields['format']}, which another version wrote"
             raise InputError(f"{place}/{MANIFEST}", problem, remedy)
         return manifest  # type: ignore[return-value]
 
-
-def _digest(place: Location) -> str:
-    return hashlib.sha256(place.read(MANIFEST)).hexdigest()
+    @classmethod
+    def _digest(cls, place: Location) -> str:
+        return hashlib.sha256(b"".join(place.read(name) for name in cls.sealed)).hexdigest()

@@ -5,20 +5,23 @@ Layout::
     FOLDER/manifest.json         what the dialogues were drawn from; written first
     FOLDER/parts/00000.parquet   rows of block 0, by one atomic write
     FOLDER/README.md             datasheet, once every part is there
-    FOLDER/COMPLETE              SHA-256 of the manifest; written last
+    FOLDER/parts.json            SHA-256 of every part
+    FOLDER/COMPLETE              SHA-256 of manifest.json and parts.json; written last
 """
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.blocks import BlockFolder, Manifest
+from storage.blocks import MANIFEST, BlockFolder, Manifest
 from storage.errors import InputError
 from storage.features import FeatureSource
 from storage.places.base import Location
@@ -29,8 +32,8 @@ DATASHEET = "README.md"
 OWN = "e2llm"
 """`source` of the rows that this project's tasks drew; of others it is the name of the file that they came in."""
 
-_PARTS = "parts"
-_KEPT_PARTS = 4
+_PARTS, _HASHES = "parts", "parts.json"
+_KEPT_PARTS = 64
 WINDOW = pa.struct({"recording_id": pa.string(), "trial": pa.int64(), "window": pa.int64()})
 """A window: its recording, its trial, and its number among the windows of this trial."""
 CLAIM = pa.struct(
@@ -81,10 +84,12 @@ class CorpusManifest(Manifest):
         Settings of the stage that the dialogues depend on.
     seed : int
         Seed of order and dialogues.
-    num_rows : int
-        Rows in all.
+    samples : int
+        Rows that are drawn.
     others : dict of str to str
         Files of others' dialogues among the rows, with the SHA-256 of each.
+    num_others : int
+        Rows of theirs.
     """
 
     format: Literal[1] = 1
@@ -110,6 +115,7 @@ class Corpus(BlockFolder[CorpusManifest]):
 
     manifest_type = CorpusManifest
     job = "corpus"
+    sealed = (MANIFEST, _HASHES)
 
     def __init__(self, place: str | Path | Location, manifest: CorpusManifest) -> None:
         super().__init__(place, manifest)
@@ -139,9 +145,21 @@ class Corpus(BlockFolder[CorpusManifest]):
             raise ValueError(f"block {block}: {len(rows)} rows instead of {len(self.manifest.rows(block))}")
         sink = pa.BufferOutputStream()
         table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, sink, compression="zstd")
         with self.place.writing(f"part {block} of the corpus"):
             self.place.write(_part(block), sink.getvalue().to_pybytes())
+
+    def complete(self) -> None:
+        """Mark the corpus as complete; raises `ValueError` if a part is missing."""
+        if not self.missing():
+            hashes = {_part(block): _sha256(self.place.read(_part(block))) for block in range(self.manifest.num_blocks)}
+            self.place.write(_HASHES, json.dumps(hashes, indent=1).encode())
+        super().complete()
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        """SHA-256 of every part; empty while the corpus is being written."""
+        return dict(json.loads(self.place.read(_HASHES))) if self.place.exists(_HASHES) else {}
 
     def rows(self, numbers: np.ndarray) -> list[dict[str, Any]]:
         """Read rows by number, in the order of `numbers`; the last few parts stay in memory.
@@ -151,7 +169,7 @@ class Corpus(BlockFolder[CorpusManifest]):
         IndexError
             When a number is out of range.
         InputError
-            When a part is missing or fails its checksum.
+            When a part is missing, or is not what was written.
         """
         numbers = np.asarray(numbers, dtype=np.int64)
         if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.manifest.num_rows):
@@ -171,20 +189,22 @@ class Corpus(BlockFolder[CorpusManifest]):
 
     def _read(self, block: int) -> pa.Table:
         if block not in self._kept:
-            try:
-                content = pa.BufferReader(self.place.read(_part(block)))
-                table = pq.read_table(content, schema=SCHEMA, page_checksum_verification=True)
-            except (OSError, pa.ArrowException) as error:
-                raise InputError(
-                    f"{self.place}/{_part(block)}",
-                    f"cannot be read ({str(error).splitlines()[0]})",
-                    "Remove the folder and run its corpus job again.",
-                ) from error
-            self._kept[block] = table
+            self._kept[block] = self._read_part(_part(block))
             if len(self._kept) > _KEPT_PARTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(block)
         return self._kept[block]
+
+    def _read_part(self, name: str) -> pa.Table:
+        place, remedy = f"{self.place}/{name}", "Remove the folder and run its corpus job again."
+        try:
+            content = self.place.read(name)
+            table = pq.read_table(pa.BufferReader(content), schema=SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(place, f"cannot be read ({str(error).splitlines()[0]})", remedy) from error
+        if self._hashes.get(name, _sha256(content)) != _sha256(content):
+            raise InputError(place, "was changed after the corpus was completed", remedy)
+        return table
 
 
 def read_others(name: str, content: bytes) -> list[dict[str, Any]]:
@@ -213,12 +233,19 @@ def read_others(name: str, content: bytes) -> list[dict[str, Any]]:
         if "thinking" not in table.column_names:
             table = table.append_column("thinking", pa.nulls(len(table), pa.string()))
         for field in wanted:
-            if not field.nullable and (empty := pc.sum(pc.is_null(table[field.name])).as_py()):
+            if not field.nullable and (empty := table[field.name].null_count):
                 raise InputError(name, f"{empty} rows have no {field.name}", remedy)
         rows: list[dict[str, Any]] = table.select(wanted.names).cast(wanted).to_pylist()
-    except pa.ArrowException as error:
+        for number, row in enumerate(rows):
+            if any(window is None or None in window.values() for window in row["windows"]):
+                raise InputError(f"{name}: row {number}", "names a window in part", remedy)
+    except (OSError, pa.ArrowException) as error:
         raise InputError(name, f"cannot be read ({str(error).splitlines()[0]})", remedy) from error
     return rows
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _part(block: int) -> str:

@@ -1,9 +1,8 @@
 """A corpus of dialogues with Ray Data: blocks of places in the order of training in, one Parquet file per block out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cluster.batch.blocks import BlockWriter, write_missing
 from cluster.resources import Resources, require_resources
 from e2llm_core.stages.config import LanguageStagePlan
-from storage.corpus import CORPUS, DATASHEET, Corpus, CorpusManifest, read_others
+from storage.corpus import CORPUS, DATASHEET, Corpus, CorpusManifest
 from storage.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ class CorpusPlan:
     ----------
     stage : LanguageStagePlan
         Stage that will train on it. Absolute paths; it names no corpus itself.
-    samples : int
-        Dialogues to draw.
+    samples : int or None
+        Rows in all, those of others among them; None: as many as the stage's training reads.
     others : mapping of str to bytes
         Content of each file of others' dialogues, by its name.
     block : int
@@ -37,14 +36,9 @@ class CorpusPlan:
     """
 
     stage: LanguageStagePlan
-    samples: int
+    samples: int | None
     others: Mapping[str, bytes]
     block: int
-
-    @cached_property
-    def rows_of_others(self) -> list[dict[str, Any]]:
-        """Others' dialogues, with their source."""
-        return [row | {"source": name} for name, content in self.others.items() for row in read_others(name, content)]
 
 
 class CorpusWriter(BlockWriter):
@@ -52,21 +46,25 @@ class CorpusWriter(BlockWriter):
 
     Parameters
     ----------
-    plan : CorpusPlan
-        What is written.
+    stage : LanguageStagePlan
+        Stage that will train on it.
+    others : sequence of dict
+        Rows of others.
     place : str
         Location of the corpus, whose writing has begun.
     manifest : CorpusManifest
         Description of the corpus.
     """
 
-    def __init__(self, plan: CorpusPlan, place: str, manifest: CorpusManifest) -> None:
+    def __init__(
+        self, stage: LanguageStagePlan, others: Sequence[dict[str, Any]], place: str, manifest: CorpusManifest
+    ) -> None:
         from e2llm_core.stages.corpus.writing import CorpusRows
 
-        stage = stage_of(plan)
-        stage.tell_without_llm()
+        made = stage_of(stage)
+        made.tell_without_llm()
         self._corpus = Corpus(place, manifest)
-        self._rows = CorpusRows(stage, manifest, plan.rows_of_others)
+        self._rows = CorpusRows(made, manifest, others)
 
     def write(self, block: int) -> None:
         """Draw and write one block."""
@@ -95,27 +93,20 @@ def write_corpus(plan: CorpusPlan, run: str | Path, resources: Resources) -> str
     Raises
     ------
     InputError
-        When others' dialogues do not fit, before anything is drawn; when windows cannot be read or the corpus not
-        written, after every other part is there; when a row holds what is held out.
+        When others' dialogues do not fit, or signals cannot be read; when a row holds what is held out.
     """
-    from e2llm_core.stages.corpus.checks import LeakCheck, check_others
+    from e2llm_core.stages.corpus.checks import LeakCheck, others_of
     from e2llm_core.stages.corpus.datasheet import Datasheet
-    from e2llm_core.stages.corpus.names import WindowNames
 
     require_resources(resources)
-    stage = stage_of(plan)
-    data = stage.data
-    check, names = LeakCheck(data.split, data.store.trials), WindowNames(stage.training.windows)
-    for name in plan.others:
-        theirs = [row for row in plan.rows_of_others if row["source"] == name]
-        check_others(theirs, name, check)
-        for number, row in enumerate(theirs):
-            names.numbers(row["windows"], f"{name}: row {number}")
+    stage = stage_of(plan.stage)
+    data, trials = stage.data, stage.data.store.trials
+    others = [row for name, content in plan.others.items() for row in others_of(data, name, content)]
     place = f"{run}/{CORPUS}"
-    corpus = Corpus.create(place, manifest_of(plan, stage))
-    write_missing(corpus, CorpusWriter, (plan, place, corpus.manifest), resources)
-    trials = data.store.trials
-    sheet = Datasheet(corpus, check, dict(zip(trials["recording_id"], trials["subject"], strict=True)))
+    corpus = Corpus.create(place, manifest_of(plan, stage, len(others)))
+    write_missing(corpus, CorpusWriter, (plan.stage, others, place, corpus.manifest), resources)
+    subjects = dict(zip(trials["recording_id"], trials["subject"], strict=True))
+    sheet = Datasheet(corpus, LeakCheck(data.split, trials), subjects)
     corpus.place.write(DATASHEET, sheet.text.encode())
     if leaks := {kind: count for kind, count in sheet.leaks.items() if count}:
         raise InputError(place, f"holds what is held out: {leaks}", "Report this: no setting allows it.")
@@ -123,15 +114,34 @@ def write_corpus(plan: CorpusPlan, run: str | Path, resources: Resources) -> str
     return place
 
 
-def stage_of(plan: CorpusPlan) -> "LanguageStage":
-    """The stage that a plan is for, whose language model is not loaded."""
-    return cast("LanguageStage", plan.stage.stage())
+def stage_of(plan: LanguageStagePlan) -> "LanguageStage":
+    """The stage of a plan, whose language model is not loaded."""
+    return cast("LanguageStage", plan.stage())
 
 
-def manifest_of(plan: CorpusPlan, stage: "LanguageStage") -> CorpusManifest:
-    """Describe a plan's corpus; `stage` is the stage that the plan makes."""
+def manifest_of(plan: CorpusPlan, stage: "LanguageStage", num_others: int) -> CorpusManifest:
+    """Describe a plan's corpus.
+
+    Parameters
+    ----------
+    plan : CorpusPlan
+        What is written.
+    stage : LanguageStage
+        Its stage.
+    num_others : int
+        Rows of others.
+
+    Raises
+    ------
+    InputError
+        When others have more rows than the corpus.
+    """
     from e2llm_core.stages.corpus.source import reading_digest, source_of
 
+    rows = plan.samples or plan.stage.train.max_steps * plan.stage.train.global_batch
+    if num_others >= rows:
+        problem = f"hold {num_others:,} dialogues, and the corpus {rows:,} rows in all"
+        raise InputError("others", problem, "Raise `samples`.")
     return CorpusManifest(
         source=source_of(stage.data, stage.start),
         split_digest=stage.data.split.digest,
@@ -140,9 +150,9 @@ def manifest_of(plan: CorpusPlan, stage: "LanguageStage") -> CorpusManifest:
         tasks=stage.tasks,
         settings=plan.stage.drawn_with,
         seed=stage.train.seed,
-        samples=plan.samples,
+        samples=rows - num_others,
         others={name: hashlib.sha256(content).hexdigest() for name, content in plan.others.items()},
-        num_others=len(plan.rows_of_others),
+        num_others=num_others,
         block=plan.block,
         versions={name: version(name) for name in _SOFTWARE},
     )

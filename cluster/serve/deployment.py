@@ -97,6 +97,7 @@ def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Ite
         Replicas, and what each reserves.
     """
     from ray import serve
+    from ray.exceptions import RayActorError
     from ray.serve.exceptions import RayServeException
 
     prefix = f"e2llm-{sha256(str(run).encode()).hexdigest()[:12]}-"
@@ -107,7 +108,7 @@ def deployed(plan: EvaluationPlan, run: str | Path, resources: Resources) -> Ite
     try:
         yield ServeClient(_hosted(copies.bind(plan), name, prefix), resources.workers)
     finally:
-        with suppress(RayServeException):  # somebody has ended Ray Serve
+        with suppress(RayServeException, RayActorError):  # somebody has ended Ray Serve, or does so now
             serve.delete(name)
             if not serve.status().applications:
                 serve.shutdown()

@@ -94,6 +94,9 @@ class ResamplerProjector(nn.Module):
         return h.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
+READING = "reading."
+"""Name before those of the tensors of a worded projector's `LinearReading`."""
+
 STRONGEST = 6
 """Quantities that a worded projector tells of a segment by default."""
 

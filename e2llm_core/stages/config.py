@@ -113,7 +113,7 @@ class LanguageStagePlan(StagePlan):
     @property
     def drawn_with(self) -> dict[str, Any]:
         """The settings that its dialogues depend on, beside the inputs."""
-        settings = {"train": {"seed", "balance", "claims"}, "data": {"windows", "claims"}}
+        settings = {"train": {"seed", "balance", "claims"}, "data": {"claims"}}
         return self.model_dump(mode="json", include=settings) | {"shares": list(self.shares)}
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import deserialize
 
@@ -31,8 +33,13 @@ def tower_digest(folder: Path) -> str:
         if not (folder / name).is_file():
             raise InputError(str(folder), f"no {name} here", "Name the `model` folder of a stage's run.")
     config = json.loads((folder / TOWER_CONFIG).read_text(encoding="utf-8"))
-    total = hashlib.sha256(json.dumps({key: config[key] for key in _SETTINGS}, sort_keys=True).encode())
-    for name, tensor in sorted(deserialize((folder / TOWER_WEIGHTS).read_bytes())):  # the order in files varies
+    return digest_of({key: config[key] for key in _SETTINGS}, deserialize((folder / TOWER_WEIGHTS).read_bytes()))
+
+
+def digest_of(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Any]]) -> str:
+    """SHA-256 of settings and of tensors, as `safetensors.deserialize` gives them; their order does not matter."""
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, tensor in sorted(tensors):
         total.update(f"{name} {tensor['dtype']} {tensor['shape']} ".encode())
         total.update(tensor["data"])
     return total.hexdigest()

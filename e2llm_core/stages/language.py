@@ -145,7 +145,7 @@ class LanguageStage(Stage):
         self.towards = means_for(train.claims, data, scaler)
         self.training = self._claimed(data.split.train)
         self._written: WrittenDialogues | None = None
-        if corpus := open_corpus(data, self.name, self.tasks, model):
+        if corpus := open_corpus(data, self.name, model):
             self._written = WrittenDialogues(corpus, self.training.windows, self.tasks)
             self.tasks = self._written.tasks
 

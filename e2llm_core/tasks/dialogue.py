@@ -20,12 +20,23 @@ SEGMENT = "<eeg>"
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A question about segments and its answer; `thinking` None means that the answer comes at once."""
+    """A question about segments and its answer.
+
+    Attributes
+    ----------
+    task, user, answer : str
+        Form of the dialogue, question and answer.
+    thinking : str or None
+        Chain of thought; None: the answer comes at once.
+    claims : tuple of Claim
+        What chain of thought and answer claim of the signal, in the order of the text.
+    """
 
     task: str
     user: str
     answer: str
     thinking: str | None = None
+    claims: tuple[Claim, ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
         """The prompt in chat form."""

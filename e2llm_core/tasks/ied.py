@@ -50,7 +50,8 @@ class BasicEmotion(Task, CorpusForm):
         user, thinks = self.ask_anyhow(source.labels, rng), rng.random() < 0.5
         if not thinks:
             return Dialogue(self.name, user, fact.label)
-        return Dialogue(self.name, user, fact.label, rationale(fact.claims, fact.label, fact.words(rng), fact.affect))
+        thinking = rationale(fact.claims, fact.label, fact.words(rng), fact.affect)
+        return Dialogue(self.name, user, fact.label, thinking, fact.claims)
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""

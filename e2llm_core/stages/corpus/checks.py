@@ -7,12 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from e2llm_core.stages.corpus.names import WindowNames
+from e2llm_core.stages.data import EEGData
 from e2llm_core.tasks.dialogue import SEGMENT
 from e2llm_core.tasks.registry import TASKS
+from storage.corpus import read_others
 from storage.errors import InputError
 from storage.splits import AXES, Split
 
 WORDINGS = "wordings held out for evaluation"
+_RESERVED = re.compile(r"<\|\w*\|?>?|</?think>")
 
 
 class LeakCheck:
@@ -47,7 +51,7 @@ class LeakCheck:
                 value = key[0] if axis == "recording" else None if known is None else known[AXES[axis]]
                 if value in values:
                     found.add(f"{axis}s of other sides")
-        if any(wording.fullmatch(row["user"]) for wording in self._wordings):
+        if any(wording.search(_plain(row["user"])) for wording in self._wordings):
             found.add(WORDINGS)
         return found
 
@@ -62,29 +66,46 @@ class LeakCheck:
         return {kind: counts[kind] for kind in self.kinds}
 
 
-def check_others(rows: Iterable[Mapping[str, Any]], place: str, check: LeakCheck) -> None:
-    """Refuse others' dialogues that cannot be trained on.
+def others_of(data: EEGData, name: str, content: bytes) -> list[dict[str, Any]]:
+    """Read a file of others' dialogues.
+
+    Parameters
+    ----------
+    data : EEGData
+        Store and split that they are about.
+    name : str
+        Name of the file, as the rows' `source` and in errors.
+    content : bytes
+        Parquet, as `storage.corpus.read_others` takes it.
 
     Raises
     ------
     InputError
-        When a row shows another number of windows than it has places for, or holds what is held out.
+        When it cannot be read; when a row has another number of places than of windows, holds a token of chat
+        templates, names a window that the training side does not have, or holds what is held out.
     """
+    rows = read_others(f"others: {name}", content)
+    check, names = LeakCheck(data.split, data.store.trials), WindowNames(data.windows(data.split.train))
     for number, row in enumerate(rows):
-        if row["user"].count(SEGMENT) != len(row["windows"]):
-            raise InputError(
-                f"{place}: row {number}",
-                f"names {len(row['windows'])} windows and has {row['user'].count(SEGMENT)} times {SEGMENT} in `user`",
-                f"Write {SEGMENT} once for each window.",
-            )
-        if found := check.of(row):
-            raise InputError(
-                f"{place}: row {number}",
-                f"holds {', '.join(sorted(found))}",
-                "Leave it out: what is trained on it would be tested on what it has seen.",
-            )
+        place, places = f"others: {name}: row {number}", row["user"].count(SEGMENT)
+        if places != len(row["windows"]):
+            problem = f"names {len(row['windows'])} windows and has {places} times {SEGMENT} in `user`"
+            raise InputError(place, problem, f"Write {SEGMENT} once for each window.")
+        texts = f"{row['thinking'] or ''}{row['answer']}"
+        if found := _RESERVED.findall(row["user"] + texts) or re.findall(SEGMENT, texts):
+            raise InputError(place, f"holds {found[0]}", "Remove it: the family's template writes such tokens.")
+        if held := check.of(row):
+            remedy = "Leave it out: what is trained on it would be tested on what it has seen."
+            raise InputError(place, f"holds {', '.join(sorted(held))}", remedy)
+        names.numbers(row["windows"], place)
+    return [row | {"source": name} for row in rows]
 
 
 def _pattern(wording: str) -> re.Pattern[str]:
     """Any question in a wording, whatever stands in its places."""
-    return re.compile(".+?".join(re.escape(text) for text in re.split(r"\{\w*\}", wording)), re.DOTALL)
+    return re.compile(".+?".join(re.escape(text) for text in re.split(r"\{\w*\}", _plain(wording))))
+
+
+def _plain(text: str) -> str:
+    """A text without regard to case and space."""
+    return " ".join(text.casefold().split())

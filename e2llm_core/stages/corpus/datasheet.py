@@ -9,7 +9,7 @@ from e2llm_core.stages.corpus.checks import LeakCheck
 from storage.corpus import Corpus
 
 _LONGEST = 24
-"""Answers of a task beyond which they are free text, and not listed."""
+"""Different answers of a task beyond which they are free text, and neither kept nor listed."""
 
 
 class Datasheet:
@@ -28,6 +28,7 @@ class Datasheet:
     def __init__(self, corpus: Corpus, check: LeakCheck, subject_of: Mapping[str, str]) -> None:
         self._corpus = corpus
         self.leaks: Counter[str] = Counter(dict.fromkeys(check.kinds, 0))
+        self._rows: Counter[str] = Counter()
         self._answers: dict[str, Counter[str]] = {}
         self._subjects: Counter[str] = Counter()
         self._claims: Counter[str] = Counter()
@@ -41,7 +42,10 @@ class Datasheet:
         self.leaks.update(check.counted(rows))
         for row in rows:
             task = row["task"]
-            self._answers.setdefault(task, Counter())[row["answer"]] += 1
+            self._rows[task] += 1
+            answers = self._answers.setdefault(task, Counter())
+            if row["answer"] in answers or len(answers) <= _LONGEST:
+                answers[row["answer"]] += 1
             self._subjects.update({subject_of[window["recording_id"]] for window in row["windows"]})
             self._claims[task] += len(row["claims"])
             self._thought[task] += row["thinking"] is not None
@@ -73,12 +77,12 @@ class Datasheet:
                 [
                     (
                         task,
-                        f"{(rows := answers.total()):,}",
+                        f"{rows:,}",
                         f"{self._thought[task]:,}",
                         f"{self._claims[task] / rows:.2f}",
                         f"{self._characters[task] / rows:.0f}",
                     )
-                    for task, answers in sorted(self._answers.items())
+                    for task, rows in sorted(self._rows.items())
                 ],
             ),
             "## Answers",
@@ -94,7 +98,7 @@ class Datasheet:
         rows = []
         for task, answers in sorted(self._answers.items()):
             if len(answers) > _LONGEST:
-                rows.append((task, "free text", f"{len(answers):,} different"))
+                rows.append((task, "free text", f"{self._rows[task]:,}"))
             else:
                 rows += [(task, answer, f"{count:,}") for answer, count in sorted(answers.items())]
         return rows
@@ -102,4 +106,5 @@ class Datasheet:
 
 def _table(head: tuple[str, ...], rows: object) -> str:
     lines = [head, ("---",) * len(head), *rows]  # type: ignore[misc]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    cells = ([str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -1,19 +1,20 @@
 """What a corpus is drawn from, and whether it fits a stage."""
 
-import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import deserialize
 
 from e2llm_core.model.model_io import PROJECTOR_WEIGHTS
+from e2llm_core.model.projector import READING
 from e2llm_core.stages.config import CachedDataConfig
 from e2llm_core.stages.data import EEGData
-from e2llm_core.stages.features import tower_digest
+from e2llm_core.stages.features import digest_of, tower_digest
 from storage.corpus import Corpus
 from storage.errors import InputError
 from storage.features import FeatureSource
-
-_READING = "reading."
 
 
 def source_of(data: EEGData, model: Path) -> FeatureSource:
@@ -30,17 +31,16 @@ def source_of(data: EEGData, model: Path) -> FeatureSource:
 
 
 def reading_digest(model: Path) -> str | None:
-    """SHA-256 of the maps by which a model's projector reads; None where it has no such projector."""
+    """SHA-256 of what a model's projector tells: its maps, and how many quantities; None for other projectors."""
     path = model / PROJECTOR_WEIGHTS
-    tensors = deserialize(path.read_bytes()) if path.is_file() else []
-    total, maps = hashlib.sha256(), sorted((name, tensor) for name, tensor in tensors if name.startswith(_READING))
-    for name, tensor in maps:
-        total.update(f"{name} {tensor['dtype']} {tensor['shape']} ".encode())
-        total.update(tensor["data"])
-    return total.hexdigest() if maps else None
+    maps = [pair for pair in deserialize(path.read_bytes()) if pair[0].startswith(READING)] if path.is_file() else []
+    if not maps:
+        return None
+    strongest = json.loads((model / "config.json").read_text(encoding="utf-8"))["projector"]["strongest"]
+    return digest_of({"strongest": strongest}, maps)
 
 
-def open_corpus(data: EEGData, stage: str, tasks: tuple[str, ...], model: Path) -> Corpus | None:
+def open_corpus(data: EEGData, stage: str, model: Path) -> Corpus | None:
     """Open the corpus that a stage's data names; None where it names none.
 
     Parameters
@@ -49,8 +49,6 @@ def open_corpus(data: EEGData, stage: str, tasks: tuple[str, ...], model: Path) 
         The stage's data.
     stage : str
         Its name.
-    tasks : tuple of str
-        Tasks, or forms of question, that it trains.
     model : Path
         Model directory that it starts from.
 
@@ -67,22 +65,41 @@ def open_corpus(data: EEGData, stage: str, tasks: tuple[str, ...], model: Path) 
     except InputError as error:
         raise InputError(f"data.corpus: {error.place}", error.problem, error.remedy) from None
     found = corpus.manifest
-    problem = None
     if found.stage != stage:
-        problem = "stage", f"of {found.stage}, not {stage}"
-    elif found.split_digest != data.split.digest:
-        problem = "data.split", f"of another split ({found.split_digest}, not {data.split.digest})"
-    elif unknown := sorted(set(found.tasks) - set(tasks)):
-        problem = "tasks", f"of tasks that this stage does not train: {', '.join(unknown)}"
-    else:
-        problem = found.source.difference(source_of(data, model))
-    if problem is None and found.reading_digest != reading_digest(model):
-        problem = "model", "told by another projector than that of the model"
-    if problem is not None:
-        field, said = problem
-        raise InputError(
-            f"data.corpus: {folder}",
-            f"this corpus is {said}",
-            f"Run the corpus job for this spec, correct {field}, or set data.corpus=null.",
-        )
+        raise refusal(folder, "stage", f"of {found.stage}, not {stage}")
+    if found.split_digest != data.split.digest:
+        problem = f"of another split ({found.split_digest}, not {data.split.digest})"
+        raise refusal(folder, "data.split", problem)
+    if difference := found.source.difference(source_of(data, model)):
+        raise refusal(folder, *difference)
+    if found.reading_digest != reading_digest(model):
+        raise refusal(folder, "model", "told by another projector than that of the model")
     return corpus
+
+
+def check_settings(corpus: Corpus, settings: Mapping[str, Any]) -> None:
+    """Refuse a corpus that was drawn with other settings than these, by the name of the first that differs.
+
+    Raises
+    ------
+    InputError
+        Naming it.
+    """
+    found, wanted = dict(_flat(corpus.manifest.settings)), dict(_flat(json.loads(json.dumps(settings))))
+    for name in [*wanted, *(name for name in found if name not in wanted)]:
+        if found.get(name) != wanted.get(name):
+            raise refusal(str(corpus.place), name, f"drawn with {name} {found.get(name)}, not {wanted.get(name)}")
+
+
+def refusal(folder: str, field: str, problem: str) -> InputError:
+    """Say that a corpus does not fit, and which field of the spec decides it."""
+    remedy = f"Run the corpus job for this spec, correct {field}, or set data.corpus=null."
+    return InputError(f"data.corpus: {folder}", f"this corpus is {problem}", remedy)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

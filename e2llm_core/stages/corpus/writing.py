@@ -57,7 +57,7 @@ class CorpusRows:
                     "user": dialogue.user,
                     "thinking": dialogue.thinking,
                     "answer": dialogue.answer,
-                    "claims": _claims(dialogue.thinking, dialogue.answer),
+                    "claims": [claim.to_dict() for claim in dialogue.claims],
                     "source": OWN,
                     "seed": [self._seed, position],
                 }
@@ -65,9 +65,9 @@ class CorpusRows:
         return rows
 
     def _other(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"task": OTHER, "claims": _claims(row["thinking"], row["answer"]), "seed": []}
+        return row | {"task": OTHER, "claims": _claims(f"{row['thinking'] or ''}\n{row['answer']}"), "seed": []}
 
 
-def _claims(thinking: str | None, answer: str) -> list[dict[str, Any]]:
-    """Every claim of a text."""
-    return [said.claim.to_dict() for text in (thinking or "", answer) for said in said_in(text)]
+def _claims(text: str) -> list[dict[str, Any]]:
+    """Every claim of a text, in sentences of a known form."""
+    return [said.claim.to_dict() for said in said_in(text)]

@@ -1,6 +1,6 @@
 """Settings of stage 2. Light to import."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -48,6 +48,13 @@ class Stage2Plan(LanguageStagePlan):
         """`readings`."""
         return self.readings
 
+    @property
+    def drawn_with(self) -> dict[str, Any]:
+        """The settings that its dialogues depend on: also what the projector tells."""
+        return super().drawn_with | {
+            "projector": {"kind": self.model.projector.kind, "strongest": self.model.projector.strongest}
+        }
+
     def inputs(self) -> tuple[Input, ...]:
         """Stage 1's model, labelled windows, a language model, and features if any."""
         store = self.data.store
@@ -58,7 +65,7 @@ class Stage2Plan(LanguageStagePlan):
             LLMInput("model.llm", self.model.llm),
             Fit("model.tower", self.model.tower, self.data),
             FeaturesInput("data.features", self.data, self.model.tower),
-            CorpusInput("data.corpus", self.data, self.model.tower, self.kind, self.shares),
+            CorpusInput("data.corpus", self.data, self.model.tower, self.kind, self.drawn_with),
         )
 
     def workload(self) -> Workload:

@@ -115,7 +115,7 @@ class Stage3Plan(LanguageStagePlan):
             AlignedLLM("model.llm", self.model),
             Fit("model.start", self.model.start, self.data),
             FeaturesInput("data.features", self.data, self.model.start),
-            CorpusInput("data.corpus", self.data, self.model.start, self.kind, self.shares),
+            CorpusInput("data.corpus", self.data, self.model.start, self.kind, self.drawn_with),
         )
 
     def workload(self) -> Workload:

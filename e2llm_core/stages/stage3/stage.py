@@ -12,7 +12,7 @@ from e2llm_core.model.configuration_e2llm import E2LLMConfig
 from e2llm_core.model.model_io import PROJECTOR_WEIGHTS, llm_place
 from e2llm_core.model.modeling_e2llm import E2LLMForConditionalGeneration
 from e2llm_core.model.processing_e2llm import E2LLMProcessor
-from e2llm_core.model.projector import FittedReading, LinearReading, WordedProjector
+from e2llm_core.model.projector import READING, FittedReading, LinearReading, WordedProjector
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.data import EEGData
 from e2llm_core.stages.language import (
@@ -107,7 +107,7 @@ class Stage3(LanguageStage):
         settings = E2LLMConfig.from_pretrained(self.start).projector or {}
         if settings.get("kind") != "worded":
             return None
-        maps = strip_prefix(load_file(self.start / PROJECTOR_WEIGHTS), "reading.")
+        maps = strip_prefix(load_file(self.start / PROJECTOR_WEIGHTS), READING)
         return LinearReading.started(FittedReading(**maps), settings["strongest"])
 
     def windows_with_claims(self, ids: np.ndarray) -> np.ndarray:

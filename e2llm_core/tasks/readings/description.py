@@ -28,7 +28,8 @@ class Description(CorpusForm):
         (window,) = windows
         fact = source.facts(window)
         user = self.ask_anyhow((), rng)
-        return Dialogue(self.name, user, rationale(fact.claims, fact.label, fact.words(rng), fact.affect))
+        answer = rationale(fact.claims, fact.label, fact.words(rng), fact.affect)
+        return Dialogue(self.name, user, answer, claims=fact.claims)
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""

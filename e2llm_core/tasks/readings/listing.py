@@ -33,4 +33,6 @@ class Listing(CorpusForm):
         return self._told(noted.claims, rng, (noted.text,))
 
     def _told(self, claims: Sequence[Claim], rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
-        return Dialogue(self.name, self.ask_anyhow((), rng, segments), f"{listed(claims) or 'nothing'}.")
+        return Dialogue(
+            self.name, self.ask_anyhow((), rng, segments), f"{listed(claims) or 'nothing'}.", claims=tuple(claims)
+        )

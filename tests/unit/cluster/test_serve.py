@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import ActorAlreadyExistsError
+from ray.exceptions import ActorAlreadyExistsError, RayActorError
 
 from cluster.resources import Resources
 from cluster.serve import deployment
@@ -73,3 +73,18 @@ def test_a_name_that_stays_taken_is_an_error(taken: list[Exception]) -> None:
     taken += [ActorAlreadyExistsError("The name SERVE_CONTROLLER_ACTOR is already taken.")] * 3
     with pytest.raises(ActorAlreadyExistsError), deployed(PLAN, "runs/a", ONE):
         pass
+
+
+def test_another_job_may_end_ray_serve_at_the_same_moment(
+    hosted: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two evaluations of a cross-validation ended within a second, and one was lost with all answers in hand."""
+    from ray import serve
+
+    def delete(name: str) -> None:
+        hosted.clear()
+        raise RayActorError(error_msg="The actor is dead because it was killed by `ray.kill`.")
+
+    with deployed(PLAN, "runs/a", ONE):
+        monkeypatch.setattr(serve, "delete", delete)
+    assert not hosted

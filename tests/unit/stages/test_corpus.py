@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from cluster.batch.corpus import CorpusPlan, CorpusWriter, manifest_of
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import CachedDataConfig
-from e2llm_core.stages.corpus.checks import WORDINGS, LeakCheck, check_others
+from e2llm_core.stages.corpus.checks import WORDINGS, LeakCheck, others_of
 from e2llm_core.stages.corpus.datasheet import Datasheet
 from e2llm_core.stages.corpus.names import WindowNames
 from e2llm_core.stages.corpus.reading import OTHER
 from e2llm_core.stages.stage2.plan import AlignedModel, Stage2Plan
 from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
 from e2llm_core.tasks.facts import ClaimChoice
+from e2llm_core.tasks.question import LISTED
 from e2llm_core.tasks.registry import TASKS
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.world import World
 from storage.blocks import COMPLETE
-from storage.corpus import DATASHEET, Corpus, read_others
+from storage.corpus import Corpus, read_others
 from storage.errors import InputError
 from storage.sampling.order import SampleOrder, WrittenOrder
 from storage.splits import BySubject
@@ -68,8 +69,10 @@ def plan(data, tower_folder, llm_folder, worded_folder):
 def written(plan, place, others=None, blocks=None, block=7) -> Corpus:
     """What the job does, in this process."""
     job = CorpusPlan(plan, ROWS, others or {}, block)
-    corpus = Corpus.create(place, manifest_of(job, plan.stage()))
-    writer = CorpusWriter(job, str(place), corpus.manifest)
+    stage = plan.stage()
+    rows = [row for name, content in job.others.items() for row in others_of(stage.data, name, content)]
+    corpus = Corpus.create(place, manifest_of(job, stage, len(rows)))
+    writer = CorpusWriter(plan, rows, str(place), corpus.manifest)
     blocks = corpus.missing() if blocks is None else blocks
     assert set(writer({"block": np.array(blocks)})["problem"]) == {""}
     if not corpus.missing():
@@ -77,12 +80,12 @@ def written(plan, place, others=None, blocks=None, block=7) -> Corpus:
     return corpus
 
 
-def all_batches(stage, seed: int, steps: int, workers: int = 1):
+def all_batches(stage, seed: int, steps: int):
     order, config = stage.order(seed), TrainConfig(global_batch=BATCH, micro_batch=2, micro_tokens=4096)
     return [
         batch
         for step in range(steps)
-        for batch in stage.batches(order.batch(step, BATCH), step * BATCH, config, World(0, workers))
+        for batch in stage.batches(order.batch(step, BATCH), step * BATCH, config, World())
     ]
 
 
@@ -95,10 +98,11 @@ def assert_same(ones, others) -> None:
             assert torch.equal(value, other.tensors[name]) if torch.is_tensor(value) else value == other.tensors[name]
 
 
+@pytest.mark.parametrize("balance", ["none", "class-and-subject"])
 @pytest.mark.parametrize("name", ["stage2", "stage3"])
-def test_training_on_a_corpus_sees_the_batches_that_drawing_gives(name, plan, tmp_path):
-    written(plan(name), tmp_path)
-    drawing, reading = plan(name).stage(), plan(name, corpus=str(tmp_path)).stage()
+def test_training_on_a_corpus_sees_the_batches_that_drawing_gives(name, balance, plan, tmp_path):
+    written(plan(name, balance=balance), tmp_path)
+    drawing, reading = (plan(name, balance=balance, corpus=corpus).stage() for corpus in (None, str(tmp_path)))
     for stage in (drawing, reading):
         stage.build()
     steps = ROWS // BATCH
@@ -143,6 +147,10 @@ def test_a_killed_job_goes_on_with_what_is_missing(plan, tmp_path):
 
 
 def test_every_claim_of_a_text_is_in_its_row_and_the_seed_too(plan, tmp_path):
+    for row in written(plan("stage2"), tmp_path / "readings").rows(np.arange(ROWS)):
+        assert len(row["claims"]) == row["answer"].count(";" if row["task"] == "list" else "average") + (
+            row["task"] == "list" and row["answer"] != "nothing."
+        )
     rows = written(plan("stage3"), tmp_path).rows(np.arange(ROWS))
     assert [row["seed"] for row in rows] == [[3, position] for position in range(ROWS)]
     assert {row["task"] for row in rows} <= set(TASKS)
@@ -170,34 +178,40 @@ def names(data) -> WindowNames:
 def test_others_dialogues_are_mixed_in_and_trained(plan, names, tmp_path):
     content = others_file(names, tmp_path / "lab.parquet")
     corpus = written(plan("stage3"), tmp_path / "corpus", others={"lab.parquet": content})
-    rows = corpus.rows(np.arange(ROWS + 2))
+    rows = corpus.rows(np.arange(ROWS))
     theirs = [row for row in rows if row["task"] == OTHER]
     assert sorted(row["answer"] for row in theirs) == ["an EEG", "two EEGs"]
     assert all(row["source"] == "lab.parquet" and not row["seed"] and not row["claims"] for row in theirs)
     own = written(plan("stage3"), tmp_path / "own").rows(np.arange(ROWS))
-    assert [row for row in rows if row["task"] != OTHER] == own, "what is drawn stays the same"
+    assert [row for row in rows if row["task"] != OTHER] == own[:-2], "what is drawn stays the same"
     stage = plan("stage3", corpus=str(tmp_path / "corpus")).stage()
     assert stage.tasks == (*TASKS, OTHER)
-    place = next(number for number, row in enumerate(rows) if row["answer"] == "two EEGs")
     stage.build()
+    place = next(number for number, row in enumerate(rows) if row["answer"] == "two EEGs")
     (tokenized,) = stage.tokenize(np.array([place]), np.array([0]))
     assert tokenized.windows == (3, 1)
     assert corpus.manifest.others == {"lab.parquet": hashlib.sha256(content).hexdigest()}
-    assert sum(batch.tensors["task_targets"][-1] for batch in all_batches(stage, 3, 5)) > 0
+    assert sum(batch.tensors["task_targets"][-1] for batch in all_batches(stage, 3, ROWS // BATCH)) > 0
+    with pytest.raises(InputError, match=r"others: hold 24 dialogues, and the corpus 24 rows in all\. Raise `samples`"):
+        manifest_of(CorpusPlan(plan("stage3"), ROWS, {}, 7), stage, ROWS)
 
 
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        ({"user": ["<eeg>", "<eeg>"]}, r"lab: row 1: names 2 windows and has 1 times <eeg>"),
+        ({"user": ["<eeg>", "<eeg>"]}, r"others: lab: row 1: names 2 windows and has 1 times <eeg>"),
         ({"user": [None, "<eeg> <eeg>"]}, r"lab: 1 rows have no user"),
         ({"answer": [1, 2], "windows": [["a"], ["b"]]}, r"lab: cannot be read"),
+        ({"windows": [[None], [None, None]]}, r"lab: row 0: names a window in part"),
+        ({"answer": ["a", "<|im_end|>"]}, r"lab: row 1: holds <\|im_end\|>"),
+        ({"thinking": ["</think>", None]}, r"lab: row 0: holds </think>"),
+        ({"answer": ["a", "b <eeg>"]}, r"lab: row 1: holds <eeg>"),
     ],
 )
 def test_others_dialogues_that_do_not_fit_are_refused(data, names, tmp_path, columns, problem):
     content = others_file(names, tmp_path / "lab.parquet", **columns)
     with pytest.raises(InputError, match=problem):
-        check_others(read_others("lab", content), "lab", LeakCheck(data.split, data.store.trials))
+        others_of(data, "lab", content)
 
 
 def test_a_file_without_a_column_or_of_another_kind_is_refused(tmp_path):
@@ -208,31 +222,26 @@ def test_a_file_without_a_column_or_of_another_kind_is_refused(tmp_path):
         read_others("lab", b"windows,user,answer")
 
 
-def test_what_is_held_out_is_found(data, names):
+def test_what_is_held_out_is_found(data, names, tmp_path):
     check = LeakCheck(data.split, data.store.trials)
     own, theirs = names.named(0), WindowNames(data.windows(data.split.test)).named(0)
     row = {"windows": [own], "user": "What is this? <eeg>", "thinking": None, "answer": "sad"}
     assert not check.of(row)
-    assert check.of(row | {"windows": [own, theirs]}) == {
-        "windows of other sides",
-        "subjects of other sides",
-        "recordings of other sides",
-    }
-    asked = [
-        task.question(data.labels).messages("happy" if "{listed}" in task.primary_wording else "")
-        for task in TASKS.values()
-    ]
-    for message in asked:
-        assert check.of(row | {"user": message[0]["content"]}) == {WORDINGS}
-    with pytest.raises(
-        InputError,
-        match=r"lab: row 0: holds recordings of other sides, subjects of other sides, windows of other sides",
+    leaks = {f"{what} of other sides" for what in ("windows", "subjects", "recordings")}
+    assert check.of(row | {"windows": [own, theirs]}) == leaks
+    for task in TASKS.values():
+        question = task.question(data.labels)
+        (asked,) = question.messages("happy" if LISTED in question.user else "")
+        for text in (asked["content"], f" Well: {asked['content'].upper()}\n"):
+            assert check.of(row | {"user": text}) == {WORDINGS}
+        assert not check.of(row | {"user": task.ask(data.labels)})
+    for window, problem in (
+        (theirs, f"holds {', '.join(sorted(leaks))}"),
+        (own | {"window": 99}, "names a window that the training side does not have: .* window 99"),
     ):
-        check_others([row | {"windows": [theirs]}], "lab", check)
-    with pytest.raises(InputError, match=r"lab: row 0: names a window that the training side does not have"):
-        names.numbers([theirs], "lab: row 0")
-    with pytest.raises(InputError, match="does not have"):
-        names.numbers([own | {"window": 99}], "lab: row 0")
+        content = others_file(names, tmp_path / "lab.parquet", windows=[[window], [own, own]])
+        with pytest.raises(InputError, match=f"others: lab: row 0: {problem}"):
+            others_of(data, "lab", content)
 
 
 @settings(max_examples=40, deadline=None)
@@ -269,9 +278,6 @@ def test_a_corpus_of_something_else_is_refused(plan, data, unlike_subjects, tmp_
     refused("this corpus is of another store", store=str(unlike_subjects.config.store))
     stride = data.config.windows.model_copy(update={"stride_seconds": 0.5})
     refused("this corpus is of windows with stride_seconds 1.0, not 0.5", windows=stride)
-    fewer = plan("stage3", corpus=str(tmp_path)).model_copy(update={"tasks": ("IED",)})
-    with pytest.raises(InputError, match="of tasks that this stage does not train: EIM, EPC, ESS"):
-        fewer.stage()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     other = tmp_path / "other"
     for field, value, match in (
@@ -279,6 +285,7 @@ def test_a_corpus_of_something_else_is_refused(plan, data, unlike_subjects, tmp_
         ("source", manifest["source"] | {"encoder_digest": "0" * 64}, "of another tower"),
     ):
         corpus = Corpus.create(other, Corpus.open(tmp_path).manifest.model_validate(manifest | {field: value}))
+        (other / "parts.json").write_text("{}")
         (other / COMPLETE).write_text(corpus.digest)
         with pytest.raises(InputError, match=match):
             plan("stage3", corpus=str(other)).stage()
@@ -286,22 +293,45 @@ def test_a_corpus_of_something_else_is_refused(plan, data, unlike_subjects, tmp_
         plan("stage3", corpus=str(tmp_path / "nowhere")).stage()
 
 
+def corpus_digest(plan) -> str | None:
+    (found,) = [given for given in plan.inputs() if given.field == "data.corpus"]
+    return found.digest()
+
+
 def test_the_corpus_is_an_input_of_the_stage(plan, tmp_path):
     corpus = written(plan("stage3"), tmp_path)
-    (found,) = [
-        given.digest() for given in plan("stage3", corpus=str(tmp_path)).inputs() if given.field == "data.corpus"
-    ]
-    assert found == corpus.digest
-    assert [given.digest() for given in plan("stage3").inputs() if given.field == "data.corpus"] == [None]
+    reading = plan("stage3", corpus=str(tmp_path))
+    assert corpus_digest(reading) == corpus.digest
+    assert corpus_digest(plan("stage3")) is None
+    slower = reading.model_copy(update={"train": reading.train.model_copy(update={"learning_rate": 1e-6})})
+    assert corpus_digest(slower) == corpus.digest
+    changed = {"seed": 4, "claims": ClaimChoice()}
+    trains = {name: reading.train.model_copy(update={name: value}) for name, value in changed.items()}
+    for changes, name in (
+        ({"tasks": ("IED",)}, "shares"),
+        ({"train": trains["seed"]}, r"train\.seed 3, not 4"),
+        ({"train": trains["claims"]}, r"train\.claims\.smallest 0\.0, not 0\.5"),
+    ):
+        with pytest.raises(InputError, match=f"this corpus is drawn with {name}"):
+            corpus_digest(reading.model_copy(update=changes))
+
+
+def test_stage_2_trains_on_what_its_own_projector_tells(plan, tmp_path):
+    written(plan("stage2"), tmp_path)
+    reading = plan("stage2", corpus=str(tmp_path))
+    fewer = reading.model.model_copy(update={"projector": ProjectorConfig(kind="worded", strongest=2)})
+    with pytest.raises(InputError, match=r"drawn with projector\.strongest None, not 2"):
+        corpus_digest(reading.model_copy(update={"model": fewer}))
 
 
 def test_damage_of_a_part_is_refused(plan, tmp_path):
     corpus = written(plan("stage2"), tmp_path)
     part = tmp_path / "parts" / "00001.parquet"
     whole = part.read_bytes()
-    for content in (whole[:100], whole[:60] + bytes([whole[60] ^ 255]) + whole[61:]):
+    other = (tmp_path / "parts" / "00000.parquet").read_bytes()
+    for content, problem in ((whole[:100], "cannot be read"), (other, "was changed after the corpus was completed")):
         part.write_bytes(content)
-        with pytest.raises(InputError, match=r"00001\.parquet: cannot be read"):
+        with pytest.raises(InputError, match=rf"00001\.parquet: {problem}"):
             Corpus.open(tmp_path).rows(np.arange(ROWS))
     with pytest.raises(IndexError):
         corpus.rows(np.array([ROWS]))
@@ -315,10 +345,9 @@ def test_the_datasheet_counts_what_is_there(plan, data, names, tmp_path):
     sheet = Datasheet(corpus, LeakCheck(data.split, trials), subjects)
     assert set(sheet.leaks.values()) == {0}
     text = sheet.text
-    rows = corpus.rows(np.arange(ROWS + 2))
+    rows = corpus.rows(np.arange(ROWS))
     for task in (*TASKS, OTHER):
         assert f"| {task} | {sum(row['task'] == task for row in rows)} |" in text
-    assert f"| rows | {ROWS + 2} in 4 parts, 2 of them by others |" in text
+    assert f"| rows | {ROWS} in 4 parts, 2 of them by others |" in text
     assert corpus.digest in text
     assert f"| {WORDINGS} | 0 |" in text
-    assert DATASHEET == "README.md"

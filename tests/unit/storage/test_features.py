@@ -114,7 +114,7 @@ def test_earlier_formats_are_refused_by_name(tmp_path, format):
     del old["quantities"]
     (tmp_path / MANIFEST).write_text(json.dumps(old))
     for opened in (Features.open, lambda place: Features.create(place, manifest())):
-        with pytest.raises(InputError, match=rf"is of format {format}, which an earlier version wrote\. Remove the"):
+        with pytest.raises(InputError, match=rf"is of format {format}, which another version wrote\. Remove the"):
             opened(tmp_path)
 
 
