@@ -149,12 +149,12 @@ class Corpus(BlockFolder[CorpusManifest]):
         with self.place.writing(f"part {block} of the corpus"):
             self.place.write(_part(block), sink.getvalue().to_pybytes())
 
-    def complete(self) -> None:
-        """Mark the corpus as complete; raises `ValueError` if a part is missing."""
-        if not self.missing():
-            hashes = {_part(block): _sha256(self.place.read(_part(block))) for block in range(self.manifest.num_blocks)}
-            self.place.write(_HASHES, json.dumps(hashes, indent=1).encode())
-        super().complete()
+    def seal(self) -> None:
+        """Write the digests of all parts, after which `digest` is known; raises `ValueError` if a part is missing."""
+        if missing := self.missing():
+            raise ValueError(f"{self.place}: parts {missing[:4]} are missing")
+        hashes = {_part(block): _sha256(self.place.read(_part(block))) for block in range(self.manifest.num_blocks)}
+        self.place.write(_HASHES, json.dumps(hashes, indent=1).encode())
 
     @cached_property
     def _hashes(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from cluster.start.local import ClusterInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-CHAIN = ("ingest", "tiny-llm", "stage1", "stage2", "stage3", "features", "evaluate", "score")
+CHAIN = ("ingest", "tiny-llm", "stage1", "stage2", "corpus", "stage3", "features", "evaluate", "score")
 """Kinds of jobs in an order in which each finds what it needs."""
 STEPS = 12
 TRAIN = {
@@ -77,6 +77,8 @@ class TinyJobs:
             case "stage2" | "stage3":
                 start = {"stage2": composite, "stage3": {"start": str(self.run("stage2") / "model")}}
                 return {"data": data, "model": start[kind], **training}
+            case "corpus":
+                return {"stage": str(self.write("stage3")), "block": 8, "resources": resources}
             case "features":
                 return {"store": store, "windows": windows, "model": model, "block": 8, "resources": resources}
             case "evaluate":

@@ -105,6 +105,7 @@ def write_corpus(plan: CorpusPlan, run: str | Path, resources: Resources) -> str
     place = f"{run}/{CORPUS}"
     corpus = Corpus.create(place, manifest_of(plan, stage, len(others)))
     write_missing(corpus, CorpusWriter, (plan.stage, others, place, corpus.manifest), resources)
+    corpus.seal()
     subjects = dict(zip(trials["recording_id"], trials["subject"], strict=True))
     sheet = Datasheet(corpus, LeakCheck(data.split, trials), subjects)
     corpus.place.write(DATASHEET, sheet.text.encode())

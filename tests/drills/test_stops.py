@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cluster.start import local
 from cluster.start.local import ClusterInfo
+from storage.corpus import CORPUS, Corpus
 from storage.features import FEATURES, Features
 from storage.store import open_store
 from tests.kills import samples
@@ -51,6 +53,9 @@ def results(kind: str, jobs: TinyJobs) -> object:
         case "features":
             features = Features.open(run / FEATURES)
             return features.read(range(features.manifest.num_windows)).tobytes()
+        case "corpus":
+            corpus = Corpus.open(run / CORPUS)
+            return corpus.rows(np.arange(corpus.manifest.num_rows))
         case "evaluate":
             return pd.read_parquet(run / "predictions.parquet").to_json(double_precision=4)
         case "score":

@@ -76,6 +76,7 @@ def written(plan, place, others=None, blocks=None, block=7) -> Corpus:
     blocks = corpus.missing() if blocks is None else blocks
     assert set(writer({"block": np.array(blocks)})["problem"]) == {""}
     if not corpus.missing():
+        corpus.seal()
         corpus.complete()
     return corpus
 
