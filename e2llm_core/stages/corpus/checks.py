@@ -32,7 +32,9 @@ class LeakCheck:
 
     def __init__(self, split: Split, trials: pd.DataFrame) -> None:
         keys = ["recording_id", "trial"]
-        self._known = trials.set_index(keys)[list({*AXES.values()} - {"recording_id"})]
+        columns = list(AXES.values())
+        known = trials.drop_duplicates(keys).set_index(keys, drop=False)[columns]
+        self._known: dict[tuple[str, int], dict[str, Any]] = known.to_dict("index")
         held = [side.holds(trials) for name, side in split.sides.items() if name != "train"]
         tested = trials[pd.DataFrame(held).any().to_numpy()]
         self._tested = set(tested[keys].itertuples(index=False, name=None))
@@ -46,11 +48,8 @@ class LeakCheck:
             key = (window["recording_id"], window["trial"])
             if key in self._tested:
                 found.add("windows of other sides")
-            known = self._known.loc[key] if key in self._known.index else None
-            for axis, values in self._values.items():
-                value = key[0] if axis == "recording" else None if known is None else known[AXES[axis]]
-                if value in values:
-                    found.add(f"{axis}s of other sides")
+            known = self._known.get(key, {})
+            found |= {f"{axis}s of other sides" for axis, held in self._values.items() if known.get(AXES[axis]) in held}
         if any(wording.search(_plain(row["user"])) for wording in self._wordings):
             found.add(WORDINGS)
         return found
