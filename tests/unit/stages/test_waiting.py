@@ -76,6 +76,6 @@ def test_what_is_where_is_the_same_found_by_masks_on_the_device(prepared):
 def test_a_row_whose_placeholders_do_not_fit_its_segments_is_refused_before_the_device_has_it(make_stage3):
     stage = make_stage3()
     (sample,) = stage.tokenize(np.array([0]), np.array([0]))
-    short = type(sample)(sample.tokens, (), ())
+    short = type(sample)(sample.tokens, ())
     with pytest.raises(ValueError, match=r"1 segments need 5 placeholder tokens .*hold 10"):
         stage.row(stage.training, [sample, short])
