@@ -78,8 +78,6 @@ class CorpusManifest(Manifest):
         no projector tells anything.
     stage : str
         Stage that trains on it.
-    tasks : tuple of str
-        Tasks, or forms of question, that rows are of.
     settings : dict
         Settings of the stage that the dialogues depend on.
     seed : int
@@ -97,7 +95,6 @@ class CorpusManifest(Manifest):
     split_digest: str
     reading_digest: str | None
     stage: str
-    tasks: tuple[str, ...]
     settings: dict[str, Any]
     seed: int
     samples: int

@@ -148,7 +148,6 @@ def manifest_of(plan: CorpusPlan, stage: "LanguageStage", num_others: int) -> Co
         split_digest=stage.data.split.digest,
         reading_digest=reading_digest(stage.start),
         stage=stage.name,
-        tasks=stage.tasks,
         settings=plan.stage.drawn_with,
         seed=stage.train.seed,
         samples=rows - num_others,

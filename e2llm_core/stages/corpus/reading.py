@@ -7,7 +7,7 @@ import numpy as np
 from e2llm_core.stages.corpus.names import WindowNames
 from e2llm_core.stages.samples import Sample
 from e2llm_core.tasks.dialogue import Dialogue
-from storage.corpus import OWN, Corpus
+from storage.corpus import Corpus
 from storage.sampling.order import Order, WrittenOrder
 from storage.windows import Windows
 
@@ -46,7 +46,7 @@ class WrittenDialogues:
         """Samples of some rows, in their order."""
         found = []
         for number, row in zip(numbers.tolist(), self._corpus.rows(numbers), strict=True):
-            task = row["task"] if row["source"] == OWN else OTHER
+            task = row["task"]
             windows = self._names.numbers(row["windows"], f"{self._corpus.place}: row {number}")
             dialogue = Dialogue(task, row["user"], row["answer"], row["thinking"])
             found.append(Sample(dialogue, windows, self._number[task]))
