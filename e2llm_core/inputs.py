@@ -355,8 +355,10 @@ def _eeg(folder: Path) -> Mapping[str, Any]:
 
 
 def _seen(origin: "Origin", split: Split, trials: pd.DataFrame) -> str:
-    """Name the test side's trials, or values of its declared axes, that a model has seen."""
+    """Name the test side's trials, values of its declared axes, or labels it leaves out, that a model has seen."""
     before = np.any([side.holds(trials) for side in origin.sides], axis=0)
+    if common := sorted(set(trials.loc[before, "label"]) & set(split.train.without)):
+        return f"labels {listed(common)}"
     tested = split.test.holds(trials)
     for axis in split.disjoint_on:
         common = sorted(set(trials.loc[before, AXES[axis]]) & set(trials.loc[tested, AXES[axis]]))

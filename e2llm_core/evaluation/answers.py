@@ -1,6 +1,7 @@
 """A model's answers to the items of a task: requested a few items at a time, each part saved as it arrives."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,9 +21,10 @@ from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
 from e2llm_core.evaluation.predictions import COLUMNS, encoded, from_parquet, prediction_rows, to_parquet
 from e2llm_core.inference.predictor import Generated, Predictor
 from e2llm_core.stages.data import EEGData
-from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, TEXT_ALONE, Condition, Items
 from e2llm_core.tasks.question import Prompt, Question, Readout
-from e2llm_core.tasks.registry import tasks_named
+from e2llm_core.tasks.registry import LABELLING, tasks_named
+from e2llm_core.tasks.scenarios.scenario import held_out
 from e2llm_core.tasks.task import Task
 from storage.damage import damage_digest
 from storage.places.parts import Parts, discard_parts
@@ -83,6 +85,8 @@ class ItemAnswerer:
 
     def _segments(self, request: Request) -> np.ndarray:
         """float32 (items, segments, n_chans, n_times)."""
+        if request.condition == TEXT_ALONE:
+            return np.empty((*request.windows.shape, len(self._source.channels), self._source.n_times), np.float32)
         if request.condition == RANDOM_EEG:
             return self._noise.segments(request)
         numbers, change = request.windows.ravel(), None
@@ -127,7 +131,7 @@ def answer_sets(
     asked = [(shown, task.prompt) for shown in conditions]
     asked += [(EEG, prompt) for prompt in task.prompts[1:] if EEG in conditions]
     return [
-        AnswerSet(task.name, items, task.question(labels, prompt), shown, way, prompt)
+        AnswerSet(task.name, items, task.question(labels, prompt, shown), shown, way, prompt)
         for shown, prompt in asked
         for way in get_args(Readout)
     ]
@@ -203,6 +207,21 @@ class KeptAnswers:
                     self._parts.write(name, content)
         return [self._parts.read(name) for name in asked]
 
+    def probabilities(
+        self,
+        name: str,
+        question: Question,
+        requests: Sequence[Request],
+        deploy: Callable[[], AbstractContextManager[Client]],
+    ) -> np.ndarray:
+        """Option probabilities (items, options) of a question beside the sets of answers; `name` is its own."""
+
+        def ask(client: Client, missing: list[Request]) -> Iterator[bytes]:
+            return map(array_bytes, client.likelihood(name, question, missing))
+
+        asked = {f"{name}/{number:06d}": request for number, request in enumerate(requests)}
+        return np.concatenate([array_of(content) for content in self.contents(asked, ask, deploy)])
+
     def reference(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Predictions of a reference or a control; `make` is called only if they are not saved."""
         key = f"{name}.parquet"
@@ -224,14 +243,30 @@ def made_from(plan: EvaluationPlan, data: EEGData, model_digest: str) -> dict[st
     settings = plan.model_dump(mode="json", include={"tasks", "num_pairs", "seed", "faithfulness"})
     settings["data"] = plan.data.model_dump(mode="json", exclude={"store"})
     settings |= {"items_per_request": ITEMS_PER_REQUEST, "columns": COLUMNS}
+    settings["scenarios"] = [(one.state, one.text) for one in held_out()]
     asked = [(task, prompt) for task in tasks_named(plan.tasks) for prompt in task.prompts]
     settings["questions"] = [task.question(data.labels, prompt).user for task, prompt in asked]
+    maps = [task.text_map.question(data.labels) for task, _ in asked if task.text_map is not None]
+    settings["looked_up"] = [question.user for question in (*maps, LABELLING.question(data.labels))] if maps else []
     damage = f" without {damage_digest(data.store)}" if plan.data.windows.damaged == "skip" else ""
     return {
         "model": model_digest,
         "store": data.store.digest + damage,
         "plan": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
     }
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """An array as the content of an .npy file."""
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def array_of(content: bytes) -> np.ndarray:
+    """The array that `array_bytes` wrote."""
+    found: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return found
 
 
 def _tables(client: Client, one: AnswerSet, requests: list[Request]) -> Iterator[dict[str, Any]]:

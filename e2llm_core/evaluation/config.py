@@ -32,8 +32,10 @@ SINGLE = "e2llm"
 """Name in the results of a model that is evaluated alone."""
 REFERENCES = "references"
 """Name under which the predictions of references and fitted controls are saved."""
+LOOKUP = "lookup"
+"""Name in the results of answers that are looked up (`e2llm_core.evaluation.lookup`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PARTS = ("probe", "tower", "oracle", REFERENCES)
+_PARTS = ("probe", "tower", "oracle", LOOKUP, REFERENCES)
 
 BaselineName = Annotated[str, OneOf(lambda: BASELINES)]
 """Type of a setting that names a registered baseline."""

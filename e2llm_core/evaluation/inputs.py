@@ -47,7 +47,7 @@ class Heads(Input):
 
 @dataclass(frozen=True)
 class TrainedLabels(Input):
-    """Check that every label of the test side has a training trial."""
+    """Check that every label of the test side has a training trial, but those that the split leaves out."""
 
     data: DataConfig
     who: str
@@ -57,7 +57,7 @@ class TrainedLabels(Input):
         trials = open_store(self.data.store).trials
         split = resolve_split(self.data.split, trials)
         fitted, tested = (with_validation(split)[side].rows(trials)["label"] for side in ("train", "test"))
-        if missing := sorted(set(tested.dropna()) - set(fitted)):
+        if missing := sorted(set(tested.dropna()) - set(fitted) - set(split.train.without)):
             fold = "" if split.fold is None else f", fold {split.fold}"
             raise InputError(
                 f"data.split ({split.name}{fold})",

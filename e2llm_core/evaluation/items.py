@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from e2llm_core.evaluation.faithfulness.edits import BandEdit
-from e2llm_core.tasks.items import Condition, Items
+from e2llm_core.tasks.items import TEXT_ALONE, Condition, Items
 from storage.windows import Windows
 
 _AMPLITUDE_WINDOWS = 32
@@ -19,11 +19,11 @@ class Request:
     Attributes
     ----------
     condition : str
-        ``eeg`` or ``random_eeg``.
+        What is shown.
     items : np.ndarray
         int64 (items,): numbers within the task.
     windows : np.ndarray
-        int64 (items, segments): numbers of the windows that each item shows.
+        int64 (items, segments): numbers of the windows that each item shows; no segments where none is shown.
     edits : tuple of BandEdit or None
         Change of each item's signals before normalisation; empty if no signal is changed.
     listed : tuple of str
@@ -63,10 +63,14 @@ class Forced:
 
 def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:
     """All items of a task under one condition, `size` at a time."""
-    numbers = np.arange(len(items.windows))
-    parts = [slice(at, at + size) for at in range(0, len(numbers), size)]
-    listed = items.listed
-    return [Request(condition, numbers[at], items.windows[at], listed=listed[at]) for at in parts]
+    windows = items.windows[:, :0] if condition == TEXT_ALONE else items.windows
+    return split_request(Request(condition, np.arange(len(windows)), windows, listed=items.listed), size)
+
+
+def split_request(whole: Request, size: int) -> list[Request]:
+    """The same items, whose signals are not changed, `size` at a time."""
+    parts = [slice(at, at + size) for at in range(0, len(whole.items), size)]
+    return [Request(whole.condition, whole.items[at], whole.windows[at], listed=whole.listed[at]) for at in parts]
 
 
 class Noise:

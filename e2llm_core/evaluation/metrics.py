@@ -213,5 +213,53 @@ class PointsMetric(Metric):
         return self.expected
 
 
+@dataclass(frozen=True)
+class BlockMetric(Metric):
+    """Mean of a function of blocks: of K answers that follow each other, to one item in all cyclic orders of K options.
+
+    Attributes
+    ----------
+    function : callable
+        From a block's true and given answers, None where invalid, to its points.
+    expected : callable
+        From K to the chance level.
+    """
+
+    function: Callable[[Sequence[str], Sequence[str | None]], float]
+    expected: Callable[[int], float]
+
+    def score(self, answers: Answers) -> Scores:
+        """Compute the mean over all blocks, for each subject and for resamples of subjects.
+
+        Raises
+        ------
+        ValueError
+            If the true answers of K items that follow each other are not all K options.
+        """
+        each = np.eye(len(answers.subjects), dtype=np.int64)
+        points = [self._points(answers, times) for times in each]
+        totals, numbers = np.array([sum(some) for some in points]), np.array([len(some) for some in points])
+        resampled = lambda draws: np.asarray((draws @ totals) / (draws @ numbers))  # noqa: E731
+        return Scores(float(totals.sum() / numbers.sum()), totals / numbers, resampled)
+
+    def _points(self, answers: Answers, times: NDArray[np.int64]) -> list[float]:
+        size, (truth, given) = len(answers.labels), answers.of(times)
+        blocks = [slice(at, at + size) for at in range(0, len(truth), size)]
+        if any(set(truth[block]) != set(answers.labels) for block in blocks):
+            raise ValueError(f"{self.name}: the items are not in all {size} orders of their options")
+        return [self.function(truth[block], given[block]) for block in blocks]
+
+    def chance(self, answers: Answers) -> float:
+        """Expected value of answers drawn uniformly from the options."""
+        return self.expected(len(answers.labels))
+
+
+def _right(truth: str, answer: str | None) -> float:
+    return float(answer == truth)
+
+
+UNTRAINED_RECALL = PointsMetric("untrained_recall", (0.0, 1.0), _right)
+"""Share of right answers, of items whose true label training left out."""
+
 CLOSED_SET: tuple[Metric, ...] = tuple(TableMetric(name, METRIC_BOUNDS[name]) for name in METRICS)
 """Metrics of closed questions; balanced accuracy comes first."""

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from e2llm_core.evaluation.faithfulness.metrics import CHECKS
 from e2llm_core.evaluation.intervals import subject_interval
+from e2llm_core.evaluation.metrics import UNTRAINED_RECALL
 from e2llm_core.evaluation.probabilities import PROBABILITY_METRICS
-from e2llm_core.evaluation.scores import METRIC_BOUNDS
 from e2llm_core.evaluation.summary import Summary
 from e2llm_core.tasks.question import Prompt, Readout
+from e2llm_core.tasks.registry import TASKS
 from storage.errors import InputError
 from storage.splits.checks import listed
 
@@ -27,7 +28,8 @@ SCORE_COLUMNS = (*SET, "subject", "seed", "fold", "value", "n", "chance", "split
 _ONE_FOLD = -1
 
 _BOUNDS = {
-    **METRIC_BOUNDS,
+    UNTRAINED_RECALL.name: UNTRAINED_RECALL.bounds,
+    **{metric.name: metric.bounds for task in TASKS.values() for metric in task.metrics},
     **{metric.name: metric.bounds for metric in PROBABILITY_METRICS},
     **{check.name: check.bounds for check in CHECKS.values()},
 }

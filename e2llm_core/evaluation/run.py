@@ -14,13 +14,14 @@ import pandas as pd
 from e2llm_core.claims.measures import QuantityScaler
 from e2llm_core.evaluation import answers
 from e2llm_core.evaluation.answers import Deploy, KeptAnswers, answer_sets, made_from
-from e2llm_core.evaluation.config import REFERENCES, EvaluationPlan
+from e2llm_core.evaluation.config import LOOKUP, REFERENCES, EvaluationPlan
 from e2llm_core.evaluation.counting import counted
 from e2llm_core.evaluation.faithfulness.asking import Host, KeptAsking, hosted_once
 from e2llm_core.evaluation.faithfulness.checks import checks
 from e2llm_core.evaluation.faithfulness.claim_rows import CLAIMS, claim_rows, write_claims
 from e2llm_core.evaluation.faithfulness.spoken import Spoken
-from e2llm_core.evaluation.metrics import Metric
+from e2llm_core.evaluation.lookup import looked_up
+from e2llm_core.evaluation.metrics import UNTRAINED_RECALL, Metric
 from e2llm_core.evaluation.models import EvaluatedModel, models_of
 from e2llm_core.evaluation.predictions import keys_of, matching, prediction_rows, write_predictions
 from e2llm_core.evaluation.probabilities import has_probabilities, probability_rows, probability_subject_scores
@@ -127,20 +128,27 @@ class Evaluation:
         wanted = asked | {"condition": EEG, "readout": primary.readout}
         is_primary = speaker is not None and wanted.items() <= key.items()
         metrics = _metrics(key["task"], key["condition"])
+        provenance = self.provenance(speaker)
         self.results += rows_for(
             rows,
             **key,
-            provenance=self.provenance(speaker),
+            provenance=provenance,
             chance=chance,
             primary=primary.metric if is_primary else None,
             metrics=metrics,
         )
         self.per_subject += subject_scores_for(rows, **key, metrics=metrics)
+        untrained = rows[rows["truth"].isin(self.data.split.labels_missing_in_train)]
+        if len(untrained) and key["condition"] in TASKS[key["task"]].conditions:
+            by_chance = {UNTRAINED_RECALL.name: 1 / len(untrained.iloc[0]["labels"])}
+            recall = (UNTRAINED_RECALL,)
+            self.results += rows_for(untrained, **key, provenance=provenance, chance=by_chance, metrics=recall)
+            self.per_subject += subject_scores_for(untrained, **key, metrics=recall)
         if key["condition"] == EEG and has_probabilities(rows):
             temperature = None
             if speaker is not None:
                 temperature = read_calibration(speaker.folder).temperature(key["task"], rows.iloc[0]["labels"])
-            self.results += probability_rows(rows, self.provenance(speaker), temperature=temperature)
+            self.results += probability_rows(rows, provenance, temperature=temperature)
             self.per_subject += probability_subject_scores(rows)
 
 
@@ -236,6 +244,10 @@ def _ask(
     kept.ask(sets, host)
     for one in sets:
         evaluation.add(kept.rows(one, plan.seed))
+    for task, asked in items.items():
+        if task.text_map is not None:
+            rows = looked_up(task, asked, data.labels, kept, host, answers.ITEMS_PER_REQUEST)
+            evaluation.add(rows.assign(model=model.part(LOOKUP), seed=plan.seed))
     return kept
 
 
@@ -320,7 +332,8 @@ def _generated(evaluation: Evaluation, task: Task, model: EvaluatedModel) -> pd.
 
 def _draw(evaluation: Evaluation, folder: Path) -> None:
     class_topomaps(evaluation.data).write(folder)
-    single = [task for task in evaluation.tasks if task.num_segments == 1]
+    labels = evaluation.data.labels
+    single = [task for task in evaluation.tasks if task.num_segments == 1 and task.options(labels) == labels]
     if single and evaluation.speakers:
         shown = next(iter(evaluation.speakers.values()))
         generated = _generated(evaluation, single[0], shown)

@@ -186,7 +186,10 @@ class Predictor:
         for group in alike.values():
             yield from (group[at : at + self.batch] for at in range(0, len(group), self.batch))
 
-    def _features(self, part: np.ndarray) -> Tensor:
+    def _features(self, part: np.ndarray) -> Tensor | None:
+        """The tower's outputs for some items' segments, item after item; None where they show none."""
+        if part.shape[1] == 0:
+            return None
         flat = torch.from_numpy(part.reshape(-1, *part.shape[2:])).to(self.device)
         return self.model.tower(flat)
 

@@ -28,7 +28,7 @@ from e2llm_core.stages.probe import copy_probe
 from e2llm_core.stages.samples import Sample, TokenizedSample
 from e2llm_core.stages.told import Told
 from e2llm_core.tasks.circumplex import affects_of
-from e2llm_core.tasks.dialogue import DialogueForm, Sampler
+from e2llm_core.tasks.dialogue import EEGForm, Sampler
 from e2llm_core.tasks.facts import CLAIMS_OF_A_LIST, ClaimChoice, SegmentFacts
 from e2llm_core.tower.tower import TOWER_WEIGHTS, DescribedTower, EEGTower, load_tower
 from e2llm_core.training.config import TrainConfig
@@ -73,7 +73,7 @@ class ClaimedWindows:
         """Label of a window."""
         return str(self._label_of_trial[self.windows.locate([window])[0][0]])
 
-    def sampler(self, task: DialogueForm) -> Sampler:
+    def sampler(self, task: EEGForm) -> Sampler:
         """How a task draws its dialogues from these windows."""
         if task.name not in self._samplers:
             self._samplers[task.name] = task.sampler(self.windows)

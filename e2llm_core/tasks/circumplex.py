@@ -25,6 +25,11 @@ class Affect:
     arousal: float
 
     @property
+    def tone(self) -> int | None:
+        """1 where the state is pleasant, -1 where it is unpleasant, None where it is neither."""
+        return None if abs(self.valence) < _MIDDLE else 1 if self.valence > 0 else -1
+
+    @property
     def words(self) -> str:
         """Both coordinates in words."""
         tone = _side(self.valence, "unpleasant", "pleasant")

@@ -77,7 +77,7 @@ class LabelledWindows(Protocol):
 
 
 class DialogueForm(ABC):
-    """A form of dialogue about segments.
+    """A form of dialogue: how it asks, and the answers to choose from.
 
     Attributes
     ----------
@@ -92,24 +92,10 @@ class DialogueForm(ABC):
         Mean lengths of its texts.
     """
 
-    name: ClassVar[str]
+    name: str
     num_segments: ClassVar[int] = 1
     wordings: ClassVar[tuple[str, ...]]
     text: ClassVar[TextLengths]
-
-    @abstractmethod
-    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
-        """A training dialogue about these windows, `num_segments` of them."""
-
-    def sampler(self, source: Windows) -> Sampler:
-        """How training dialogues are drawn from one side of a split: about each window in turn.
-
-        Raises
-        ------
-        InputError
-            Where the data do not allow the form.
-        """
-        return lambda window, rng: (window,)
 
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The answers to choose from, for a data set of these labels; none where the answer is free text."""
@@ -125,6 +111,24 @@ class DialogueForm(ABC):
     ) -> str:
         """The question in any of its wordings."""
         return self.ask(labels, segments, int(rng.integers(len(self.wordings))), listed)
+
+
+class EEGForm(DialogueForm):
+    """A form that stage 2 or 3 trains: about segments of EEG."""
+
+    @abstractmethod
+    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
+        """A training dialogue about these windows, `num_segments` of them."""
+
+    def sampler(self, source: Windows) -> Sampler:
+        """How training dialogues are drawn from one side of a split: about each window in turn.
+
+        Raises
+        ------
+        InputError
+            Where the data do not allow the form.
+        """
+        return lambda window, rng: (window,)
 
 
 class CorpusForm(DialogueForm):

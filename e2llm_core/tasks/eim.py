@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from e2llm_core.evaluation.references.controls import session_position_of
-from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, TextLengths
+from e2llm_core.tasks.dialogue import Dialogue, TextLengths
 from e2llm_core.tasks.items import Items
-from e2llm_core.tasks.letters import LETTERS, letter_of
+from e2llm_core.tasks.letters import LETTERS, letter_of, named
 from e2llm_core.tasks.sets import SetTask
 from storage.windows import Windows
 
@@ -37,7 +37,7 @@ class IndividualMatching(SetTask):
         "The state {listed} is in one of these: A {0}, B {1}, C {2}. In which one?",
         "Look for {listed}: A is {0}, B is {1}, C is {2}.",
     )
-    text = TextLengths(question=56, answer=21)
+    text = TextLengths(question=56, answer=25)
     controls = (session_position_of(matching, OPTIONS),)
     parse = staticmethod(letter_of)
 
@@ -57,12 +57,11 @@ class IndividualMatching(SetTask):
         labels = source.describe(windows[np.arange(number), places])["label"].to_numpy()
         return Items.of(source, windows, np.array(OPTIONS, dtype=object)[places], listed=labels)
 
-    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
-        """Which window has the label of one of them; a chain of thought names the labels first."""
-        labels = [source.label(window) for window in windows]
+    def told(self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
+        """Which segment has the label of one of them; a chain of thought names the labels first."""
         state = labels[int(rng.integers(_NUMBER))]
-        user, answer = self.ask_anyhow((), rng, listed=state), matching(labels, state)
-        thinking = f"{self.named(labels)}: {state} is {answer}."
+        user, answer = self.ask_anyhow((), rng, segments, listed=state), matching(labels, state)
+        thinking = f"{named(labels)}: {state} is {answer}."
         return Dialogue(self.name, user, answer, thinking if rng.random() < 0.5 else None)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sam
 from e2llm_core.tasks.items import Items
 from e2llm_core.tasks.notes import drawn_pair, drawn_segment_of
 from e2llm_core.tasks.pairs import DIFFERENT, OPTIONS, SAME, pairs_of
-from e2llm_core.tasks.task import Task
+from e2llm_core.tasks.task import TrainedTask
 from storage.windows import Windows
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compared(labels: Sequence[str], listed: str = "") -> str:
     return SAME if labels[0] == labels[1] else DIFFERENT
 
 
-class PairComparison(Task, CorpusForm):
+class PairComparison(TrainedTask, CorpusForm):
     """Pairs of windows of one session, half of them of one label; three in four dialogues have a chain of thought."""
 
     name = "EPC"

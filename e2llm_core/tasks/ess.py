@@ -9,11 +9,12 @@ import numpy as np
 from e2llm_core.evaluation.metrics import CLOSED_SET, PointsMetric
 from e2llm_core.evaluation.references.controls import session_position_of
 from e2llm_core.tasks.circumplex import affects_of
-from e2llm_core.tasks.dialogue import Dialogue, LabelledWindows, TextLengths
+from e2llm_core.tasks.dialogue import Dialogue, TextLengths
 from e2llm_core.tasks.items import Items
-from e2llm_core.tasks.letters import LETTERS, order_of
+from e2llm_core.tasks.letters import LETTERS, named, order_of
 from e2llm_core.tasks.sets import SetTask
 from storage.errors import InputError
+from storage.labels import SEED_VII
 from storage.windows import Windows
 
 _NUMBER = SetTask.num_segments
@@ -79,7 +80,7 @@ class SequenceSorting(SetTask):
         "A: {0}\nB: {1}\nC: {2}\nWhat is their order by pleasantness, the lowest first?",
         "A: {0}\nB: {1}\nC: {2}\nBegin with the segment that felt worst and end with the one that felt best.",
     )
-    text = TextLengths(question=67, answer=37)
+    text = TextLengths(question=67, answer=44)
     metrics = (TAU, *CLOSED_SET)
     controls = (session_position_of(ordered, ORDERS, (TAU,)),)
     parse = staticmethod(order_of)
@@ -110,12 +111,15 @@ class SequenceSorting(SetTask):
             windows[row, list(_PLACES[order])] = sets.draw(rng)
         return Items.of(source, windows, np.array(ORDERS, dtype=object)[orders])
 
-    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
-        """The order of the windows; a chain of thought names the labels first."""
-        labels = [source.label(window) for window in windows]
-        user, order = self.ask_anyhow((), rng), ordered(labels)
+    def corpus_labels(self, labels: Sequence[str]) -> Sequence[str]:
+        """Labels of known valence, whatever others there are."""
+        return SEED_VII.names
+
+    def told(self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
+        """The order of the segments; a chain of thought names the labels first."""
+        user, order = self.ask_anyhow((), rng, segments), ordered(labels)
         sorted_labels = (labels[LETTERS.index(letter)] for letter in order.split(", "))
-        thinking = f"{self.named(labels)}: {', then '.join(sorted_labels)}."
+        thinking = f"{named(labels)}: {', then '.join(sorted_labels)}."
         return Dialogue(self.name, user, order, thinking if rng.random() < 0.5 else None)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:

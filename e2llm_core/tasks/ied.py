@@ -9,11 +9,17 @@ from e2llm_core.evaluation.references.fitted_controls import DECODED, PERMUTED_L
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
 from e2llm_core.tasks.items import Items, every_window
 from e2llm_core.tasks.notes import drawn_segment
-from e2llm_core.tasks.task import Task
+from e2llm_core.tasks.task import Task, TrainedTask
 from storage.windows import Windows
 
 
-class BasicEmotion(Task, CorpusForm):
+def named_option(answer: str, options: Sequence[str]) -> str | None:
+    """The option that an answer names, whatever its case and a last full stop."""
+    said = answer.strip().removesuffix(".").casefold()
+    return next((option for option in options if option.casefold() == said), None)
+
+
+class BasicEmotion(TrainedTask, CorpusForm):
     """Every window of a side, asked for its label; half of the training dialogues have a chain of thought."""
 
     name = "IED"
@@ -55,6 +61,48 @@ class BasicEmotion(Task, CorpusForm):
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """The same of a segment in note form."""
+        noted = drawn_segment(labels, rng)
+        thinking = noted.rationale(rng)
+        user = self.ask_anyhow(labels, rng, (noted.text,))
+        return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
+
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
+        """The segment's label."""
+        return probabilities[:, 0]
+
+
+class OpenEmotion(Task, CorpusForm):
+    """The same without naming the labels: an answer counts if it is one of them, whatever its case and last stop.
+
+    Its chance level is that of drawing a label; a model that says other words lies below it. Only the text corpus asks
+    it, of segments in note form; no question of this form is trained with EEG.
+    """
+
+    name = "IED-open"
+    title = "basic emotion prediction, labels not named"
+    primary_wording = "{0}\nSay in one word how this person is."
+    wordings = (
+        "{0}\nWhat does this person feel?",
+        "How does the person of {0} feel?",
+        "Name a word for the state that this EEG shows. {0}",
+        "{0}\nWhich emotion is this?",
+        "Tell me the state of this person: {0}",
+    )
+    text = TextLengths(question=31, answer=121)
+    corpus_share = 0.1
+    controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
+    parse = staticmethod(named_option)
+
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The labels, which the question does not name."""
+        return tuple(labels)
+
+    def items(self, source: Windows, number: int, seed: int) -> Items:
+        """Every window, however many are asked for."""
+        return every_window(source)
+
+    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
+        """The label of a segment in note form; half of the dialogues have a chain of thought."""
         noted = drawn_segment(labels, rng)
         thinking = noted.rationale(rng)
         user = self.ask_anyhow(labels, rng, (noted.text,))

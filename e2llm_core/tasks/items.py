@@ -9,10 +9,11 @@ import pandas as pd
 
 from storage.windows import Windows
 
-Condition = Literal["eeg", "random_eeg"]
-"""What is shown: the EEG, or noise in its place."""
+Condition = Literal["eeg", "random_eeg", "text_alone"]
+"""What is shown: the EEG, noise in its place, or nothing but the text of the question."""
 EEG: Condition = "eeg"
 RANDOM_EEG: Condition = "random_eeg"
+TEXT_ALONE: Condition = "text_alone"
 
 SEGMENT_FIELDS = ("recording_id", "subject", "session", "trial", "clip", "start", "stop", "position")
 """What is known of each segment that an item shows; `start` and `stop` in samples, `position` of its trial."""
@@ -44,11 +45,11 @@ class Items:
     def of(
         cls, source: Windows, windows: np.ndarray, truth: Sequence[str] | np.ndarray, listed: Sequence[str] = ()
     ) -> "Items":
-        """Items that show these windows (items, segments) of one side; several segments may be drawn twice."""
+        """Items that show these windows (items, segments) of one side; what is drawn may be drawn twice."""
         shown = source.describe(windows.ravel())
         names = shown["recording_id"] + "/" + shown["trial"].astype(str) + "/" + shown["start"].astype(str)
         ids = ["+".join(row) for row in names.to_numpy().reshape(windows.shape)]
-        if windows.shape[1] > 1:
+        if windows.shape[1] > 1 or len(listed):
             ids = [f"{name}#{number}" for number, name in enumerate(ids)]
         known = shown[list(SEGMENT_FIELDS)].to_dict("records")
         width = windows.shape[1]

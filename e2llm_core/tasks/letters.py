@@ -3,10 +3,26 @@
 import re
 from collections.abc import Sequence
 
-LETTERS = ("A", "B", "C", "D", "E")
+LETTERS = tuple("ABCDEFGHIJ")
 
+_LISTED = re.compile(r"^([A-Z]): (.*)$", re.MULTILINE)
 _FIRST = re.compile(r"(?:\(([A-Z])\)|([A-Z])(?=[.):\n]|$))")
 _ORDER = re.compile(r"[A-Z](?:(?:\s*[,;<]\s*|\s+)(?:then\s+)?[A-Z])*\.?")
+
+
+def lettered(texts: Sequence[str]) -> str:
+    """Options of a question on lines of their own, each after its letter."""
+    return "\n".join(f"{letter}: {text}" for letter, text in zip(LETTERS, texts, strict=False))
+
+
+def unlettered(listed: str) -> tuple[str, ...]:
+    """The options of a text that `lettered` wrote."""
+    return tuple(text for _, text in _LISTED.findall(listed))
+
+
+def named(texts: Sequence[str]) -> str:
+    """How a chain of thought begins that says what each letter is: *happy is A, sad is B*."""
+    return ", ".join(f"{text} is {letter}" for letter, text in zip(LETTERS, texts, strict=False))
 
 
 def letter_of(answer: str, options: Sequence[str]) -> str | None:

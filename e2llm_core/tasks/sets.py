@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import Sampler
-from e2llm_core.tasks.letters import LETTERS
-from e2llm_core.tasks.task import Task
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sampler
+from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
+from e2llm_core.tasks.notes import drawn_segment_of
+from e2llm_core.tasks.task import TrainedTask
 from e2llm_core.tasks.trials import TrialKey, TrialWindows
 from storage.errors import InputError
+from storage.labels import SEED_VII
 from storage.windows import Windows
 
 
@@ -59,14 +61,37 @@ class SegmentSets:
         return tuple(self._trials.draw(trial, rng) for trial in trials)
 
 
-class SetTask(Task):
+class SetTask(TrainedTask, CorpusForm):
     """A task about three segments in any order, which its question calls A, B and C."""
 
     num_segments = 3
+    corpus_share = 0.25
 
     @abstractmethod
     def groups(self, labels: Sequence[str]) -> Mapping[str, int]:
         """Group of each label; the segments of a set are of different groups."""
+
+    @abstractmethod
+    def told(self, labels: Sequence[str], rng: np.random.Generator, segments: Sequence[str] = ()) -> Dialogue:
+        """A dialogue about segments of these labels, which texts may stand for."""
+
+    def corpus_labels(self, labels: Sequence[str]) -> Sequence[str]:
+        """Labels that the text corpus asks about, given those that it speaks of."""
+        return labels if len(labels) >= self.num_segments else SEED_VII.names
+
+    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
+        """The answer about the windows; a chain of thought names their labels first."""
+        return self.told([source.label(window) for window in windows], rng)
+
+    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
+        """The same of segments in note form."""
+        of_group: dict[int, list[str]] = {}
+        for label, group in self.groups(self.corpus_labels(labels)).items():
+            of_group.setdefault(group, []).append(label)
+        groups = rng.permutation(len(of_group))[: self.num_segments]
+        drawn = [str(rng.choice(list(of_group.values())[group])) for group in groups]
+        texts = [drawn_segment_of(label, rng, CLAIMS_PER_RATIONALE).text for label in drawn]
+        return self.told(drawn, rng, texts)
 
     def sets(self, source: Windows) -> SegmentSets:
         """The sets of one side of a split; raises InputError as `SegmentSets`."""
@@ -77,8 +102,3 @@ class SetTask(Task):
         """Sets in any order, whichever window's turn it is."""
         sets = self.sets(source)
         return lambda window, rng: tuple(rng.permutation(sets.draw(rng)).tolist())
-
-    @staticmethod
-    def named(labels: Sequence[str]) -> str:
-        """How a chain of thought begins: each segment's letter and label."""
-        return ", ".join(f"{letter} {label}" for letter, label in zip(LETTERS, labels, strict=False))

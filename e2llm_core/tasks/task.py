@@ -13,8 +13,9 @@ import numpy as np
 from e2llm_core.evaluation.metrics import CLOSED_SET, Metric
 from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
-from e2llm_core.tasks.dialogue import SEGMENT, DialogueForm
-from e2llm_core.tasks.items import EEG, RANDOM_EEG, Condition, Items
+from e2llm_core.tasks.corpus.states import States
+from e2llm_core.tasks.dialogue import SEGMENT, DialogueForm, EEGForm
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, TEXT_ALONE, Condition, Items
 from e2llm_core.tasks.question import LISTED, PRIMARY, SEEN, Prompt, Question, exact_option
 from storage.windows import Windows
 
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     from e2llm_core.evaluation.references.inputs import ReferenceInputs
 
 
+NOT_SHOWN = "(not shown)"
+"""Stands in a question for a segment that is kept back."""
+
+
 class Task(DialogueForm):
-    """A closed question about segments that is trained and evaluated.
+    """A closed question about segments that is evaluated; one that is trained, too, is a `TrainedTask`.
 
     Attributes
     ----------
@@ -39,17 +44,21 @@ class Task(DialogueForm):
         What is reported; the first is the headline, by which controls are judged.
     conditions : tuple of str
         What the model is shown: the EEG, and what stands in its place as a control.
+    text_map : States or None
+        Question without EEG from one of an item's lettered options to a label. Where there is one, evaluation also
+        answers by looking up: the model's own label of the segment, in the model's own labels of the options.
     controls : tuple of Control
         Predictors that see no EEG.
     fitted_controls : tuple of FittedControl
         Predictors that see EEG and are fitted to something other than the labels.
     """
 
-    title: ClassVar[str]
+    title: str
     primary_wording: ClassVar[str | None] = None
     speaks_of_claims: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = CLOSED_SET
     conditions: ClassVar[tuple[Condition, ...]] = (EEG, RANDOM_EEG)
+    text_map: ClassVar[States | None] = None
     controls: ClassVar[tuple[Control, ...]] = ()
     fitted_controls: ClassVar[tuple[FittedControl, ...]] = ()
     parse = staticmethod(exact_option)
@@ -81,23 +90,25 @@ class Task(DialogueForm):
         """The wording whose answers count: primary where the task has such a wording, else the first trained one."""
         return self.prompts[0]
 
-    def question(self, labels: Sequence[str], prompt: Prompt | None = None) -> Question:
+    def question(self, labels: Sequence[str], prompt: Prompt | None = None, condition: Condition = EEG) -> Question:
         """What a trained model is asked, in the wording that counts unless another one is named.
+
+        Under `TEXT_ALONE` it shows no segment, and says so.
 
         Raises
         ------
         ValueError
             If the primary wording is named and the task has none.
         """
-        options = self.options(labels)
+        options, num_segments = self.options(labels), 0 if condition == TEXT_ALONE else self.num_segments
+        segments = (SEGMENT if num_segments else NOT_SHOWN,) * self.num_segments
         if (prompt or self.prompt) == SEEN:
-            user = self.ask(labels, listed=LISTED)
+            user = self.ask(labels, segments, listed=LISTED)
         elif self.primary_wording is None:
             raise ValueError(f"{self.name} has no primary wording")
         else:
-            segments = (SEGMENT,) * self.num_segments
             user = self.primary_wording.format(*segments, options=", ".join(options), listed=LISTED)
-        return Question(user, options, self.num_segments, self.parse, self.name)
+        return Question(user, options, num_segments, self.parse, self.name)
 
     def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray | None:
         """What label probabilities of single segments imply for the answer, if the segments are independent.
@@ -134,3 +145,7 @@ class Task(DialogueForm):
         from e2llm_core.evaluation.references.composed import composed_references
 
         return composed_references(inputs, self, items)
+
+
+class TrainedTask(Task, EEGForm):
+    """A task that stage 3 trains, on dialogues of its form about EEG."""

@@ -150,7 +150,7 @@ def _resolved(config: SplitConfig, trials: pd.DataFrame, cell: Cell) -> Split:
 
 
 def _check_classes(split: Split, trials: pd.DataFrame, cell: Cell) -> None:
-    classes = set(trials["label"].dropna())
+    classes = set(trials["label"].dropna()) - set(split.train.without)
     fitted = {"no training trial": split.train, "no training trial that stage 1 fits": split.fitted_by_stage1}
     for what, side in fitted.items():
         if missing := sorted(classes - set(side.rows(trials)["label"])):

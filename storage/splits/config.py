@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from storage.splits.sides import Axis
+from storage.splits.sides import Axis, without_empty
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 Names = Count | tuple[str, ...]
@@ -13,10 +21,21 @@ Clips = Count | tuple[int, ...]
 """Clips: the number to draw, evenly over the labels, or the clip numbers themselves."""
 
 
-class _Protocol(BaseModel):
-    """Keys of every protocol: the seed of its draws, and the number of subjects that stage 1 does not see."""
+class LeavingOut(BaseModel):
+    """Labels that nothing is trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    left_out: tuple[str, ...] = Field((), description="labels whose trials are on no side but the test side")
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As it was before labels could be left out, where none is: the identity of a run depends on it."""
+        return without_empty(plain(self), "left_out")
+
+
+class _Protocol(LeavingOut):
+    """Keys of every protocol: the seed of its draws, and the number of subjects that stage 1 does not see."""
 
     reserved: int = Field(0, ge=0, description="training subjects that stage 1 does not fit; stages 2-3 see them")
     seed: int = Field(0, ge=0)

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from storage.errors import InputError
 from storage.splits.checks import listed
@@ -16,6 +22,7 @@ from storage.splits.config import (
     HeldOutSession,
     KFoldBySubject,
     LeaveOneSubjectOut,
+    LeavingOut,
     Names,
     OfficialFolds,
     SideConfig,
@@ -47,15 +54,13 @@ class Fold(BaseModel):
     split: SplitConfig
 
 
-class _Folds(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Folds(LeavingOut):
     reserved: int = Field(0, ge=0, description="training subjects that stage 1 does not fit; stages 2-3 see them")
     seed: int = Field(0, ge=0)
 
     def shared(self) -> dict[str, Any]:
         """Keys that are passed on to the split of every fold."""
-        return {"reserved": self.reserved, "seed": self.seed}
+        return {"reserved": self.reserved, "seed": self.seed, "left_out": self.left_out}
 
 
 class _Numbered(_Folds):

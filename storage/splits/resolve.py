@@ -43,7 +43,23 @@ def resolve_split(config: Any, trials: pd.DataFrame) -> Split:
         When a side is empty or names something that the store does not have, the data set does not have these folds, or
         the sides are not as disjoint as the split declares.
     """
-    return checked(_RESOLVERS[type(config)](config, trials), trials)
+    split: Split = _RESOLVERS[type(config)](config, trials)
+    if config.left_out:
+        split = _without(split, config.left_out, trials)
+    return checked(split, trials)
+
+
+def _without(split: Split, labels: tuple[str, ...], trials: pd.DataFrame) -> Split:
+    """The same split with no trial of these labels on the sides that train or select a model."""
+    if unknown := sorted(set(labels) - set(trials["label"].dropna())):
+        known = sorted(set(trials["label"].dropna()))
+        problem = f"no trial of the label {listed(unknown)} in the store"
+        raise InputError("split.left_out", problem, f"It has: {listed(known, 20)}.")
+    if untested := sorted(set(labels) - set(split.test.rows(trials)["label"])):
+        problem = f"the test side has no trial of the label {listed(untested)}"
+        raise InputError("split.left_out", problem, "Leave out labels that are tested.")
+    sides = {name: side.model_copy(update={"without": labels}) for name, side in split.sides.items() if name != "test"}
+    return split.model_copy(update=sides)
 
 
 def _by_subject(config: BySubject, trials: pd.DataFrame) -> Split:

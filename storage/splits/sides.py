@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 Axis = Literal["subject", "session", "clip", "recording"]
 
@@ -27,22 +27,30 @@ Protocol = Literal[
 ]
 
 
+def without_empty(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """The same without a key whose value is empty."""
+    return {name: value for name, value in content.items() if name != key or value}
+
+
 class Side(BaseModel):
-    """Trials of these subjects, sessions and clips; None means all of them."""
+    """Trials of these subjects, sessions and clips, None means all of them, without those of some labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subjects: tuple[str, ...]
     sessions: tuple[str, ...] | None = None
     clips: tuple[int, ...] | None = None
+    without: tuple[str, ...] = ()
 
     def holds(self, table: pd.DataFrame) -> np.ndarray:
-        """Mark the rows (trials or windows, with `subject`, `session`, `clip`) that belong to this side."""
+        """Mark the rows (trials or windows: `subject`, `session`, `clip`, `label`) that belong to this side."""
         held = table["subject"].isin(self.subjects).to_numpy()
         if self.sessions is not None:
             held = held & table["session"].isin(self.sessions).to_numpy()
         if self.clips is not None:
             held = held & table["clip"].isin(self.clips).to_numpy()
+        if self.without:
+            held = held & ~table["label"].isin(self.without).to_numpy()
         return np.asarray(held, dtype=bool)
 
     def rows(self, trials: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +58,7 @@ class Side(BaseModel):
         return trials[self.holds(trials)].reset_index(drop=True)
 
     def of(self, subjects: tuple[str, ...]) -> "Side":
-        """Side with the same sessions and clips but other subjects."""
+        """Side with the same sessions, clips and labels but other subjects."""
         return self.model_copy(update={"subjects": subjects})
 
     def in_order(self) -> "Side":
@@ -59,7 +67,13 @@ class Side(BaseModel):
             subjects=tuple(sorted(self.subjects)),
             sessions=None if self.sessions is None else tuple(sorted(self.sessions)),
             clips=None if self.clips is None else tuple(sorted(self.clips)),
+            without=tuple(sorted(self.without)),
         )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As it was before sides could be without labels, where this one is not: digests depend on it."""
+        return without_empty(plain(self), "without")
 
 
 class Split(BaseModel):

@@ -1,6 +1,5 @@
 """Requests to a hosted model with a changed signal, or with an answer that has already begun."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from e2llm_core.evaluation.answers import Client, KeptAnswers
+from e2llm_core.evaluation.answers import Client, KeptAnswers, array_bytes, array_of
 from e2llm_core.evaluation.faithfulness.edits import BandEdit
 from e2llm_core.evaluation.items import Forced, Request
 from e2llm_core.inference.predictor import Generated
@@ -82,10 +81,10 @@ class KeptAsking:
 
         def ask(client: Client, missing: list[Forced]) -> Iterator[bytes]:
             for nll in client.forced(f"{self.task} {check}", self.question, missing):
-                yield _bytes(nll)
+                yield array_bytes(nll)
 
         contents = self.kept.contents(requests, ask, self.host)
-        return np.concatenate([np.load(io.BytesIO(content), allow_pickle=False) for content in contents])
+        return np.concatenate([array_of(content) for content in contents])
 
     def texts(self, check: str, windows: np.ndarray, edits: Edits) -> list[str]:
         """Generated texts, one per window."""
@@ -113,9 +112,3 @@ def hosted_once(deploy: Host) -> Iterator[Host]:
     with ExitStack() as stack:
         client = cache(lambda: stack.enter_context(deploy()))
         yield lambda: nullcontext(client())
-
-
-def _bytes(array: np.ndarray) -> bytes:
-    sink = io.BytesIO()
-    np.save(sink, array, allow_pickle=False)
-    return sink.getvalue()

@@ -58,7 +58,8 @@ class System:
             problem = f"has answers to tasks that this version does not know: {', '.join(unknown)}"
             raise InputError(self.name, problem, f"It knows {', '.join(TASKS)}.")
         table = counted(table)
-        rows = table[(table["segments"].map(len) == 1) & table["answer"].notna() & table["text"].notna()]
+        alike = (table["segments"].map(len) == 1) & table["listed"].isna()  # all asked the same about one window
+        rows = table[alike & table["answer"].notna() & table["text"].notna()]
         rows = rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows
         rows = rows.assign(rationale=[self.family.split(text)[0] for text in rows["text"]])
         rows = rows[rows["rationale"].notna()]

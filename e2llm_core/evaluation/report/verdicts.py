@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from e2llm_core.evaluation.config import LOOKUP
 from e2llm_core.evaluation.equivalence import MARGIN, equivalence, judged_over
 from e2llm_core.evaluation.equivalence import Equivalent as AtNull
 from e2llm_core.evaluation.references.baselines.table import BASELINES
@@ -12,12 +13,13 @@ from e2llm_core.evaluation.references.controls import Control
 from e2llm_core.evaluation.references.fitted_controls import FittedControl
 from e2llm_core.evaluation.repeated import RepeatedRow
 from e2llm_core.evaluation.summary import ResultRow
-from e2llm_core.tasks.items import EEG
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, TEXT_ALONE
 from e2llm_core.tasks.question import Prompt
 from e2llm_core.tasks.registry import TASKS
 
 MEANINGS: Mapping[str, str] = {
-    "random_eeg": "noise in place of the EEG; above its null, answers do not come from the EEG",
+    RANDOM_EEG: "noise in place of the EEG; above its null, answers do not come from the EEG",
+    TEXT_ALONE: "the text of the question, no EEG; above its null, the options give the answer away",
 }
 """What each condition that is a control shows the model, and what its score would mean."""
 
@@ -26,7 +28,9 @@ DISPLAY_NAMES: Mapping[str, str] = {
     "oracle": "oracle",
     "probe": "stage-1 probe",
     "tower": "tower",
-    "random_eeg": "random EEG",
+    LOOKUP: "looked up: own label of the segment, own labels of the options",
+    RANDOM_EEG: "random EEG",
+    TEXT_ALONE: "text alone",
 }
 
 

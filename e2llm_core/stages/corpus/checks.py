@@ -1,4 +1,4 @@
-"""What a corpus must not hold: windows, clips or wordings that its stage is tested on."""
+"""What a corpus must not hold: windows, clips, wordings or scenarios that its stage is tested on."""
 
 import re
 from collections import Counter
@@ -11,11 +11,13 @@ from e2llm_core.stages.corpus.names import WindowNames
 from e2llm_core.stages.data import EEGData
 from e2llm_core.tasks.dialogue import SEGMENT
 from e2llm_core.tasks.registry import TASKS
+from e2llm_core.tasks.scenarios.scenario import held_out, plain
 from storage.corpus import read_others
 from storage.errors import InputError
 from storage.splits import AXES, Split
 
 WORDINGS = "wordings held out for evaluation"
+SCENARIOS = "scenarios held out for evaluation"
 _RESERVED = re.compile(r"<\|\w*\|?>?|</?think>")
 
 
@@ -41,6 +43,8 @@ class LeakCheck:
         self._values = {axis: set(tested[AXES[axis]]) for axis in split.disjoint_on}
         self._wordings = [_pattern(task.primary_wording) for task in TASKS.values() if task.primary_wording]
 
+        self._scenarios = re.compile(rf"\b(?:{'|'.join(re.escape(one.plain) for one in held_out())})\b")
+
     def of(self, row: Mapping[str, Any]) -> set[str]:
         """What of it a row holds."""
         found = set()
@@ -52,12 +56,15 @@ class LeakCheck:
             found |= {f"{axis}s of other sides" for axis, held in self._values.items() if known.get(AXES[axis]) in held}
         if any(wording.search(_plain(row["user"])) for wording in self._wordings):
             found.add(WORDINGS)
+        said = " ".join(plain(row[column] or "") for column in ("user", "thinking", "answer"))
+        if self._scenarios.search(said):
+            found.add(SCENARIOS)
         return found
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """All that is looked for."""
-        return ("windows of other sides", *(f"{axis}s of other sides" for axis in self._values), WORDINGS)
+        return ("windows of other sides", *(f"{axis}s of other sides" for axis in self._values), WORDINGS, SCENARIOS)
 
     def counted(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         """Number of rows that hold each."""

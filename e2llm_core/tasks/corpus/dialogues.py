@@ -11,18 +11,23 @@ from typing import Annotated
 import numpy as np
 
 from e2llm_core.oneof import OneOf
+from e2llm_core.tasks.corpus.choice import CHOICE
 from e2llm_core.tasks.corpus.labels import drawn_labels
+from e2llm_core.tasks.corpus.mapped import MAPPED
 from e2llm_core.tasks.corpus.scenarios import Scenarios
+from e2llm_core.tasks.corpus.states import STATES
 from e2llm_core.tasks.dialogue import CorpusForm, Dialogue
 from e2llm_core.tasks.registry import READINGS, TASKS
 
-SCENARIOS = Scenarios()
-_FORMS = (*READINGS.values(), *TASKS.values(), SCENARIOS)
+_FORMS = (*READINGS.values(), *TASKS.values(), CHOICE, MAPPED, STATES)
+_OF_THE_STAND_IN = Scenarios()
 
-CORPUS_FORMS: dict[str, CorpusForm] = {form.name: form for form in _FORMS if isinstance(form, CorpusForm)}
+CORPUS_FORMS: dict[str, CorpusForm] = {
+    form.name: form for form in (*_FORMS, _OF_THE_STAND_IN) if isinstance(form, CorpusForm) and form.corpus_share
+}
 """The forms that the corpus can hold, by name."""
 
-DEFAULT_FORMS = (*READINGS, *(name for name in TASKS if name in CORPUS_FORMS), SCENARIOS.name)
+DEFAULT_FORMS = tuple(name for name in CORPUS_FORMS if name != _OF_THE_STAND_IN.name)
 """Held where a spec names none."""
 
 FormName = Annotated[str, OneOf(lambda: CORPUS_FORMS)]

@@ -1,10 +1,13 @@
-"""Everyday scenarios and the states that people are in: what a pretrained language model knows from its reading."""
+"""Everyday scenarios and the states that people are in, as the text corpus of the shipped stand-in has them.
+
+`e2llm_core.tasks.corpus.states` asks about more of them, and keeps families apart.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, TextLengths
 from storage.labels import SEED_VII
 
 _SCENARIOS: dict[str, tuple[str, ...]] = {
@@ -55,10 +58,6 @@ class Scenarios(CorpusForm):
     def options(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The states that scenarios are known of, whatever the labels."""
         return SEED_VII.names
-
-    def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
-        """The same as in words: nothing is shown."""
-        return self.in_words(source.labels, rng)
 
     def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
         """A scenario, and the state that most people would be in."""

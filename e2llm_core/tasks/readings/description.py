@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths, rationale
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, EEGForm, LabelledWindows, TextLengths, rationale
 from e2llm_core.tasks.notes import drawn_segment
 
 
-class Description(CorpusForm):
+class Description(EEGForm, CorpusForm):
     """A segment is described."""
 
     name = "describe"

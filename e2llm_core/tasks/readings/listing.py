@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from e2llm_core.claims.claims import Claim
-from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, TextLengths
+from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, EEGForm, LabelledWindows, TextLengths
 from e2llm_core.tasks.notes import drawn_segment, listed
 
 
-class Listing(CorpusForm):
+class Listing(EEGForm, CorpusForm):
     """The strongest deviations of a segment, the largest first, each in a few words."""
 
     name = "list"

@@ -80,7 +80,10 @@ def test_a_model_that_does_not_say_what_it_saw(root, refused, make_store, make_m
         ("{protocol: official-folds, fold: 9}", "data.split.fold: expected an integer >= 1 and <= 4, got 9"),
         ("{protocol: held-out-session, tests: [a]}", "data.split.test: required key is missing"),
         ("{trian: 3}", "data.split.trian: unknown key; did you mean 'train'?"),
-        ("{protocol: by-subject, fold: 3}", "data.split.fold: unknown key; known keys: reserved, seed, train"),
+        (
+            "{protocol: by-subject, fold: 3}",
+            "data.split.fold: unknown key; known keys: left_out, reserved, seed",
+        ),
         ("{protocol: leave-one-subject-out}", "data.split: give either subject or fold"),
     ],
 )

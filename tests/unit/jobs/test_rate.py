@@ -181,7 +181,7 @@ def test_the_seed_makes_the_page(root: Path) -> None:
         (("ours", "--other", "parrot"), "parrot: says the same as the first system about every window."),
         (
             ("unknown",),
-            "unknown: has answers to tasks that this version does not know: XYZ. It knows IED, EPC, ESS, EIM.",
+            "unknown: has answers to tasks that this version does not know: XYZ. It knows IED, EPC, ESS, EIM, ESR, ",
         ),
         (("old",), "old: its spec.yaml is from another version (num_items: Extra inputs are not permitted). Evaluate"),
         (("--read", "a.json"), "--key: is missing. Name the .key.json file"),

@@ -21,7 +21,7 @@ from e2llm_core.tasks.letters import LETTERS, letter_of, order_of
         ("A, B and C all do", None),
         ("B\nbecause", "B"),
         ("b", None),
-        ("F", None),
+        ("K", None),
         ("The answer is B.", None),
         ("", None),
     ],

@@ -33,7 +33,7 @@ class Shown:
             for subject, session in product(("s0", "s1"), ("1", "2"))
             for trial, label in enumerate(labels, start=1)
         ]  # fmt: skip
-        self.trials = pd.DataFrame(rows)
+        self.trials, self.store = pd.DataFrame(rows), SimpleNamespace(label_set=SimpleNamespace(names=labels))
         self.ends = 4 * np.arange(1, len(rows) + 1)
 
     def label(self, window: int) -> str:
@@ -112,7 +112,7 @@ def test_dialogues_say_what_is_true_and_half_of_them_think(task):
             assert labels[LETTERS.index(dialogue.answer)] == state
         if dialogue.thinking is not None:
             thinking += 1
-            named = ", ".join(f"{letter} {label}" for letter, label in zip("ABC", labels, strict=True))
+            named = ", ".join(f"{label} is {letter}" for letter, label in zip("ABC", labels, strict=True))
             assert dialogue.thinking.startswith(f"{named}: ")
     assert 100 < thinking < 200
 

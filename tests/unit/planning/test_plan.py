@@ -15,9 +15,8 @@ from cluster.planning.plan import fastest, plan_job, usable_bytes, usable_host_b
 from cluster.planning.step_time import NVME_RATE, flops_per_sample, step_time
 from e2llm_core.sizes.llm import LLM_SIZES
 from e2llm_core.sizes.workload import Workload
-from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS, corpus_dialogue
-from e2llm_core.tasks.facts import SegmentFacts
-from e2llm_core.tasks.registry import TASKS
+from e2llm_core.tasks.corpus.dialogues import CORPUS_FORMS
+from e2llm_core.tasks.registry import trained_tasks
 from jobs.load import load_spec
 from jobs.spec import SPECS
 from storage.errors import InputError
@@ -210,38 +209,20 @@ def test_the_shipped_stages_fit_where_they_say():
         assert plan_job(work(stage), 4, H200).fits, stage
 
 
-class Labelled:
-    """One window of each label."""
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-
-    def label(self, window: int) -> str:
-        return self.labels[window]
-
-    def facts(self, window: int) -> SegmentFacts:
-        return SegmentFacts(self.label(window), (), ())
-
-
 def test_samples_are_as_long_as_the_dialogues():
     """The planner's constants against the dialogues that the stages draw."""
     names = ("disgust", "fear", "sad", "neutral", "happy", "anger", "surprise")
     found = {name: [] for name in CORPUS_FORMS}
-    for number in range(4000):
-        dialogue = corpus_dialogue(number, names, 0)
-        question = re.sub(r"\[[^\]]*\]|<eeg>", "", dialogue.user)
-        found[dialogue.task].append((len(question), len(dialogue.answer) + len(dialogue.thinking or "")))
-    source, rng = Labelled(names), np.random.default_rng(0)
-    for name in sorted(set(TASKS) - set(CORPUS_FORMS)):
-        found[name] = []
-        for _ in range(2000):
-            dialogue = TASKS[name].dialogue(source, rng.permutation(len(names))[: TASKS[name].num_segments], rng)
-            question = dialogue.user.replace("<eeg>", "")
+    for name, form in CORPUS_FORMS.items():
+        for number in range(1500):
+            dialogue = form.in_words(names, np.random.default_rng(number))
+            question = re.sub(r"\[[^\]]*\]|<eeg>", "", dialogue.user)
             found[name].append((len(question), len(dialogue.answer) + len(dialogue.thinking or "")))
-    forms = CORPUS_FORMS | TASKS
+    assert set(trained_tasks()) <= set(CORPUS_FORMS)
     for name, lengths in found.items():
         means = [sum(pair[place] for pair in lengths) / len(lengths) for place in (0, 1)]
-        assert (forms[name].text.question, forms[name].text.answer) == pytest.approx(means, rel=0.1), name
+        text = CORPUS_FORMS[name].text
+        assert (text.question, text.answer) == pytest.approx(means, rel=0.1), name
 
 
 def test_rows_hold_what_the_stages_pack():

@@ -11,7 +11,7 @@ from e2llm_core.model.calibration import fit_temperature, read_calibration, smoo
 from e2llm_core.stages.config import LanguageTrainConfig
 from e2llm_core.stages.stage3 import calibrating
 from e2llm_core.stages.stage3.stage import Stage3
-from e2llm_core.tasks.registry import TASKS
+from e2llm_core.tasks.registry import TASKS, trained_tasks
 from e2llm_core.training.world import World
 
 
@@ -30,10 +30,10 @@ def calibrated(stage, exported, folder):
 
 
 def test_temperatures_are_those_of_the_predictor_on_validation_windows(make_stage3, data, exported, few, tmp_path):
-    stage = make_stage3(tasks=tuple(TASKS), train=LanguageTrainConfig(seed=0, micro_batch=7))
+    stage = make_stage3(tasks=tuple(trained_tasks()), train=LanguageTrainConfig(seed=0, micro_batch=7))
     model = calibrated(stage, exported, tmp_path)
     kept, predictor = read_calibration(tmp_path), Predictor(tmp_path)
-    assert [one.task for one in kept.temperatures] == list(TASKS)
+    assert [one.task for one in kept.temperatures] == list(trained_tasks())
     source = data.windows(data.split.validation)
     for one in kept.temperatures:
         task = TASKS[one.task]
@@ -84,7 +84,7 @@ def test_a_row_is_within_the_bound_of_training(make_stage3, data, exported, few,
 
 def test_the_items_are_few_and_follow_from_the_seed(make_stage3, few):
     source = make_stage3().validation
-    for task in TASKS.values():
+    for task in trained_tasks().values():
         first, again, other = (calibrating.chosen_items(task, source, seed) for seed in (0, 0, 1))
         assert len(first.windows) == len(first.table) == 9
         assert first.windows.tolist() == again.windows.tolist() != other.windows.tolist()

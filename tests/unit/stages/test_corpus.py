@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.batch.corpus import CorpusPlan, CorpusWriter, manifest_of
 from e2llm_core.model.config import ProjectorConfig
 from e2llm_core.stages.config import CachedDataConfig
-from e2llm_core.stages.corpus.checks import WORDINGS, LeakCheck, others_of
+from e2llm_core.stages.corpus.checks import SCENARIOS, WORDINGS, LeakCheck, others_of
 from e2llm_core.stages.corpus.datasheet import Datasheet
 from e2llm_core.stages.corpus.names import WindowNames
 from e2llm_core.stages.corpus.reading import OTHER
@@ -22,7 +22,8 @@ from e2llm_core.stages.stage2.plan import AlignedModel, Stage2Plan
 from e2llm_core.stages.stage3.plan import LoraSettings, Stage3Plan, Stage3TrainConfig, TunedModel
 from e2llm_core.tasks.facts import ClaimChoice
 from e2llm_core.tasks.question import LISTED
-from e2llm_core.tasks.registry import TASKS
+from e2llm_core.tasks.registry import trained_tasks
+from e2llm_core.tasks.scenarios.scenario import held_out, taught
 from e2llm_core.training.config import TrainConfig
 from e2llm_core.training.world import World
 from storage.blocks import COMPLETE
@@ -47,9 +48,8 @@ def plan_of(name: str, data, tower_folder, llm_folder, model, balance="class", *
         aligned = AlignedModel(tower=str(tower_folder), llm=str(llm_folder), projector=ProjectorConfig(kind="worded"))
         return Stage2Plan(data=config, model=aligned, train=train)
     lora = LoraSettings(r=2, alpha=4, target_modules=("q_proj",))
-    return Stage3Plan(
-        data=config, model=TunedModel(start=str(model)), train=Stage3TrainConfig(lora=lora, **train), tasks=tuple(TASKS)
-    )
+    tasks, training = tuple(trained_tasks()), Stage3TrainConfig(lora=lora, **train)
+    return Stage3Plan(data=config, model=TunedModel(start=str(model)), train=training, tasks=tasks)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_every_claim_of_a_text_is_in_its_row_and_the_seed_too(plan, tmp_path):
         )
     rows = written(plan("stage3"), tmp_path).rows(np.arange(ROWS))
     assert [row["seed"] for row in rows] == [[3, position] for position in range(ROWS)]
-    assert {row["task"] for row in rows} <= set(TASKS)
+    assert {row["task"] for row in rows} <= set(trained_tasks())
     said = [row for row in rows if row["task"] == "IED" and row["thinking"]]
     assert any(row["claims"] for row in said)
     for row in said:
@@ -186,7 +186,7 @@ def test_others_dialogues_are_mixed_in_and_trained(plan, names, tmp_path):
     own = written(plan("stage3"), tmp_path / "own").rows(np.arange(ROWS))
     assert [row for row in rows if row["task"] != OTHER] == own[:-2], "what is drawn stays the same"
     stage = plan("stage3", corpus=str(tmp_path / "corpus")).stage()
-    assert stage.tasks == (*TASKS, OTHER)
+    assert stage.tasks == (*trained_tasks(), OTHER)
     stage.build()
     place = next(number for number, row in enumerate(rows) if row["answer"] == "two EEGs")
     (tokenized,) = stage.tokenize(np.array([place]), np.array([0]))
@@ -230,12 +230,15 @@ def test_what_is_held_out_is_found(data, names, tmp_path):
     assert not check.of(row)
     leaks = {f"{what} of other sides" for what in ("windows", "subjects", "recordings")}
     assert check.of(row | {"windows": [own, theirs]}) == leaks
-    for task in TASKS.values():
+    for task in trained_tasks().values():
         question = task.question(data.labels)
         (asked,) = question.messages("happy" if LISTED in question.user else "")
         for text in (asked["content"], f" Well: {asked['content'].upper()}\n"):
             assert check.of(row | {"user": text}) == {WORDINGS}
         assert not check.of(row | {"user": task.ask(data.labels)})
+    for scenario in held_out():
+        assert check.of(row | {"answer": f"Whoever {scenario.text.upper()} is {scenario.state}."}) == {SCENARIOS}
+    assert not any(check.of(row | {"user": f"A person {scenario.text}."}) for scenario in taught())
     for window, problem in (
         (theirs, f"holds {', '.join(sorted(leaks))}"),
         (own | {"window": 99}, "names a window that the training side does not have: .* window 99"),
@@ -347,8 +350,9 @@ def test_the_datasheet_counts_what_is_there(plan, data, names, tmp_path):
     assert set(sheet.leaks.values()) == {0}
     text = sheet.text
     rows = corpus.rows(np.arange(ROWS))
-    for task in (*TASKS, OTHER):
+    for task in (*trained_tasks(), OTHER):
         assert f"| {task} | {sum(row['task'] == task for row in rows)} |" in text
     assert f"| rows | {ROWS} in 4 parts, 2 of them by others |" in text
     assert corpus.digest in text
     assert f"| {WORDINGS} | 0 |" in text
+    assert f"| {SCENARIOS} | 0 |" in text

@@ -16,10 +16,11 @@ from e2llm_core.evaluation.faithfulness.edits import BandEdit, edited
 from e2llm_core.evaluation.items import Forced, Noise, Request, requests_of
 from e2llm_core.evaluation.report.pictures import class_topomaps
 from e2llm_core.inference.predictor import Predictor
-from e2llm_core.tasks.items import RANDOM_EEG, Items
+from e2llm_core.tasks.items import EEG, RANDOM_EEG, TEXT_ALONE, Items, every_window
 from e2llm_core.tasks.registry import LABELLING, TASKS
 from storage.signal.bands import BANDS
 from storage.windows import WindowConfig, Windows
+from tests.askable import askable
 from tests.killed_attempts import Death, FakeClient
 
 
@@ -34,7 +35,8 @@ def noise(source: Windows, size: int, items: Items, seed: int = 0) -> np.ndarray
 
 
 def test_noise_is_the_same_in_any_request(source):
-    for items in (task.items(source, 10, 0) for task in TASKS.values()):
+    labels = sorted(source.trials["label"].unique())
+    for items in (task.items(source, 10, 0) for task in askable(labels).values()):
         whole = noise(source, len(items.table), items)
         assert whole.dtype == np.float32
         for size in (1, 3, 7):
@@ -87,6 +89,25 @@ def test_replicas_change_the_signal_before_it_is_normalised(data, stage2_folder,
     assert np.array_equal(found[1], plain[1])
     assert not np.array_equal(found[0], plain[0])
     assert answerer.generate(question, request) == predictor.generate(question, shown)
+
+
+def test_replicas_are_asked_in_text_alone(data, stage2_folder, source):
+    """No segment is shown, and each item has options of its own."""
+    plan = EvaluationPlan(data=data.config, model=str(stage2_folder))
+    answerer, predictor = ItemAnswerer(plan), Predictor(str(stage2_folder))
+    task, listed = TASKS["ESR"], ("A: cries\nB: smiles\nC: runs\nD: waits", "A: runs\nB: waits\nC: cries\nD: smiles")
+    items = every_window(source).taken(np.arange(2))
+    items = Items(items.table.assign(listed=listed), items.windows)
+    question = task.question(data.labels, None, TEXT_ALONE)
+    (request,) = requests_of(items, TEXT_ALONE, 4)
+    assert request.windows.shape == (2, 0)
+    nothing = np.empty((2, 0, len(source.channels), source.n_times), np.float32)
+    found = answerer.likelihood(question, request)
+    assert np.array_equal(found, predictor.likelihood(question, nothing, listed))
+    assert found.shape == (2, 4)
+    assert answerer.generate(question, request) == predictor.generate(question, nothing, listed)
+    with_eeg = answerer.likelihood(task.question(data.labels), requests_of(items, EEG, 4)[0])
+    assert not np.allclose(found, with_eeg)
 
 
 def many_items(count: int) -> Items:

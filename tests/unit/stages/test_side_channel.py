@@ -35,6 +35,7 @@ from e2llm_core.tasks.items import EEG, RANDOM_EEG
 from e2llm_core.tasks.question import LISTED, Question
 from e2llm_core.tasks.registry import TASKS
 from storage.store import Store
+from tests.askable import askable
 
 WINDOWS = np.arange(4)
 
@@ -85,7 +86,7 @@ def answers_of_predictor(data: EEGData, folder: Path) -> list[Any]:
     """Of the predictor that all others use, to every task in all of its wordings."""
     predictor, source = Predictor(folder), data.windows(data.split.test)
     found: list[Any] = []
-    for task in TASKS.values():
+    for task in askable(data.labels).values():
         segments = source.read(np.arange(3 * task.num_segments)).reshape(3, task.num_segments, -1, source.n_times)
         for prompt in task.prompts:
             question = task.question(predictor.labels, prompt)
@@ -98,7 +99,7 @@ def answers_of_evaluation(data: EEGData, folder: Path) -> list[Any]:
     """Of what an evaluation hosts, about EEG and about noise."""
     answerer = ItemAnswerer(EvaluationPlan(data=data.config, model=str(folder)))
     found: list[Any] = []
-    for task in TASKS.values():
+    for task in askable(data.labels).values():
         question = task.question(data.labels)
         windows = np.resize(WINDOWS, (4, task.num_segments))
         for condition in (EEG, RANDOM_EEG):

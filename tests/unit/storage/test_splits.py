@@ -339,3 +339,27 @@ def test_clips_that_name_no_stimulus_cannot_keep_sides_apart() -> None:
         assert "\n" not in str(caught.value)
     resolve(config | {"disjoint_on": []}, counted)
     resolve({"train": 2, "validation": 0, "test": 2}, counted)
+
+
+def test_a_label_that_is_left_out_is_on_the_test_side_alone():
+    table = seed_vii()
+    plain = {"train": 3, "validation": 1, "test": 2, "reserved": 1, "seed": 0}
+    split, whole = resolve(plain | {"left_out": ["fear"]}, table), resolve(plain, table)
+    for name, rows in rows_of(split, table).items():
+        assert ("fear" in set(rows["label"])) == (name == "test")
+        kept = rows_of(whole, table)[name]
+        assert rows.index.tolist() == kept.index[(kept["label"] != "fear") | (name == "test")].tolist()
+    assert split.labels_missing_in_train == ("fear",)
+    assert "fear" not in set(table[split.fitted_by_stage1.holds(table)]["label"])
+    assert split.digest != whole.digest
+    assert Split.model_validate_json(split.model_dump_json()) == split
+
+
+def test_a_split_without_a_label_left_out_is_written_as_before():
+    split = resolve({"train": 3, "validation": 1, "test": 2}, seed_vii())
+    assert set(split.train.model_dump()) == {"subjects", "sessions", "clips"}
+
+
+def test_a_label_that_the_store_does_not_have_cannot_be_left_out():
+    with pytest.raises(InputError, match=r"split.left_out: no trial of the label envy in the store\. It has: "):
+        resolve({"train": 3, "validation": 1, "test": 2, "left_out": ["envy"]}, seed_vii())
