@@ -68,9 +68,11 @@ def requests_of(items: Items, condition: Condition, size: int) -> list[Request]:
 
 
 def split_request(whole: Request, size: int) -> list[Request]:
-    """The same items, whose signals are not changed, `size` at a time."""
+    """The same items, `size` at a time."""
     parts = [slice(at, at + size) for at in range(0, len(whole.items), size)]
-    return [Request(whole.condition, whole.items[at], whole.windows[at], listed=whole.listed[at]) for at in parts]
+    return [
+        Request(whole.condition, whole.items[at], whole.windows[at], whole.edits[at], whole.listed[at]) for at in parts
+    ]
 
 
 class Noise:

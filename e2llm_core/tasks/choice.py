@@ -147,12 +147,7 @@ class _Sessions:
 
     def __init__(self, source: Windows) -> None:
         self._trials = TrialWindows.of(source)
-        self._sessions: list[dict[str, list[TrialKey]]] = []
-        for key, rows in self._trials.table.groupby(["subject", "session"]):
-            of_label: dict[str, list[TrialKey]] = {}
-            for trial, label in zip(rows["trial"], rows["label"], strict=True):
-                of_label.setdefault(label, []).append((*key, trial))
-            self._sessions.append(of_label)
+        self._sessions = self._trials.by_session(str)
         self._present = {label for session in self._sessions for label in session}
 
     def any_with(self, number: int, task: str, rng: np.random.Generator) -> _TrialsOf:

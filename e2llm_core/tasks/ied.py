@@ -19,7 +19,32 @@ def named_option(answer: str, options: Sequence[str]) -> str | None:
     return next((option for option in options if option.casefold() == said), None)
 
 
-class BasicEmotion(TrainedTask, CorpusForm):
+class LabelQuestion(Task, CorpusForm):
+    """A question for the label of a window, asked about every window of a side."""
+
+    controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
+
+    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The labels."""
+        return tuple(labels)
+
+    def items(self, source: Windows, number: int, seed: int) -> Items:
+        """Every window, however many are asked for."""
+        return every_window(source)
+
+    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
+        """The label of a segment in note form; half of the dialogues have a chain of thought."""
+        noted = drawn_segment(labels, rng)
+        thinking = noted.rationale(rng)
+        user = self.ask_anyhow(labels, rng, (noted.text,))
+        return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
+
+    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
+        """The segment's label."""
+        return probabilities[:, 0]
+
+
+class BasicEmotion(LabelQuestion, TrainedTask):
     """Every window of a side, asked for its label; half of the training dialogues have a chain of thought."""
 
     name = "IED"
@@ -38,16 +63,7 @@ class BasicEmotion(TrainedTask, CorpusForm):
     text = TextLengths(question=93, answer=117)
     corpus_share = 0.3
     speaks_of_claims = True
-    controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
     fitted_controls = (PERMUTED_LABELS, *DECODED)
-
-    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """The labels."""
-        return tuple(labels)
-
-    def items(self, source: Windows, number: int, seed: int) -> Items:
-        """Every window, however many are asked for."""
-        return every_window(source)
 
     def dialogue(self, source: LabelledWindows, windows: Sequence[int], rng: np.random.Generator) -> Dialogue:
         """The window's label, after the strongest claims about it or at once."""
@@ -59,19 +75,8 @@ class BasicEmotion(TrainedTask, CorpusForm):
         thinking = rationale(fact.claims, fact.label, fact.words(rng), fact.affect)
         return Dialogue(self.name, user, fact.label, thinking, fact.claims)
 
-    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
-        """The same of a segment in note form."""
-        noted = drawn_segment(labels, rng)
-        thinking = noted.rationale(rng)
-        user = self.ask_anyhow(labels, rng, (noted.text,))
-        return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
 
-    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
-        """The segment's label."""
-        return probabilities[:, 0]
-
-
-class OpenEmotion(Task, CorpusForm):
+class OpenEmotion(LabelQuestion):
     """The same without naming the labels: an answer counts if it is one of them, whatever its case and last stop.
 
     Its chance level is that of drawing a label; a model that says other words lies below it. Only the text corpus asks
@@ -90,24 +95,4 @@ class OpenEmotion(Task, CorpusForm):
     )
     text = TextLengths(question=31, answer=121)
     corpus_share = 0.1
-    controls = (SESSION_ONLY, SESSION_POSITION, NEAREST_TRIAL)
     parse = staticmethod(named_option)
-
-    def options(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """The labels, which the question does not name."""
-        return tuple(labels)
-
-    def items(self, source: Windows, number: int, seed: int) -> Items:
-        """Every window, however many are asked for."""
-        return every_window(source)
-
-    def in_words(self, labels: Sequence[str], rng: np.random.Generator) -> Dialogue:
-        """The label of a segment in note form; half of the dialogues have a chain of thought."""
-        noted = drawn_segment(labels, rng)
-        thinking = noted.rationale(rng)
-        user = self.ask_anyhow(labels, rng, (noted.text,))
-        return Dialogue(self.name, user, noted.label, thinking if rng.random() < 0.5 else None)
-
-    def composed(self, probabilities: np.ndarray, labels: Sequence[str], listed: Sequence[str]) -> np.ndarray:
-        """The segment's label."""
-        return probabilities[:, 0]

@@ -39,6 +39,12 @@ def trained_tasks() -> dict[str, TrainedTask]:
     return {name: task for name, task in TASKS.items() if isinstance(task, TrainedTask)}
 
 
+def trained_named(names: Iterable[str]) -> list[TrainedTask]:
+    """The tasks of these names that stage 3 trains, in order; one that is named twice is there twice."""
+    known = trained_tasks()
+    return [known[name] for name in names]
+
+
 def tasks_named(names: Iterable[str]) -> list[Task]:
     """The tasks of these names, each once, in order."""
     return [TASKS[name] for name in dict.fromkeys(names)]

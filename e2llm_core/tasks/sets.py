@@ -9,7 +9,7 @@ from e2llm_core.tasks.dialogue import CorpusForm, Dialogue, LabelledWindows, Sam
 from e2llm_core.tasks.facts import CLAIMS_PER_RATIONALE
 from e2llm_core.tasks.notes import drawn_segment_of
 from e2llm_core.tasks.task import TrainedTask
-from e2llm_core.tasks.trials import TrialKey, TrialWindows
+from e2llm_core.tasks.trials import TrialWindows
 from storage.errors import InputError
 from storage.labels import SEED_VII
 from storage.windows import Windows
@@ -39,13 +39,8 @@ class SegmentSets:
 
     def __init__(self, windows: Windows, group_of: Mapping[str, int], number: int, task: str) -> None:
         self._trials, self._number = TrialWindows.of(windows), number
-        self._sessions: list[dict[int, list[TrialKey]]] = []
-        for key, rows in self._trials.table.groupby(["subject", "session"]):
-            groups: dict[int, list[TrialKey]] = {}
-            for trial, label in zip(rows["trial"], rows["label"], strict=True):
-                groups.setdefault(group_of[label], []).append((*key, trial))
-            if len(groups) >= number:
-                self._sessions.append(groups)
+        sessions = self._trials.by_session(group_of.__getitem__)
+        self._sessions = [groups for groups in sessions if len(groups) >= number]
         if not self._sessions:
             raise InputError(
                 f"task {task}",

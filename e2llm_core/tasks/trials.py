@@ -1,10 +1,14 @@
 """Windows of trials, for tasks that draw trials."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import pandas as pd
 
 from storage.windows import Windows
 
+Group = TypeVar("Group")
 TrialKey = tuple[str, str, int]
 """Subject, session and number of a trial."""
 
@@ -38,6 +42,16 @@ class TrialWindows:
     def of(cls, windows: Windows) -> "TrialWindows":
         """The same of some windows."""
         return cls(windows.trials, np.diff(windows.ends, prepend=0))
+
+    def by_session(self, group_of: Callable[[str], Group]) -> list[dict[Group, list[TrialKey]]]:
+        """Trials of each session, by the group that their label is in."""
+        sessions = []
+        for key, rows in self.table.groupby(["subject", "session"]):
+            groups: dict[Group, list[TrialKey]] = {}
+            for trial, label in zip(rows["trial"], rows["label"], strict=True):
+                groups.setdefault(group_of(label), []).append((*key, trial))
+            sessions.append(groups)
+        return sessions
 
     def draw(self, trial: TrialKey, rng: np.random.Generator) -> int:
         """Draw any window of a trial."""

@@ -42,7 +42,6 @@ class LeakCheck:
         self._tested = set(tested[keys].itertuples(index=False, name=None))
         self._values = {axis: set(tested[AXES[axis]]) for axis in split.disjoint_on}
         self._wordings = [_pattern(task.primary_wording) for task in TASKS.values() if task.primary_wording]
-
         self._scenarios = re.compile(rf"\b(?:{'|'.join(re.escape(one.plain) for one in held_out())})\b")
 
     def of(self, row: Mapping[str, Any]) -> set[str]:

@@ -14,7 +14,7 @@ from e2llm_core.sizes.llm import llm_size, size_from_config
 from e2llm_core.sizes.workload import Part, Workload, described, language_workload, read_json, tower_of
 from e2llm_core.stages.config import FolderOrHub, LanguageStagePlan, LanguageTrainConfig
 from e2llm_core.tasks.circumplex import affects_of
-from e2llm_core.tasks.registry import DEFAULT_TASKS, TrainedTaskName, trained_tasks
+from e2llm_core.tasks.registry import DEFAULT_TASKS, TrainedTaskName, trained_named
 from storage.errors import InputError
 from storage.places.base import Place, checked_url
 from storage.places.fetching import SETTINGS, fetched
@@ -111,7 +111,7 @@ class Stage3Plan(LanguageStagePlan):
             ModelInput("model.start", self.model.start),
             LabelledWindows("data.store", self.data),
             *([StoreLabels("train.claims.affect", store, affects_of)] if self.train.claims.affect else []),
-            *(StoreLabels("tasks", store, trained_tasks()[name].check_labels) for name in dict.fromkeys(self.tasks)),
+            *(StoreLabels("tasks", store, task.check_labels) for task in trained_named(dict.fromkeys(self.tasks))),
             AlignedLLM("model.llm", self.model),
             Fit("model.start", self.model.start, self.data),
             FeaturesInput("data.features", self.data, self.model.start),
@@ -139,7 +139,7 @@ class Stage3Plan(LanguageStagePlan):
             llm,
             tower,
             projector,
-            [trained_tasks()[name] for name in self.tasks],
+            trained_named(self.tasks),
             notes,
             llm_trains=lora is None,
         )

@@ -29,7 +29,7 @@ from e2llm_core.stages.probe import load_scaler
 from e2llm_core.stages.samples import Sample
 from e2llm_core.stages.stage3.calibrating import OptionScorer, chosen_items, fitted, said
 from e2llm_core.stages.stage3.plan import LoraSettings
-from e2llm_core.tasks.registry import trained_tasks
+from e2llm_core.tasks.registry import trained_named
 from e2llm_core.training.flops import CompositeFlops
 from e2llm_core.training.stage import ParameterGroup
 from e2llm_core.training.world import World
@@ -64,7 +64,7 @@ class Stage3(LanguageStage):
         train: LanguageTrainConfig,
     ) -> None:
         self._model, folder = model, fetched(model)
-        self._lora, self._shares = lora, [trained_tasks()[name] for name in tasks]
+        self._lora, self._shares = lora, trained_named(tasks)
         self.calibration: Calibration | None = None
         self._options = llm_options(train)
         super().__init__(data, load_scaler(folder, data.quantities), train, folder, tasks)
